@@ -1,0 +1,62 @@
+# Needs Python 3.11 or later with venv, and nothing else. Everything is installed into .venv, from requirements.lock.
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check bench services services-stop venv lock lint clean
+
+# The first interpreter that is new enough and can make a virtual environment; `make PYTHON=... demo` names another.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+INSTALLED := .venv/.installed
+
+help:  ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(INSTALLED)  ## the main job on real data: list, buy, ask, prove
+	@$(BIN)/exchange demo
+
+serve: $(INSTALLED)  ## the exchange at http://127.0.0.1:8000 with the demo's data and one login per role
+	@$(BIN)/exchange demo --serve
+
+test: lint  ## every check and the whole test suite (`make services` first for the tests on PostgreSQL)
+	$(BIN)/python -m pytest
+
+check: lint  ## format, lint, types, import contracts, rules of the house, docs compared with code
+	$(BIN)/python -m pytest tests/house --durations=0 --quiet
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(INSTALLED)  ## all benchmarks: a table on the screen, JSON in bench/results/
+	@mkdir -p bench/results
+	@set -e; for program in bench/*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+
+services: .python-found  ## install (if missing) and start what the service tests use
+	@$(PYTHON) -m services start
+
+services-stop: .python-found  ## stop the services and remove their data
+	@$(PYTHON) -m services stop
+
+venv: $(INSTALLED)  ## create .venv and install requirements.lock and the project into it
+
+$(INSTALLED): requirements.lock pyproject.toml | .python-found
+	@test -x $(BIN)/python || { echo "installing into .venv (under two minutes)"; $(PYTHON) -m venv .venv; }
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: $(INSTALLED)  ## resolve pyproject.toml again into requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --all-extras --python-version 3.11 --output-file requirements.lock pyproject.toml
+
+clean:  ## remove .venv, the demo's data, services and caches
+	@test -z "$(PYTHON)" || test ! -d .services || $(PYTHON) -m services stop
+	rm -rf .venv .services .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: .python-found
+.python-found:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later with venv found: install it (Debian: python3-venv)" >&2; exit 1; }

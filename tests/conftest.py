@@ -1,0 +1,66 @@
+"""Fixtures that every suite may use: databases to run on.
+
+``database_url`` runs a test twice, on SQLite and on PostgreSQL; ``postgres_url`` runs it on PostgreSQL alone.
+Both hand out an empty database that nobody else uses and that is gone after the test.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+POSTGRES = "EXCHANGE_TEST_POSTGRES_URL"
+
+
+def service_address(name: str) -> str:
+    """The address of a service of `make services`, from the environment or from ``.services/env``.
+
+    Without the service a test is skipped on a developer's machine and fails where ``CI`` is set.
+    """
+    told = ROOT / ".services" / "env"
+    started = dict(line.split("=", 1) for line in told.read_text().splitlines()) if told.exists() else {}
+    address = os.environ.get(name) or started.get(name)
+    if address:
+        return address
+    reason = f"{name} is not set: run `make services`"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> str:
+    """A database of the test server in which a test may create others."""
+    return service_address(POSTGRES)
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """An empty PostgreSQL database (SQLAlchemy URL, driver psycopg), dropped after the test."""
+    import psycopg
+
+    server = postgres_server_url.replace("postgresql+psycopg://", "postgresql://", 1)
+    name = f"test_{secrets.token_hex(8)}"
+    try:
+        administration = psycopg.connect(server, autocommit=True, connect_timeout=5)
+    except psycopg.OperationalError as error:
+        pytest.fail(f"PostgreSQL does not answer (run `make services`): {error}", pytrace=False)
+    with administration:
+        administration.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield f"{postgres_server_url.rpartition('/')[0]}/{name}"
+        finally:
+            administration.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, once on SQLite and once on PostgreSQL (SQLAlchemy URL)."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'exchange.db'}"
