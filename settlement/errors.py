@@ -1,0 +1,264 @@
+"""What the books refuse, and why: one base error, leaves with stable codes.
+
+    SettlementError
+    |-- AmountInvalid             amount_invalid
+    |-- LedgerError               ledger_invalid
+    |   |-- Overdrawn             overdrawn
+    |   |-- DuplicateBusinessKey  duplicate_business_key
+    |   |-- AccountUnknown        account_unknown
+    |   `-- NotPending            not_pending
+    |-- PriceInvalid              price_invalid
+    |   `-- PriceArbitrage        price_arbitrage
+    |-- LicenceInvalid            licence_invalid
+    |-- LicenceRefused            licence_refused
+    |   |-- LicenceMissing        licence_missing
+    |   |-- LicenceNotAccepted    licence_not_accepted
+    |   |-- LicenceWithdrawn      licence_withdrawn
+    |   |-- LicenceExpired        licence_expired
+    |   |-- PurposeNotAllowed     purpose_not_allowed
+    |   |-- TerritoryNotAllowed   territory_not_allowed
+    |   |-- RhoNotAllowed         rho_not_allowed
+    |   `-- QuotaExceeded         quota_exceeded
+    `-- OrderError                order_invalid
+        |-- RequestMissing        request_missing
+        |-- RequestNotOpen        request_not_open
+        |-- GrantMissing          grant_missing
+        |-- GrantExpired          grant_expired
+        |-- GrantSuspended        grant_suspended
+        |-- GrantWithdrawn        grant_withdrawn
+        |-- QuoteMissing          quote_missing
+        `-- QuoteExpired          quote_expired
+
+``code`` never changes once published; ``hint`` says what to do next; ``str(error)`` is a sentence for a
+person.
+"""
+
+# ruff: noqa: N818  (the names say what happened; an Error suffix would add nothing)
+from __future__ import annotations
+
+
+class SettlementError(Exception):
+    """Base of everything the books refuse."""
+
+    code = "settlement_refused"
+    hint = "Correct the request and send it again."
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class AmountInvalid(SettlementError):
+    """Not an amount: negative, fractional, too many decimals, too large, or of an unknown currency."""
+
+    code = "amount_invalid"
+    hint = "Write amounts as decimal text in major units, such as 100.00, with the decimals of the currency."
+
+
+class LedgerError(SettlementError):
+    """An entry that cannot stand in the ledger."""
+
+    code = "ledger_invalid"
+    hint = "An entry needs at least one leg between two different open accounts of the leg's unit."
+
+
+class Overdrawn(LedgerError):
+    """A floor account does not cover what an entry would take or hold.
+
+    ``available`` is what the account had before the entry, in the unit's smallest step: minor units of money,
+    nano-rho of ``rho:<domain>``, pico-delta of ``delta:<domain>``.
+    """
+
+    code = "overdrawn"
+    hint = "Ask for less, or fund the account first."
+
+    def __init__(self, account: str, unit: str, available: int) -> None:
+        super().__init__(f"Account {account} does not cover this: {available} available, counted in {unit}.")
+        self.account = account
+        self.unit = unit
+        self.available = available
+
+
+class DuplicateBusinessKey(LedgerError):
+    """The business fact behind this entry is in the ledger already."""
+
+    code = "duplicate_business_key"
+    hint = "The entry was recorded before; read it instead of recording it again."
+
+    def __init__(self, business_key: str) -> None:
+        super().__init__(f"An entry with the business key {business_key} is already recorded.")
+        self.business_key = business_key
+
+
+class AccountUnknown(LedgerError):
+    """No such account, or one that was opened with another unit, owner, kind or floor."""
+
+    code = "account_unknown"
+    hint = "Open the account with the unit, owner, kind and floor that the chart gives it."
+
+
+class NotPending(LedgerError):
+    """The transfer to resolve is not pending: unknown, never reserved, or resolved before."""
+
+    code = "not_pending"
+    hint = "Read the entry's lines; a reservation is posted or voided once."
+
+
+class PriceInvalid(SettlementError):
+    """A price plan that breaks the plan's format; ``path`` names the field."""
+
+    code = "price_invalid"
+    hint = "Correct the named field of the price plan."
+
+    def __init__(self, path: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{path}: {message}", hint=hint)
+        self.path = path
+
+
+class PriceArbitrage(PriceInvalid):
+    """A price plan that two cheaper purchases beat; the message names both sides."""
+
+    code = "price_arbitrage"
+    hint = "Let the rate per rho stay level or fall as a query buys more; splitting beats a rising rate."
+
+
+class LicenceInvalid(SettlementError):
+    """Licence terms that cannot be published, or cannot be read; ``path`` names the field."""
+
+    code = "licence_invalid"
+    hint = "Correct the named field of the licence terms."
+
+    def __init__(self, path: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{path}: {message}", hint=hint)
+        self.path = path
+
+
+class LicenceRefused(SettlementError):
+    """The licence does not allow this use; ``clause`` names the term that decided."""
+
+    code = "licence_refused"
+    hint = "Read the licence and ask for a use that it allows."
+
+    def __init__(self, message: str, *, clause: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.clause = clause
+
+
+class LicenceMissing(LicenceRefused):
+    """No such licence; another organisation's draft looks the same."""
+
+    code = "licence_missing"
+    hint = "Check the licence's id."
+
+
+class LicenceNotAccepted(LicenceRefused):
+    """This organisation has not accepted this licence version."""
+
+    code = "licence_not_accepted"
+    hint = "Accept the current version of the licence first."
+
+
+class LicenceWithdrawn(LicenceRefused):
+    """The provider withdrew the licence: no new query may start."""
+
+    code = "licence_withdrawn"
+    hint = "Ask the provider which licence replaces it."
+
+
+class LicenceExpired(LicenceRefused):
+    """Outside the licence's term: not begun yet, or over."""
+
+    code = "licence_expired"
+    hint = "Ask the provider for a licence whose term covers today."
+
+
+class PurposeNotAllowed(LicenceRefused):
+    """The declared purpose is not among those licensed or accepted."""
+
+    code = "purpose_not_allowed"
+    hint = "Request access for one of the purposes that the licence names."
+
+
+class TerritoryNotAllowed(LicenceRefused):
+    """The declared territory is not among those licensed or accepted."""
+
+    code = "territory_not_allowed"
+    hint = "Request access for one of the territories that the licence names."
+
+
+class RhoNotAllowed(LicenceRefused):
+    """One query asks for more rho than the licence allows a query."""
+
+    code = "rho_not_allowed"
+    hint = "Ask with less rho, that is with a larger error."
+
+
+class QuotaExceeded(LicenceRefused):
+    """The licence's number of queries is used up."""
+
+    code = "quota_exceeded"
+    hint = "Ask the provider for a licence with more queries."
+
+
+class OrderError(SettlementError):
+    """A request, grant or quote in a state that does not allow the step."""
+
+    code = "order_invalid"
+    hint = "Read the order's state."
+
+
+class RequestMissing(OrderError):
+    """No such access request; another organisation's request looks the same."""
+
+    code = "request_missing"
+    hint = "Check the request's id."
+
+
+class RequestNotOpen(OrderError):
+    """The access request was decided before, or is not approved yet."""
+
+    code = "request_not_open"
+    hint = "Read the request's state; a request is decided once."
+
+
+class GrantMissing(OrderError):
+    """No grant for this dataset; another organisation's grant looks the same."""
+
+    code = "grant_missing"
+    hint = "Request access to the dataset first."
+
+
+class GrantExpired(OrderError):
+    """The grant's term is over."""
+
+    code = "grant_expired"
+    hint = "Request access again."
+
+
+class GrantSuspended(OrderError):
+    """The grant is suspended for now."""
+
+    code = "grant_suspended"
+    hint = "Ask the provider or the exchange why; a suspended grant can be resumed."
+
+
+class GrantWithdrawn(OrderError):
+    """The grant was withdrawn for good."""
+
+    code = "grant_withdrawn"
+    hint = "Request access again."
+
+
+class QuoteMissing(OrderError):
+    """No such quote; another organisation's quote looks the same."""
+
+    code = "quote_missing"
+    hint = "Ask for a quote first."
+
+
+class QuoteExpired(OrderError):
+    """The quote's fifteen minutes are over."""
+
+    code = "quote_expired"
+    hint = "Ask for a new quote; it costs nothing."
