@@ -1,0 +1,67 @@
+"""Opening units and accounts, and reading one account's balance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Table, select
+
+from settlement.errors import AccountUnknown
+from settlement.ledger.tables import UnitKind, account
+from settlement.ledger.tables import unit as unit_table
+from settlement.schema import insert_once
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One account's balance in its unit's smallest step; credits count positive.
+
+    ``posted`` is final, ``pending_out`` is held by reservations, ``pending_in`` may still arrive, and
+    ``available = posted - pending_out`` is what a floor account may still take.
+    """
+
+    posted: int
+    pending_out: int
+    pending_in: int
+    available: int
+
+
+def ensure_unit(session: Session, code: str, kind: UnitKind, exponent: int) -> None:
+    """Keep a unit, once. AccountUnknown when it is kept already with another kind or exponent."""
+    _ensure(session, unit_table, "code", {"code": code, "kind": kind, "exponent": exponent})
+
+
+def ensure_account(session: Session, id: str, unit: str, *, owner: str, kind: str, floor: bool) -> None:  # noqa: A002
+    """Open an account, once; ``floor`` forbids that its available balance falls below zero.
+
+    AccountUnknown when it stands already with another unit, owner, kind or floor, or its unit is not kept.
+    """
+    if session.scalar(select(unit_table.c.code).where(unit_table.c.code == unit)) is None:
+        raise AccountUnknown(f"Account {id} cannot be opened: the ledger keeps no unit {unit}.")
+    _ensure(session, account, "id", {"id": id, "unit": unit, "owner": owner, "kind": kind, "floor": floor})
+
+
+def balance(session: Session, account_id: str, unit: str) -> Balance:
+    """The account's cached balance. AccountUnknown for no such account, or one of another unit."""
+    row = session.execute(
+        select(account).where(account.c.id == account_id, account.c.unit == unit)
+    ).one_or_none()
+    if row is None:
+        raise AccountUnknown(f"There is no account {account_id} in {unit}.")
+    posted = row.credits_posted - row.debits_posted
+    return Balance(posted, row.debits_pending, row.credits_pending, posted - row.debits_pending)
+
+
+def _ensure(session: Session, table: Table, key: str, values: dict[str, Any]) -> None:
+    session.execute(insert_once(session, table).values(values).on_conflict_do_nothing(index_elements=[key]))
+    columns = [table.c[name] for name in values]
+    kept = session.execute(select(*columns).where(table.c[key] == values[key])).one()._asdict()
+    different = [name for name, value in values.items() if kept[name] != value]
+    if different:
+        raise AccountUnknown(
+            f"{table.name} {values[key]} stands already with another {' and '.join(different)}."
+        )

@@ -1,0 +1,156 @@
+"""Reading the ledger: entries line by line, an account's statement, the trial balance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Subquery, case, func, literal_column, select, union_all
+
+from settlement.documents import canonical, sha256_hex
+from settlement.errors import LedgerError
+from settlement.ledger.tables import EFFECTS, Phase, journal, transfer
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+POSTED = [phase for phase, (posted, _) in EFFECTS.items() if posted]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """One transfer of an entry; ``amount`` in the unit's smallest step."""
+
+    leg: int
+    unit: str
+    debit: str
+    credit: str
+    amount: int
+    phase: Phase
+    pending_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One posting to an account: signed (credits positive), with the balance after it."""
+
+    journal: str
+    kind: str
+    business_key: str
+    effective_at: str
+    recorded_at: str
+    counterpart: str
+    signed_amount: int
+    balance: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialLine:
+    """An account's posted debits and credits, added up from its transfers."""
+
+    account: str
+    unit: str
+    debits: int
+    credits: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBalance:
+    """All accounts that were ever posted to, by unit and id."""
+
+    lines: tuple[TrialLine, ...]
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Unit -> (debits, credits) over all accounts."""
+        totals: dict[str, tuple[int, int]] = {}
+        for line in self.lines:
+            debits, credits_ = totals.get(line.unit, (0, 0))
+            totals[line.unit] = (debits + line.debits, credits_ + line.credits)
+        return totals
+
+    @property
+    def balanced(self) -> bool:
+        """Debits equal credits in every unit."""
+        return all(debits == credits_ for debits, credits_ in self.totals().values())
+
+
+def journal_lines(session: Session, journal_id: str) -> list[JournalLine]:
+    """The entry's transfers in leg order; empty for an unknown entry."""
+    columns = [transfer.c[name] for name in JournalLine.__slots__]
+    query = select(*columns).where(transfer.c.journal == journal_id).order_by(transfer.c.leg)
+    return [JournalLine(**row._asdict()) for row in session.execute(query)]
+
+
+def journal_digest(session: Session, journal_id: str) -> str:
+    """SHA-256, in hex, over the canonical JSON (RFC 8785) of the entry and its transfers.
+
+    Amounts enter as decimal text, because JSON numbers are exact only below 2^53. The entry's position is
+    left out: it belongs to this database. LedgerError for an unknown entry.
+    """
+    head = session.execute(select(journal).where(journal.c.id == journal_id)).one_or_none()
+    if head is None:
+        raise LedgerError(f"There is no entry {journal_id}.")
+    names = ("id", "kind", "business_key", "effective_at", "recorded_at", "actor", "reverses")
+    lines = [
+        {name: getattr(line, name) for name in JournalLine.__slots__} | {"amount": str(line.amount)}
+        for line in journal_lines(session, journal_id)
+    ]
+    document = {name: getattr(head, name) for name in names} | {"v": 1, "transfers": lines}
+    return sha256_hex(canonical(document))
+
+
+def statement(session: Session, account_id: str) -> list[StatementLine]:
+    """The account's postings in the order of the ledger, each with the running balance in smallest steps."""
+    sides = postings()
+    names = ("kind", "business_key", "effective_at", "recorded_at")
+    query = (
+        select(
+            journal.c.id.label("journal"),
+            *(journal.c[name] for name in names),
+            sides.c.counterpart,
+            sides.c.signed_amount,
+        )
+        .join(sides, sides.c.journal == journal.c.id)
+        .where(sides.c.account == account_id, sides.c.phase.in_(POSTED))
+        .order_by(journal.c.position, sides.c.leg)
+    )
+    lines, running = [], 0
+    for row in session.execute(query):
+        running += row.signed_amount
+        lines.append(StatementLine(**row._asdict(), balance=running))
+    return lines
+
+
+def trial_balance(session: Session) -> TrialBalance:
+    """Debits and credits of every account, added up from the transfers and not from the cached balances."""
+    sides = postings()
+    debits = func.sum(case((sides.c.side == "debits", -sides.c.signed_amount), else_=0))
+    credits_ = func.sum(case((sides.c.side == "credits", sides.c.signed_amount), else_=0))
+    query = (
+        select(sides.c.account, sides.c.unit, debits, credits_)
+        .where(sides.c.phase.in_(POSTED))
+        .group_by(sides.c.account, sides.c.unit)
+        .order_by(sides.c.unit, sides.c.account)
+    )
+    return TrialBalance(tuple(TrialLine(a, u, int(d), int(c)) for a, u, d, c in session.execute(query)))
+
+
+def postings() -> Subquery:
+    """Each transfer twice, once for each side: credits positive, debits negative, in every phase."""
+    columns = [transfer.c[name] for name in ("journal", "leg", "unit", "phase", "pending_id")]
+    amount, debit, credit = transfer.c.amount, transfer.c.debit, transfer.c.credit
+    debits = select(
+        *columns,
+        debit.label("account"),
+        credit.label("counterpart"),
+        (-amount).label("signed_amount"),
+        literal_column("'debits'").label("side"),
+    )
+    credits_ = select(
+        *columns,
+        credit.label("account"),
+        debit.label("counterpart"),
+        amount.label("signed_amount"),
+        literal_column("'credits'").label("side"),
+    )
+    return union_all(debits, credits_).subquery("posting")
