@@ -1,0 +1,67 @@
+"""Access from request to quote: a request is approved, a grant issued, a quote run in fifteen minutes.
+
+    request:  open -> approved | declined        (an instant plan approves at once)
+    grant:    active <-> suspended, either -> expired | withdrawn
+    quote:    stands until its time is over
+
+Another organisation's id raises the same error, with the same words, as an unknown id.
+"""
+
+from __future__ import annotations
+
+from settlement.orders.grants import (
+    Grant,
+    GrantState,
+    expire_grants,
+    find_grant,
+    grants_of,
+    issue_grant,
+    require_active,
+    resume_grant,
+    state_at,
+    suspend_grant,
+    usable_grant,
+    withdraw_grant,
+)
+from settlement.orders.quotes import QUOTE_VALID, Quote, get_quote, save_quote
+from settlement.orders.requests import (
+    BY_PLAN,
+    AccessRequest,
+    RequestState,
+    approve,
+    decline,
+    find_request,
+    request_access,
+    requests_for,
+)
+from settlement.orders.tables import access_grant, access_request, quote
+
+__all__ = [
+    "BY_PLAN",
+    "QUOTE_VALID",
+    "AccessRequest",
+    "Grant",
+    "GrantState",
+    "Quote",
+    "RequestState",
+    "access_grant",
+    "access_request",
+    "approve",
+    "decline",
+    "expire_grants",
+    "find_grant",
+    "find_request",
+    "get_quote",
+    "grants_of",
+    "issue_grant",
+    "quote",
+    "request_access",
+    "requests_for",
+    "require_active",
+    "resume_grant",
+    "save_quote",
+    "state_at",
+    "suspend_grant",
+    "usable_grant",
+    "withdraw_grant",
+]
