@@ -1,0 +1,183 @@
+"""Exact aggregates in, noisy table out: the one place where protected numbers become public ones.
+
+A `Release` says which integer columns are noised, how strongly, and what is charged for it. `perturb`
+recomputes every claim and refuses to run on one that is too small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from privacy.accounting import threshold_for
+from privacy.errors import PrivacyError
+from privacy.mechanisms import charge_nano, discrete_gaussian
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ChargeMismatch(PrivacyError):
+    """A release claims to cost less than it does. Nothing was drawn."""
+
+    code = "charge_mismatch"
+    hint = "Plan the query again; if it happens again, report it as a defect."
+
+
+class ExactTableInvalid(PrivacyError):
+    """The exact table is not of the release's shape. Nothing was drawn."""
+
+    code = "exact_table_invalid"
+    hint = "Report it as a defect of the planner or the engine."
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An integer column that is released with discrete Gaussian noise.
+
+    Attributes:
+        name: column of the exact table.
+        sensitivity_squared: square of the L2 distance by which one unit can move the column, over all groups.
+        sigma: noise scale, in the column's own (fixed point) unit.
+        rho_nano: what is charged for it.
+    """
+
+    name: str
+    sensitivity_squared: int
+    sigma: float
+    rho_nano: int
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Private keys: a row is shown iff the noisy `measure` is at least `value`.
+
+    The measure must count distinct units (each adds 0 or 1 to a group), so that its `sensitivity_squared`
+    bounds the number of groups a unit touches.
+    """
+
+    measure: str
+    value: int
+    delta_pico: int
+
+
+@dataclass(frozen=True)
+class Release:
+    """Key columns, noised measures and, for private keys, the threshold. Public: it depends on no data."""
+
+    keys: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    threshold: Threshold | None = None
+
+    @property
+    def rho_nano(self) -> int:
+        """Nano-rho of the whole release: the sum over its measures."""
+        return sum(measure.rho_nano for measure in self.measures)
+
+    @property
+    def delta_pico(self) -> int:
+        """Pico-delta of the whole release: the threshold's, or 0."""
+        return self.threshold.delta_pico if self.threshold else 0
+
+
+def check_charges(release: Release) -> None:
+    """Recompute each claim of the release, from sensitivity, sigma and threshold alone.
+
+    Raises:
+        ChargeMismatch: a measure's `rho_nano` is below its charge, the threshold is below the one its delta
+        pays
+            for, or it names no measure of this release.
+    """
+    for measure in release.measures:
+        if measure.rho_nano < charge_nano(measure.sensitivity_squared, measure.sigma):
+            raise ChargeMismatch(f"The measure {measure.name} costs more than the plan charges.")
+    threshold = release.threshold
+    if threshold is None:
+        return
+    counted = [measure for measure in release.measures if measure.name == threshold.measure]
+    if not counted or not release.keys:
+        raise ChargeMismatch("The threshold needs keys and a measure of its own release.")
+    needed = threshold_for(counted[0].sigma, counted[0].sensitivity_squared, threshold.delta_pico)
+    if threshold.value < needed:
+        raise ChargeMismatch("The threshold is lower than its delta pays for.")
+
+
+def perturb(exact: pa.Table, release: Release) -> pa.Table:
+    """Noise every measure, hide keys below the threshold, order rows by key.
+
+    Args:
+        exact: the key columns and, as integers of any width (or decimals of scale 0), the measures; one row
+        for
+            each key, and exactly one row where there are no keys.
+        release: what is released, at what scale and cost.
+
+    Returns:
+        Keys in their own types, then measures as int64; rows in key order, NULL last, never in scan order.
+
+    Raises:
+        ChargeMismatch: see `check_charges`.
+        ExactTableInvalid: missing, further or repeated columns, a NULL or fractional measure, a repeated key.
+    """
+    check_charges(release)
+    table = _validated(exact, release)
+    noisy: dict[str, list[int]] = {}
+    if release.threshold is not None:
+        table, noisy = _shown(table, release, release.threshold)
+    for measure in release.measures:
+        if measure.name not in noisy:
+            noisy[measure.name] = _noised(table, measure)
+    columns = [table.column(key) for key in release.keys]
+    columns += [pa.chunked_array([pa.array(noisy[measure.name], pa.int64())]) for measure in release.measures]
+    return pa.table(columns, names=[*release.keys, *(measure.name for measure in release.measures)])
+
+
+def _shown(table: pa.Table, release: Release, threshold: Threshold) -> tuple[pa.Table, dict[str, list[int]]]:
+    """The rows whose noisy count reaches the threshold, and that count: hidden rows need no further noise."""
+    measure = next(measure for measure in release.measures if measure.name == threshold.measure)
+    counts = _noised(table, measure)
+    shown = [row for row, count in enumerate(counts) if count >= threshold.value]
+    return table.take(pa.array(shown, pa.int64())), {measure.name: [counts[row] for row in shown]}
+
+
+def _noised(table: pa.Table, measure: Measure) -> list[int]:
+    values = [int(value) for value in table.column(measure.name).to_pylist()]
+    return discrete_gaussian(values, measure.sigma)
+
+
+def _validated(exact: pa.Table, release: Release) -> pa.Table:
+    names = [*release.keys, *(measure.name for measure in release.measures)]
+    if sorted(exact.column_names) != sorted(names) or len(set(names)) != len(names) or not release.measures:
+        raise ExactTableInvalid("The exact table does not have the columns of the release.")
+    for measure in release.measures:
+        column = exact.column(measure.name)
+        if not _is_integral(column.type) or column.null_count:
+            raise ExactTableInvalid(f"The measure {measure.name} must be an integer in every row.")
+    if not release.keys:
+        if exact.num_rows != 1:
+            raise ExactTableInvalid("A release without keys must have exactly one row.")
+        return exact
+    return _sorted(exact, release.keys)
+
+
+def _is_integral(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or (pa.types.is_decimal(type_) and type_.scale == 0))
+
+
+def _sorted(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Rows in key order, NULL last. A repeated key would let a unit move more rows than it is charged for."""
+    for key in keys:
+        table = _plain(table, key)
+    by_key = [(key, "ascending", "at_end") for key in keys if not pa.types.is_null(table.column(key).type)]
+    if table.group_by(list(keys), use_threads=False).aggregate([]).num_rows != table.num_rows:
+        raise ExactTableInvalid("The exact table repeats a key.")
+    return table.take(pc.sort_indices(table, sort_keys=by_key)) if by_key else table
+
+
+def _plain(table: pa.Table, key: str) -> pa.Table:
+    column = table.column(key)
+    if not pa.types.is_dictionary(column.type):
+        return table
+    return table.set_column(table.column_names.index(key), key, column.cast(column.type.value_type))
