@@ -13,7 +13,7 @@ from tests.house.sources import PACKAGES, ROOT
 
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 ROOMS = [
-    *("catalog/__init__.py", "catalog/ingest.py", "catalog/listings.py"),
+    *("catalog/__init__.py", "catalog/ingest.py", "catalog/listings.py", "catalog/manifest.py"),
     *("privacy/__init__.py", "privacy/query.py", "privacy/plan.py", "privacy/expressions.py"),
     *("privacy/mechanisms.py", "privacy/accounting.py", "privacy/sandbox.py", "privacy/release.py"),
     *("privacy/engines/__init__.py", "privacy/engines/duckdb.py"),
@@ -35,7 +35,7 @@ ROOMS = [
         "exchange/errors.py",
     ),
     *("exchange/queries.py", "exchange/version.py"),
-    *("exchange/client/__init__.py", "exchange/client/transport.py"),
+    *("exchange/client/__init__.py", "exchange/client/transport.py", "exchange/client/publishing.py"),
     *(
         "exchange/audit/__init__.py",
         "exchange/audit/log.py",
@@ -57,13 +57,15 @@ LAWFUL = {
     "exchange/__init__.py": "def f():\n    import exchange.client",
     "exchange/cli.py": "import click, exchange.web, exchange.worker, exchange.client, exchange.demo",
     "exchange/demo.py": "import exchange.bootstrap, exchange.client",
-    "exchange/bootstrap.py": "import exchange.operations, exchange.store, privacy.sandbox, catalog",
+    "exchange/worker.py": "import exchange.bootstrap, exchange.operations",
+    "exchange/bootstrap.py": "import exchange.store, privacy.sandbox, catalog",
     "exchange/web/__init__.py": "import flask, exchange.operations, exchange.market",
     "exchange/web/auth.py": "import authlib.jose",
     "exchange/operations/buying.py": "import catalog, privacy, settlement, exchange.market, exchange.store",
     "exchange/store.py": "import sqlalchemy, exchange.audit.log, exchange.identity",
     "exchange/audit/log.py": "import sqlalchemy",
     "exchange/client/__init__.py": "import exchange.client.transport, exchange.audit.verify",
+    "exchange/client/publishing.py": "import catalog.manifest",
     "exchange/client/transport.py": "import httpx, exchange.version\ndef f():\n    import pyarrow, pandas",
 }
 # (contract, where, what is imported there)
@@ -72,6 +74,7 @@ PLANTED = [
     ("layers", "exchange/operations/buying.py", "exchange.web.api"),
     ("layers", "exchange/operations/buying.py", "exchange.bootstrap"),
     ("layers", "exchange/web/api.py", "exchange.worker"),
+    ("layers", "exchange/bootstrap.py", "exchange.web"),
     ("layers", "exchange/worker.py", "exchange.cli"),
     ("layers", "exchange/audit/log.py", "exchange.store"),
     ("layers", "exchange/client/transport.py", "exchange.identity"),
@@ -81,7 +84,9 @@ PLANTED = [
     ("sdk", "exchange/client/transport.py", "sqlalchemy"),
     ("sdk", "exchange/client/transport.py", "flask"),
     ("sdk", "exchange/client/transport.py", "exchange.audit.log"),
-    ("sdk", "exchange/client/transport.py", "privacy.release"),
+    ("sdk", "exchange/client/transport.py", "catalog.ingest"),
+    ("sdk-rooms", "exchange/client/transport.py", "privacy.release"),
+    ("sdk-rooms", "exchange/client/transport.py", "catalog.manifest"),
     ("domains", "privacy/release.py", "catalog.listings"),
     ("domains", "catalog/listings.py", "settlement.ledger"),
     ("domains", "settlement/ledger/__init__.py", "privacy.release"),
