@@ -1,0 +1,32 @@
+"""Differentially private answers to SQL: a statement becomes a plan with a price, and a plan an answer.
+
+policy = privacy.Policy.load("flights.toml", tables={"flights": "flights.parquet"})
+plan = privacy.plan("SELECT origin, count(*) AS n FROM flights GROUP BY origin", policy, rho=0.01)
+plan.cost, plan.columns, plan.sql             # nothing touched yet
+privacy.answer(plan, {"flights": "flights.parquet"}, salt=secret).table
+"""
+
+from privacy.answering import Answer, TablesMissing, answer
+from privacy.bounding import Options
+from privacy.errors import EngineFailed, PolicyError, PrivacyError, Refused
+from privacy.plan import Cost, Plan, PlanColumn, plan
+from privacy.policy import Policy
+from privacy.sandbox import Limits, Sandbox
+
+__all__ = [
+    "Answer",
+    "Cost",
+    "EngineFailed",
+    "Limits",
+    "Options",
+    "Plan",
+    "PlanColumn",
+    "Policy",
+    "PolicyError",
+    "PrivacyError",
+    "Refused",
+    "Sandbox",
+    "TablesMissing",
+    "answer",
+    "plan",
+]

@@ -1,0 +1,138 @@
+"""Runs a plan: exact part in the sandbox, noise, public part in the sandbox again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from privacy.engines.duckdb import RELEASED_TABLE, SALT_TABLE
+from privacy.errors import PrivacyError
+from privacy.release import perturb
+from privacy.sandbox import Limits, Sandbox, Task
+
+if TYPE_CHECKING:
+    from privacy.plan import Plan
+
+Files = Mapping[str, str | Path | Sequence[str | Path]]
+Interval = tuple[float, float]
+
+MIN_SALT_BYTES = 16
+
+
+class TablesMissing(PrivacyError):  # noqa: N818 - says what happened
+    """The files of a table that the plan reads were not given, or the salt is too short."""
+
+    code = "tables_missing"
+    hint = "Pass the files of every table in plan.tables, and a secret salt of 16 bytes or more."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer.
+
+    Attributes:
+        table: exactly the asked columns (and, on request, ``<column>_low`` and ``<column>_high``). Its schema
+            metadata states mechanism, noise, caps and cost under the key ``privacy`` as JSON.
+        intervals: for each column with noise, the 95% interval of each row, or None where there is none.
+        It covers
+            noise, not what the caps left out.
+    """
+
+    table: pa.Table
+    intervals: dict[str, list[Interval | None]]
+
+
+def answer(plan: Plan, tables: Files, *, salt: bytes, sandbox: Sandbox | None = None) -> Answer:
+    """Answer a plan from Parquet files.
+
+    Args:
+        tables: files of each table that the plan reads, by name.
+        salt: secret of the dataset version; fixes which groups of a unit are kept, so that repeats keep
+        the same.
+        sandbox: where the engine runs; without one, a sandbox is made for this answer alone.
+
+    Raises:
+        TablesMissing: a table's files or the salt are missing.
+        EngineFailed: the engine did not answer.
+    """
+    files = _files(plan, tables)
+    if len(salt) < MIN_SALT_BYTES:
+        raise TablesMissing(f"The salt must have at least {MIN_SALT_BYTES} bytes.")
+    if sandbox is not None:
+        return _answer(plan, files, salt, sandbox)
+    with Sandbox(Limits(), workers=1) as own:
+        return _answer(plan, files, salt, own)
+
+
+def _answer(plan: Plan, files: dict[str, tuple[str, ...]], salt: bytes, sandbox: Sandbox) -> Answer:
+    given: dict[str, pa.Table] = {}
+    if plan.release is not None:
+        salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
+        exact = sandbox.run(Task(plan.sql, files, salted))
+        given = {RELEASED_TABLE: perturb(exact, plan.release)}
+    public = {name: files[name] for name in plan.public_tables}
+    return _shown(plan, sandbox.run(Task(plan.public_sql, public, given)))
+
+
+def _files(plan: Plan, tables: Files) -> dict[str, tuple[str, ...]]:
+    given = {name.lower(): paths for name, paths in tables.items()}
+    files: dict[str, tuple[str, ...]] = {}
+    for name in plan.tables:
+        paths = given.get(name.lower())
+        if paths is None:
+            raise TablesMissing(f"The files of the table {name} were not given.")
+        files[name] = (str(paths),) if isinstance(paths, str | Path) else tuple(str(path) for path in paths)
+    return files
+
+
+def _shown(plan: Plan, computed: pa.Table) -> Answer:
+    """The computed columns under the asked names."""
+    names: list[str] = []
+    columns: list[Any] = []
+    intervals: dict[str, list[Interval | None]] = {}
+    for place, (column, ends) in enumerate(zip(plan.columns, plan.interval_ends, strict=True)):
+        names.append(column.name)
+        columns.append(computed.column(f"o{place}"))
+        if ends is None:
+            continue
+        low, high = computed.column(f"l{place}"), computed.column(f"h{place}")
+        pairs = zip(low.to_pylist(), high.to_pylist(), strict=True)
+        intervals[column.name] = [
+            None if one is None or other is None else (one, other) for one, other in pairs
+        ]
+        if plan.options.intervals:
+            names += [f"{column.name}_low", f"{column.name}_high"]
+            columns += [low, high]
+    table = pa.Table.from_arrays(columns, names=names)
+    return Answer(
+        table.replace_schema_metadata({"privacy": json.dumps(metadata(plan), sort_keys=True)}), intervals
+    )
+
+
+def metadata(plan: Plan) -> dict[str, Any]:
+    """What a reader must know to use the numbers: mechanism, noise, caps and cost. The same for any data."""
+    if plan.lowered is None or plan.release is None:
+        return {"mechanism": "none: public tables only", "rho_nano": 0, "delta_pico": 0, "plan": plan.digest}
+    bound = plan.lowered.aggregate.input
+    threshold = plan.release.threshold
+    return {
+        "mechanism": "discrete gaussian",
+        "rho_nano": plan.cost.rho_nano,
+        "delta_pico": plan.cost.delta_pico,
+        "epsilon": plan.epsilon,
+        "epsilon_at_delta_pico": plan.policy.delta_pico,
+        "max_groups": bound.groups if bound.keys else None,
+        "max_rows_per_group": bound.rows if bound.keys else None,
+        "max_rows": None if bound.keys else bound.rows,
+        "threshold_units": None if threshold is None else threshold.value,
+        "columns": {
+            column.name: {"kind": column.kind, "sigma": column.sigma, "half_width": column.half_width}
+            for column in plan.columns
+        },
+        "plan": plan.digest,
+    }

@@ -1,0 +1,53 @@
+"""A plan in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from privacy.algebra import Bound, Key
+    from privacy.plan import Plan, PlanColumn
+
+
+def explain(plan: Plan) -> str:
+    """What is read, how one unit is bounded, the noise on each number, and the cost."""
+    lines = [f"reads {', '.join(sorted(plan.tables))}"]
+    if plan.lowered is None or plan.release is None:
+        return "\n".join([*lines, "public tables only: exact, costs nothing"])
+    lines += _bounding(plan.lowered.aggregate.input)
+    lines += [_column(column) for column in plan.columns]
+    threshold = plan.release.threshold
+    if threshold is not None:
+        lines.append(
+            f"shows a group from {threshold.value} noisy units on, delta {threshold.delta_pico / 1e12:g}"
+        )
+    cost = plan.cost
+    lines.append(
+        f"costs rho {cost.rho_nano / 1e9:g} and delta {cost.delta_pico / 1e12:g}: "
+        f"epsilon {plan.epsilon:.4g} at delta {plan.policy.delta_pico / 1e12:g}"
+    )
+    return "\n".join(lines)
+
+
+def _bounding(bound: Bound) -> list[str]:
+    unit = bound.unit.name
+    if not bound.keys:
+        return [f"bounds each {unit} to {bound.rows} rows"]
+    lines = [f"groups by {', '.join(_key(key) for key in bound.keys)}"]
+    how = "chosen by keyed rank" if bound.ranked else "all there are"
+    lines.append(f"bounds each {unit} to {bound.groups} groups ({how}) and {bound.rows} rows in each")
+    return lines
+
+
+def _key(key: Key) -> str:
+    values = "private values" if key.domain is None else f"{len(key.domain)} public values"
+    return f"{getattr(key.scalar, 'name', 'an expression')} ({values})"
+
+
+def _column(column: PlanColumn) -> str:
+    if column.half_width is not None and column.sigma is not None:
+        return f"{column.name}: {column.kind}, sigma {column.sigma:.6g}, 95% within {column.half_width:.6g}"
+    if column.table is not None:
+        sizes = ", ".join(f"{width:.4g} at {size:,} rows" for size, width in column.table.items())
+        return f"{column.name}: {column.kind}, 95% within {sizes}"
+    return f"{column.name}: {column.kind}"

@@ -1,0 +1,363 @@
+"""What a provider declares about a dataset: everything that matters for privacy, and nothing observed.
+
+A policy is a TOML or JSON document. Types come from the files' schemas; privacy unit, bounds, key sets and
+caps are declared, because an observed bound would itself be a leak.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from privacy.errors import PolicyError
+from privacy.values import TYPES, Value, arrow_type_name, type_of, value_of
+
+TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+MAX_DECIMALS = 9
+MAX_KEYS = 10_000
+LARGEST_CAP = 1_000_000_000
+DEFAULT_MAX_GROUPS = 8
+DEFAULT_MAX_ROWS_PER_GROUP = 50
+
+_POLICY_FIELDS = frozenset(
+    {"domain", "rho", "delta", "max_rho_per_query", "max_delta_per_query", "max_groups", "max_rows_per_group"}
+    | {"tables"}
+)
+_TABLE_FIELDS = frozenset({"unit", "public", "max_groups", "max_rows_per_group", "max_rows", "columns"})
+_COLUMN_FIELDS = frozenset({"type", "bounds", "decimals", "keys", "selectable"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as declared.
+
+    Attributes:
+        type: one of ``privacy.values.TYPES``, or None when neither declared nor known from a schema.
+        low, high: bounds as integers scaled by ``10 ** decimals``, or None when the column has no numeric
+        bounds.
+        keys: the public key set, or None: then its values are private and only shown above a threshold.
+        selectable: False keeps it out of keys and aggregates; filters may still read it.
+    """
+
+    name: str
+    type: str | None
+    low: int | None = None
+    high: int | None = None
+    decimals: int = 0
+    keys: tuple[Value, ...] | None = None
+    selectable: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. ``unit`` is None for a public table.
+
+    Attributes:
+        max_groups: groups one privacy unit may contribute to in a query (l0).
+        max_rows_per_group: rows of one unit that count within a group (linf).
+        max_rows: rows of one unit that count when a query has no groups (M).
+    """
+
+    name: str
+    unit: str | None
+    columns: Mapping[str, Column]
+    max_groups: int = DEFAULT_MAX_GROUPS
+    max_rows_per_group: int = DEFAULT_MAX_ROWS_PER_GROUP
+    max_rows: int = DEFAULT_MAX_GROUPS * DEFAULT_MAX_ROWS_PER_GROUP
+
+    @property
+    def private(self) -> bool:
+        return self.unit is not None
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name, in any letter case."""
+        return self.columns.get(name.lower())
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A validated policy. Budgets are integers: rho in 1e-9, delta in 1e-12, rounded down."""
+
+    document: dict[str, Any]
+    sha256: str
+    domain: str
+    rho_nano: int
+    delta_pico: int
+    max_rho_per_query_nano: int
+    max_delta_per_query_pico: int
+    tables: Mapping[str, Table]
+
+    @classmethod
+    def load(
+        cls, path: str | Path, tables: Mapping[str, str | Path | Sequence[str | Path]] | None = None
+    ) -> Policy:
+        """Read a policy from a TOML or JSON file; types from the Parquet schemas of ``tables`` where given.
+
+        Raises:
+            PolicyError: the document is not valid.
+        """
+        source = Path(path)
+        text = source.read_text(encoding="utf-8")
+        try:
+            document = json.loads(text) if source.suffix == ".json" else tomllib.loads(text)
+        except ValueError as error:
+            raise PolicyError("", f"not a readable policy document: {error}") from None
+        return cls.from_document(
+            document, {name: _parquet_schema(paths) for name, paths in (tables or {}).items()}
+        )
+
+    @classmethod
+    def from_document(
+        cls, document: Mapping[str, Any], schemas: Mapping[str, Mapping[str, str]] | None = None
+    ) -> Policy:
+        """A policy from its document, with the column types of ``schemas`` (table -> column -> type)
+        filled in.
+
+        Raises:
+            PolicyError: the document is not valid; ``path`` says where.
+        """
+        _known_fields(document, _POLICY_FIELDS, "")
+        filled = _with_types(_plain(document), schemas or {})
+        domain = filled.get("domain")
+        if not isinstance(domain, str) or not domain.strip():
+            raise PolicyError("domain", "must name the population whose members are protected")
+        rho_nano = _budget(filled, "rho", 9)
+        delta_pico = _budget(filled, "delta", 12)
+        if delta_pico >= 10**12:
+            raise PolicyError("delta", "must be below 1")
+        return cls(
+            document=filled,
+            sha256=hashlib.sha256(canonical_json(filled).encode()).hexdigest(),
+            domain=domain,
+            rho_nano=rho_nano,
+            delta_pico=delta_pico,
+            max_rho_per_query_nano=_share(filled, "max_rho_per_query", 9, rho_nano, rho_nano),
+            max_delta_per_query_pico=_share(
+                filled, "max_delta_per_query", 12, delta_pico, max(delta_pico // 100, 1)
+            ),
+            tables=_tables(filled),
+        )
+
+    def table(self, name: str) -> Table | None:
+        """The table of that name, in any letter case."""
+        return self.tables.get(name.lower())
+
+
+def canonical_json(document: Any) -> str:
+    """JSON with sorted keys and no white space: equal documents have equal text."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """TOML's dates become text, mappings become dicts, so that the document survives JSON unchanged."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dt.date | dt.datetime):
+        return value.isoformat()
+    return value
+
+
+def _known_fields(document: Any, known: frozenset[str], path: str) -> None:
+    if not isinstance(document, Mapping):
+        raise PolicyError(path or "(document)", "must be a table of settings")
+    for name in document:
+        if name not in known:
+            raise PolicyError(
+                f"{path}.{name}" if path else str(name),
+                "is not a setting of a policy",
+                hint=f"Use one of: {', '.join(sorted(known))}.",
+            )
+
+
+def _parquet_schema(paths: str | Path | Sequence[str | Path]) -> dict[str, str]:
+    first = paths if isinstance(paths, str | Path) else paths[0]
+    schema = pq.read_schema(first)
+    named = {field.name: arrow_type_name(field.type) for field in schema}
+    return {name: kind for name, kind in named.items() if kind is not None}
+
+
+def _with_types(document: dict[str, Any], schemas: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    known = {name.lower(): schema for name, schema in schemas.items()}
+    for name, table in (document.get("tables") or {}).items():
+        schema = known.get(str(name).lower())
+        if schema is None or not isinstance(table, dict):
+            continue
+        if str(table.get("unit", next(iter(schema)))).lower() not in {column.lower() for column in schema}:
+            raise PolicyError(f"tables.{name}.unit", "is not a column of the table's file")
+        columns = table.setdefault("columns", {})
+        if isinstance(columns, dict):
+            _fill_columns(columns, schema, f"tables.{name}.columns")
+    return document
+
+
+def _fill_columns(columns: dict[str, Any], schema: Mapping[str, str], path: str) -> None:
+    types = {name.lower(): (name, kind) for name, kind in schema.items()}
+    for name, column in columns.items():
+        found = types.pop(str(name).lower(), None)
+        if found is None:
+            raise PolicyError(f"{path}.{name}", "is not a column of the table's file")
+        if isinstance(column, dict):
+            column.setdefault("type", found[1])
+    columns.update({name: {"type": kind} for name, kind in types.values()})
+
+
+def _decimal(value: Any, path: str) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise PolicyError(path, "must be a number")
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise PolicyError(path, "must be a number") from None
+    if not number.is_finite():
+        raise PolicyError(path, "must be a finite number")
+    return number
+
+
+def _budget(document: Mapping[str, Any], name: str, digits: int) -> int:
+    """A budget as an integer of ``10 ** -digits``, rounded down: never more than was declared."""
+    if name not in document:
+        raise PolicyError(name, "is missing")
+    number = _decimal(document[name], name)
+    scaled = int(number.scaleb(digits)) if 0 < number < 10**6 else 0
+    if scaled <= 0:
+        raise PolicyError(name, f"must be above 1e-{digits} and below a million")
+    return scaled
+
+
+def _share(document: Mapping[str, Any], name: str, digits: int, whole: int, default: int) -> int:
+    if name not in document:
+        return default
+    part = _budget(document, name, digits)
+    if part > whole:
+        raise PolicyError(name, "must not exceed the budget of the domain")
+    return part
+
+
+def _tables(document: Mapping[str, Any]) -> dict[str, Table]:
+    declared = document.get("tables")
+    if not isinstance(declared, dict) or not declared:
+        raise PolicyError("tables", "must declare at least one table")
+    tables: dict[str, Table] = {}
+    for name, settings in declared.items():
+        path = f"tables.{name}"
+        if not TABLE_NAME.fullmatch(name):
+            raise PolicyError(path, "a table's name must be a letter followed by letters, digits or _")
+        if name.lower() in tables:
+            raise PolicyError(path, "is declared twice")
+        tables[name.lower()] = _table(name, settings, path, document)
+    return tables
+
+
+def _table(name: str, settings: Any, path: str, document: Mapping[str, Any]) -> Table:
+    if isinstance(settings, Mapping) and "path" in settings:
+        raise PolicyError(
+            f"{path}.path",
+            "a unit that stands in another table is not available",
+            hint="Join the unit column onto this table before publishing, and declare it as `unit`.",
+        )
+    _known_fields(settings, _TABLE_FIELDS, path)
+    unit, public = settings.get("unit"), settings.get("public", False)
+    if public not in (True, False) or (unit is None) is not public:
+        raise PolicyError(path, "must either name its `unit` column or say `public = true`")
+    columns = _columns(settings.get("columns", {}), f"{path}.columns")
+    if public:
+        return Table(name, None, columns)
+    if not isinstance(unit, str) or not unit:
+        raise PolicyError(f"{path}.unit", "must name a column of the table")
+    columns.setdefault(unit.lower(), Column(unit, "text"))
+    groups = _cap(settings, document, "max_groups", DEFAULT_MAX_GROUPS, path)
+    rows = _cap(settings, document, "max_rows_per_group", DEFAULT_MAX_ROWS_PER_GROUP, path)
+    return Table(name, unit, columns, groups, rows, _cap(settings, {}, "max_rows", groups * rows, path))
+
+
+def _cap(settings: Mapping[str, Any], fallback: Mapping[str, Any], name: str, default: int, path: str) -> int:
+    value = settings.get(name, fallback.get(name, default))
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_CAP:
+        raise PolicyError(f"{path}.{name}", f"must be a whole number from 1 to {LARGEST_CAP}")
+    return value
+
+
+def _columns(declared: Any, path: str) -> dict[str, Column]:
+    if not isinstance(declared, dict):
+        raise PolicyError(path, "must be a table of columns")
+    columns: dict[str, Column] = {}
+    for name, settings in declared.items():
+        if not name or "\x00" in name or name.lower() in columns:
+            raise PolicyError(f"{path}.{name}", "is not a usable column name, or is declared twice")
+        columns[name.lower()] = _column(name, settings, f"{path}.{name}")
+    return columns
+
+
+def _column(name: str, settings: Any, path: str) -> Column:
+    _known_fields(settings, _COLUMN_FIELDS, path)
+    declared = settings.get("type")
+    if declared is not None and declared not in TYPES:
+        raise PolicyError(f"{path}.type", f"must be one of: {', '.join(TYPES)}")
+    selectable = settings.get("selectable", True)
+    if not isinstance(selectable, bool):
+        raise PolicyError(f"{path}.selectable", "must be true or false")
+    decimals = settings.get("decimals", 0)
+    if isinstance(decimals, bool) or not isinstance(decimals, int) or not 0 <= decimals <= MAX_DECIMALS:
+        raise PolicyError(f"{path}.decimals", f"must be a whole number from 0 to {MAX_DECIMALS}")
+    kind = declared or _inferred_type(settings, decimals)
+    if kind == "integer" and decimals:
+        raise PolicyError(f"{path}.decimals", "whole numbers have no decimals")
+    low, high = _bounds(settings, kind, decimals, path)
+    return Column(name, kind, low, high, decimals, _keys(settings.get("keys"), kind, path), selectable)
+
+
+def _inferred_type(settings: Mapping[str, Any], decimals: int) -> str | None:
+    keys = settings.get("keys")
+    if isinstance(keys, list) and keys:
+        return type_of(keys[0])
+    if "bounds" in settings:
+        return "integer" if decimals == 0 else "decimal"
+    return None
+
+
+def _bounds(
+    settings: Mapping[str, Any], kind: str | None, decimals: int, path: str
+) -> tuple[int | None, int | None]:
+    if "bounds" not in settings:
+        return None, None
+    path = f"{path}.bounds"
+    pair = settings["bounds"]
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise PolicyError(path, "must be [lower, upper]")
+    if kind in ("date", "timestamp"):
+        lower, upper = (value_of(item, kind) for item in pair)
+        if lower is None or upper is None or str(lower) > str(upper):
+            raise PolicyError(path, "must be two times in order")
+        return None, None
+    if kind not in ("integer", "float", "decimal"):
+        raise PolicyError(path, "belong to numbers and times only")
+    low, high = (_decimal(item, path).scaleb(decimals) for item in pair)
+    if low != int(low) or high != int(high) or low > high or max(abs(low), abs(high)) >= 2**62:
+        raise PolicyError(path, "must be in order, below 2^62, with no more decimals than declared")
+    return int(low), int(high)
+
+
+def _keys(declared: Any, kind: str | None, path: str) -> tuple[Value, ...] | None:
+    if declared is None or declared == "private":
+        return None
+    path = f"{path}.keys"
+    if not isinstance(declared, list) or not 1 <= len(declared) <= MAX_KEYS:
+        raise PolicyError(path, f'must be "private" or a list of 1 to {MAX_KEYS} values')
+    values = [value_of(item, kind or "text") for item in declared]
+    if any(value is None for value in values):
+        raise PolicyError(path, f"must all be values of type {kind}")
+    if len(set(values)) != len(values):
+        raise PolicyError(path, "must not name a value twice")
+    return tuple(value for value in values if value is not None)

@@ -1,0 +1,337 @@
+"""A grouped block: its keys, its aggregates, and what may be said above them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+
+from sqlglot import exp
+
+from privacy.algebra import (
+    TRUE,
+    Call,
+    Column,
+    Grouped,
+    Key,
+    Literal,
+    Measure,
+    Order,
+    Question,
+    Released,
+    Scalar,
+    columns_of,
+    conjunction,
+    conjuncts,
+)
+from privacy.arithmetic import Bounds, Fixed, NotFixed, always_present, fixed, presence
+
+if TYPE_CHECKING:
+    from privacy.query.relations import Catalog, Rows
+    from privacy.query.scalars import Scalars
+    from privacy.query.text import Source
+
+PRIVATE_AGGREGATES = (exp.Count, exp.Sum, exp.Avg)
+PUBLIC_AGGREGATES = (*PRIVATE_AGGREGATES, exp.Min, exp.Max)
+RELEASED = "r0"
+_AVAILABLE = "Use count(*), count(x), count(DISTINCT the_unit), sum(x) or avg(x)."
+
+
+def is_aggregate(node: exp.Expr) -> bool:
+    """Whether the node is a call of an aggregate, supported or not."""
+    return isinstance(node, exp.AggFunc | exp.Filter | exp.IgnoreNulls | exp.RespectNulls | exp.WithinGroup)
+
+
+def has_aggregate(node: exp.Expr) -> bool:
+    """Whether an aggregate is called in ``node`` itself, not in a query or window inside it."""
+    pending: list[exp.Expr] = [node]
+    while pending:
+        part = pending.pop()
+        if is_aggregate(part):
+            return True
+        if not isinstance(part, exp.Query | exp.Window):
+            pending.extend(part.iter_expressions())
+    return False
+
+
+@dataclass
+class Grouping:
+    """Collects the aggregates of a grouped block and answers for them and for its keys.
+
+    Args:
+        rows: the scalar compiler of the rows below.
+    """
+
+    source: Source
+    catalog: Catalog
+    rows: Scalars
+    input: Rows
+    name: str
+    keys: dict[str, tuple[str, Scalar]] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    nodes: list[exp.Expr] = field(default_factory=list)
+    measures: dict[str, tuple[str, Measure]] = field(default_factory=dict)
+    calls: dict[str, tuple[str, Call]] = field(default_factory=dict)
+
+    @property
+    def private(self) -> bool:
+        return self.input.unit is not None
+
+    def set_keys(self, nodes: list[tuple[exp.Expr, Scalar]]) -> None:
+        """The grouping expressions, named in canonical order."""
+        for node, scalar in nodes:
+            if self.private:
+                self._check_key(node, scalar)
+        self.nodes = [node for node, _ in nodes]
+        self.order = list(dict.fromkeys(scalar.text for _, scalar in nodes))
+        scalars = {scalar.text: scalar for _, scalar in nodes}
+        self.keys = {text: (f"k{place}", scalars[text]) for place, text in enumerate(sorted(scalars))}
+
+    def _check_key(self, node: exp.Expr, scalar: Scalar) -> None:
+        if scalar == self.input.unit:
+            self.source.refuse(
+                node,
+                "unit_as_key",
+                "Groups of single privacy units cannot be shown.",
+                "Group by something that many units share.",
+            )
+        if any(not self._selectable(column) for column in columns_of(scalar)):
+            self.source.refuse(
+                node, "not_selectable", "This column may be used in filters only.", "Group by another column."
+            )
+        if scalar.type == "null" or (isinstance(scalar, Literal) and scalar.value is None):
+            self.source.refuse(node, "type_mismatch", "NULL cannot be a group.", "Group by a column.")
+
+    def _selectable(self, column: Column) -> bool:
+        table = self.catalog.scans.get(column.source)
+        declared = None if table is None else table.column(column.name)
+        return declared is None or declared.selectable
+
+    def special(self, node: exp.Expr) -> Scalar | None:
+        """What a node above the grouping stands for: an aggregate, a key, or (None) something to compile."""
+        if is_aggregate(node):
+            return self._aggregate(node)
+        key = self._key(node)
+        if key is not None:
+            return key
+        if isinstance(node, exp.Column):
+            self._refuse_ungrouped(node)
+        return None
+
+    def _key(self, node: exp.Expr) -> Scalar | None:
+        kinds = {type(one.unnest() if isinstance(one, exp.Paren) else one) for one in self.nodes}
+        if not isinstance(node, exp.Column) and type(node) not in kinds:
+            return None
+        if has_aggregate(node):
+            return None
+        scalar = self.rows.compile(node)
+        found = self.keys.get(scalar.text)
+        return None if found is None else Column(self.name, found[0], scalar.type)
+
+    def _refuse_ungrouped(self, node: exp.Column) -> NoReturn:
+        if not self.private:
+            message = f"The column {node.name} is neither grouped nor aggregated."
+            self.source.refuse(
+                node, "ungrouped_column", message, f"Add it to GROUP BY, or aggregate {node.name}."
+            )
+        message = f"The column {node.name} would show raw values."
+        self.source.refuse(
+            node, "raw_rows", message, f"Add it to GROUP BY, or aggregate it, as in avg({node.name})."
+        )
+
+    # Aggregates
+
+    def _aggregate(self, node: exp.Expr) -> Scalar:
+        condition: Scalar = TRUE
+        call = node
+        if isinstance(node, exp.Filter):
+            self.rows.only(node, "this", "expression")
+            call = node.this
+            self._refuse_nested(node.expression)
+            condition = self.rows.predicate(node.expression.this)
+        allowed = PRIVATE_AGGREGATES if self.private else PUBLIC_AGGREGATES
+        if isinstance(call, exp.ArrayAgg) and self.private:
+            self.source.refuse(call, "raw_rows", "A list of values would show raw rows.", _AVAILABLE)
+        if not isinstance(call, allowed):
+            name = self.source.word(call)
+            self.source.refuse(call, "unsupported_function", f"{name} is not available.", _AVAILABLE)
+        self.rows.only(call, "this", "big_int")
+        argument = call.this
+        if argument is not None:
+            self._refuse_nested(argument)
+        if self.private:
+            return self._private(call, argument, condition)
+        return self._public(call, argument, condition)
+
+    def _refuse_nested(self, node: exp.Expr) -> None:
+        inner = next((part for part in node.walk() if is_aggregate(part)), None)
+        if inner is not None:
+            hint = "Aggregate in a subquery, then aggregate its released rows."
+            self.source.refuse(inner, "nested_aggregate", "An aggregate cannot hold another.", hint)
+
+    def _distinct(self, argument: exp.Expr) -> exp.Expr:
+        self.rows.only(argument, "expressions")
+        if len(argument.expressions) != 1:
+            self.source.refuse(
+                argument, "unsupported_function", "DISTINCT takes one expression here.", _AVAILABLE
+            )
+        inner: exp.Expr = argument.expressions[0]
+        return inner
+
+    def _private(self, call: exp.Expr, argument: exp.Expr | None, condition: Scalar) -> Scalar:
+        if isinstance(call, exp.Count):
+            return self._count(argument, condition)
+        if argument is None:
+            self.source.refuse(
+                call, "unsupported_function", "This aggregate needs an expression.", _AVAILABLE
+            )
+        if isinstance(argument, exp.Distinct):
+            self.source.refuse(
+                argument, "unsupported_function", "DISTINCT is not available here.", _AVAILABLE
+            )
+        number = self._fixed(argument, self.rows.compile(argument))
+        counted = (
+            condition if always_present(number.scalar) else conjunction([condition, presence(number.scalar)])
+        )
+        kind = "sum" if isinstance(call, exp.Sum) else "avg"
+        whole = kind == "sum" and number.decimals == 0
+        measure = Measure(kind, counted, number.scalar, number.low, number.high, number.decimals)
+        return self._measured(measure, "integer" if whole else "float")
+
+    def _count(self, argument: exp.Expr | None, condition: Scalar) -> Scalar:
+        if argument is None or isinstance(argument, exp.Star):
+            if argument is not None:
+                self.rows.only(argument)
+            return self._measured(Measure("rows", condition), "integer")
+        if isinstance(argument, exp.Distinct):
+            if self.rows.compile(self._distinct(argument)) != self.input.unit:
+                message = "Only distinct privacy units can be counted."
+                hint = f"Use count(DISTINCT {self.input.unit.name if self.input.unit else 'unit'})."
+                self.source.refuse(argument, "unsupported_function", message, hint)
+            return self._measured(Measure("units", condition), "integer")
+        scalar = self.rows.compile(argument)
+        if any(not self._selectable(column) for column in columns_of(scalar)):
+            hint = "Use count(*), with the column in WHERE or FILTER."
+            self.source.refuse(argument, "not_selectable", "This column may be used in filters only.", hint)
+        with suppress(NotFixed):  # counting needs no range: any expression is there or not
+            scalar = fixed(scalar, self._bounds).scalar
+        counted = condition if always_present(scalar) else conjunction([condition, presence(scalar)])
+        return self._measured(Measure("rows", counted), "integer")
+
+    def _fixed(self, node: exp.Expr, scalar: Scalar) -> Fixed:
+        try:
+            number = fixed(scalar, self._bounds)
+        except NotFixed as finding:
+            place = self._place(node, finding.column)
+            self.source.refuse(place, finding.code, str(finding), finding.hint)
+        if number.null:
+            self.source.refuse(node, "type_mismatch", "This is always NULL.", "Aggregate a number.")
+        return number
+
+    def _place(self, node: exp.Expr, column: Column | None) -> exp.Expr:
+        """The mention of ``column`` within ``node``, or the node itself."""
+        for part in node.find_all(exp.Column):
+            if column is not None and self.rows.scope.find(part) == column:
+                return part
+        return node
+
+    def _bounds(self, column: Column) -> Bounds | None:
+        table = self.catalog.scans.get(column.source)
+        declared = None if table is None else table.column(column.name)
+        if declared is None or declared.low is None or declared.high is None or not declared.selectable:
+            return None
+        return Bounds(declared.low, declared.high, declared.decimals)
+
+    def _measured(self, measure: Measure, kind: str) -> Scalar:
+        name, _ = self.measures.setdefault(measure.text, (f"m{len(self.measures)}", measure))
+        return Column(self.name, name, kind)
+
+    def _public(self, call: exp.Expr, argument: exp.Expr | None, condition: Scalar) -> Scalar:
+        operation = type(call).__name__.lower()
+        scalars: list[Scalar] = []
+        if isinstance(argument, exp.Distinct):
+            operation += "_distinct"
+            scalars.append(self.rows.compile(self._distinct(argument)))
+        elif argument is not None and not isinstance(argument, exp.Star):
+            scalars.append(self.rows.compile(argument))
+        if not scalars and not isinstance(call, exp.Count):
+            self.source.refuse(
+                call, "unsupported_function", "This aggregate needs an expression.", _AVAILABLE
+            )
+        kind = _public_type(call, scalars)
+        if kind is None:
+            self.source.refuse(
+                call, "type_mismatch", "This aggregate needs numbers.", "Use a numeric column."
+            )
+        made = self.rows.call(call, f"aggregate_{operation}", [condition, *scalars], kind)
+        name, _ = self.calls.setdefault(made.text, (f"m{len(self.calls)}", made))
+        return Column(self.name, name, kind)
+
+    # Results
+
+    def question(self) -> Question:
+        """The private question, once every aggregate of the block is known."""
+        assert self.input.unit is not None
+        assert self.input.table is not None
+        keys = tuple(Key(name, scalar, self._domain(scalar)) for name, scalar in self.keys.values())
+        measures = tuple(measure for _, measure in self.measures.values()) or (Measure("units", TRUE),)
+        return Question(self.input.filtered, self.input.unit, keys, measures, self.input.table.name)
+
+    def relation(self) -> Released | Grouped:
+        """The public relation that stands for the grouped block."""
+        if self.private:
+            return Released(self.name)
+        measures = tuple((name, call) for name, call in self.calls.values())
+        return Grouped(self.name, self.input.filtered, tuple(self.keys.values()), measures)
+
+    def default_order(self) -> tuple[Order, ...]:
+        """Key order, in the order the keys were named."""
+        named = [self.keys[text] for text in self.order]
+        return tuple(Order(Column(self.name, name, scalar.type)) for name, scalar in named)
+
+    def _domain(self, scalar: Scalar) -> tuple[Literal, ...] | None:
+        """The public key set of a grouping expression, or None when its values are private."""
+        if isinstance(scalar, Literal):
+            return (scalar,)
+        if scalar.type == "boolean":
+            return (Literal(False, "boolean"), Literal(True, "boolean"))
+        if isinstance(scalar, Call):
+            return _case_domain(scalar)
+        table = self.catalog.scans.get(scalar.source)
+        declared = None if table is None else table.column(scalar.name)
+        if declared is None or declared.keys is None:
+            return None
+        domain = tuple(Literal(value, scalar.type) for value in declared.keys)
+        return _narrowed(scalar, domain, [part for one in self.input.filters for part in conjuncts(one)])
+
+
+def _case_domain(call: Call) -> tuple[Literal, ...] | None:
+    """The values of a CASE over literals. NULL forms no public group: its rows are left out."""
+    if call.operation != "case":
+        return None
+    values = [*call.arguments[1:-1:2], call.arguments[-1]]
+    literals = {value.text: value for value in values if isinstance(value, Literal)}
+    if not all(isinstance(value, Literal) for value in values):
+        return None
+    return tuple(literals[text] for text in sorted(literals) if literals[text].value is not None) or None
+
+
+def _narrowed(column: Column, domain: tuple[Literal, ...], parts: list[Scalar]) -> tuple[Literal, ...]:
+    """The key set less what the statement's own filters exclude: known from the text alone."""
+    for part in parts:
+        if isinstance(part, Call) and part.operation in ("eq", "in") and column in part.arguments:
+            asked = {one.text for one in part.arguments if isinstance(one, Literal)}
+            if len(asked) == len(part.arguments) - 1:
+                domain = tuple(value for value in domain if value.text in asked) or domain
+    return domain
+
+
+def _public_type(call: exp.Expr, scalars: list[Scalar]) -> str | None:
+    if isinstance(call, exp.Count):
+        return "integer"
+    kind = scalars[0].type
+    if isinstance(call, exp.Min | exp.Max):
+        return kind
+    if kind not in ("integer", "float", "decimal"):
+        return None
+    return "integer" if kind == "integer" and isinstance(call, exp.Sum) else "float"
