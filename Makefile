@@ -3,8 +3,10 @@
 .PHONY: help demo serve test check bench services services-stop venv lock lint clean
 
 # The first interpreter that is new enough and can make a virtual environment; `make PYTHON=... demo` names another.
-PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+ifeq ($(origin PYTHON), undefined)
+PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+endif
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 INSTALLED := .venv/.installed
@@ -28,7 +30,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy -p services -p tests.house
+	$(BIN)/lint-imports --no-cache --no-logo
 
 bench: $(INSTALLED)  ## all benchmarks: a table on the screen, JSON in bench/results/
 	@mkdir -p bench/results
