@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 # Raised when suites grow: about nine tenths of what is there.
 FLOORS = {
-    "catalog": 1,
-    "exchange": 1,
+    "catalog": 95,
+    "exchange": 165,
     "house": 140,
     "journeys": 1,
-    "privacy": 1,
-    "settlement": 1,
+    "privacy": 170,
+    "settlement": 260,
     "statistics": 1,
 }
 

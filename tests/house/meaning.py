@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from tests.house.shape import Function
+from tests.house.shape import MIGRATIONS, Function
 from tests.house.sources import Source
 
 INTEGER_NAME = re.compile(r"(^|_)(minor|nano|pico)$")
@@ -32,7 +32,7 @@ STOPWATCH_ALLOWED = re.compile(r"^(privacy/sandbox|catalog/ingest)(\.py$|/)")
 def missing_docstrings(sources: Iterable[Source]) -> Iterator[str]:
     """What is public says what it means."""
     for source in sources:
-        if source.in_packages and not source.path.startswith("exchange/migrations/versions/"):
+        if source.in_packages and not source.path.startswith(MIGRATIONS):
             if source.syntax.body and not ast.get_docstring(source.syntax):
                 yield source.at(1, "module has no docstring")
             for node in source.syntax.body:
@@ -97,8 +97,8 @@ def hollow_tests(sources: Iterable[Source]) -> Iterator[str]:
     for source in sources:
         if source.in_tests and source.is_python:
             for node in ast.walk(source.syntax):
-                text = ast.unparse(node) if isinstance(node, ast.Assert | ast.Call | ast.Attribute) else ""
-                if text in {"assert True", "assert 1"}:
+                text = ast.unparse(node) if isinstance(node, ast.Call | ast.Attribute) else ""
+                if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant) and node.test.value:
                     yield source.at(node, "asserts nothing")
                 if text == "pytest.mark.skip":
                     yield source.at(node, "never runs")

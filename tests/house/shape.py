@@ -14,6 +14,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 MOST_FILE_LINES = 600
 MOST_FUNCTION_LINES = 70
 LONGEST_ASSET_LINE = 2000
+MIGRATIONS = "exchange/migrations/versions/"
 VAGUE = re.compile(r"^(utils?|helpers?|common|core|managers?|misc)$")
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|#\s*(?i:stub)\b")
 MACHINE_PATH = re.compile(r"/(work|root|tmp|farm)/|(?<![\w./-])/(home|Users)/\w")
@@ -34,10 +35,10 @@ def long_files(sources: Iterable[Source]) -> Iterator[str]:
 
 
 def long_functions(sources: Iterable[Source]) -> Iterator[str]:
-    """A function fits on a screen."""
+    """A function fits on a screen; a migration is a list of tables, written once and never changed."""
     for source, node in _functions(sources):
         lines = (node.end_lineno or node.lineno) - node.lineno + 1
-        if lines >= MOST_FUNCTION_LINES:
+        if lines >= MOST_FUNCTION_LINES and not source.path.startswith(MIGRATIONS):
             yield source.at(node, f"{node.name} has {lines} lines, under {MOST_FUNCTION_LINES} are allowed")
 
 
