@@ -13,6 +13,7 @@ from tests.house.sources import Source
 
 INTEGER_NAME = re.compile(r"(^|_)(minor|nano|pico)$")
 FLOAT_COLUMNS = {"Float", "Double", "REAL", "Numeric", "DOUBLE", "DOUBLE_PRECISION"}
+CLAIM = re.compile(r"raises|warns|fail|assert|check|expect")
 ANNOTATED = ast.AnnAssign | Function
 CODE = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
 
@@ -104,7 +105,7 @@ def hollow_tests(sources: Iterable[Source]) -> Iterator[str]:
                     yield source.at(node, "never runs")
                 if text.startswith("time.sleep(") and not _in_loop(source, node):
                     yield source.at(node, "sleeps for luck: poll with a deadline")
-                if isinstance(node, Function) and node.name.startswith("test_") and not _claims(node):
+                if isinstance(node, Function) and node.name.startswith("test_") and not _claims(source, node):
                     yield source.at(node, f"{node.name} claims nothing")
 
 
@@ -198,13 +199,14 @@ def _in_loop(source: Source, node: ast.AST) -> bool:
     return False
 
 
-def _claims(node: Function) -> bool:
-    """An assertion, an expected error or warning, or a call of something that is named after checking."""
+def _claims(source: Source, node: Function, *, follow: bool = True) -> bool:
+    """An assertion, an expected error, or a call of something named after checking or of a local that claims."""
+    local = {each.name: each for each in source.syntax.body if follow and isinstance(each, Function)}
     for part in ast.walk(node):
         if isinstance(part, ast.Assert):
             return True
-        if isinstance(part, ast.Call) and re.search(
-            r"raises|warns|fail|assert|check|expect", ast.unparse(part.func)
-        ):
-            return True
+        if isinstance(part, ast.Call):
+            called = ast.unparse(part.func)
+            if CLAIM.search(called) or (called in local and _claims(source, local[called], follow=False)):
+                return True
     return False

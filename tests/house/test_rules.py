@@ -189,11 +189,12 @@ RULES = [
             "tests/test_b.py": f"@pytest.mark.{'skip'}\ndef test_b():\n    assert f()\n",
             "tests/test_c.py": f"@pytest.mark.{'skip'}(reason='later')\ndef test_c():\n    assert f()\n",
             "tests/test_d.py": "def test_d():\n    time.sleep(1)\n    assert f()\n",
-            "tests/test_e.py": "def test_e():\n    f()\n",
+            "tests/test_e.py": "def f():\n    g()\ndef test_e():\n    f()\n",
         },
         lawful={
             "tests/test_a.py": "def test_a():\n    while f():\n        time.sleep(0.01)\n    assert g()\n",
             "tests/test_b.py": "def test_b():\n    with pytest.raises(ValueError):\n        f()\n",
+            "tests/test_d.py": "def _same(a):\n    assert a\ndef test_d():\n    _same(f())\n",
             "tests/test_c.py": "@pytest.mark.skipif(a, reason='b')\ndef test_c():\n    assert_same(f())\n",
         },
     ),
