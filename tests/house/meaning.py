@@ -200,7 +200,7 @@ def _in_loop(source: Source, node: ast.AST) -> bool:
 
 
 def _claims(source: Source, node: Function, *, follow: bool = True) -> bool:
-    """An assertion, an expected error, or a call of something named after checking or of a local that claims."""
+    """An assertion, an expected error, or a call named after checking or of a local that claims."""
     local = {each.name: each for each in source.syntax.body if follow and isinstance(each, Function)}
     for part in ast.walk(node):
         if isinstance(part, ast.Assert):
