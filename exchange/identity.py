@@ -1,0 +1,193 @@
+"""Who acts: organisations, their roles, and the tokens with which they come.
+
+A token is shown once and kept as a SHA-256 digest: it carries 256 random bits, so no slow hash is needed
+(NIST SP 800-63B, look-up secrets). Foreign and unknown ids are answered alike.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Column, ForeignKey, Index, MetaData, String, Table, insert, select, update
+
+from exchange.errors import NotFound, RequestInvalid, RoleMissing, TokenUnknown
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+metadata = MetaData()
+
+organisation = Table(
+    "organisation",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(80), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("org", String(40), ForeignKey("organisation.id"), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32)),
+    Column("revoked_at", String(32)),
+    Index("token_by_org", "org"),
+)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_TOKEN = re.compile(r"(tok_[0-9a-f]{24})\.([A-Za-z0-9_-]{43})")
+
+
+class Role(enum.StrEnum):
+    """What an organisation may do; a token holds one role of its organisation."""
+
+    PROVIDER = "provider"
+    BUYER = "buyer"
+    OFFICER = "officer"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts in a command: an organisation through one token (``ref``), or the exchange itself."""
+
+    ref: str
+    org: str
+    name: str
+    role: str
+    auth: str = "token"
+    request_id: str = ""
+    ip_truncated: str = ""
+
+    def require(self, *roles: Role) -> None:
+        """Raise :class:`RoleMissing` unless the actor holds one of ``roles``."""
+        if self.role not in roles:
+            wanted = " or ".join(roles)
+            raise RoleMissing(f"this needs the role {wanted}; the token has the role {self.role}")
+
+
+SYSTEM = Actor(ref="system", org="system", name="exchange", role="system", auth="system")
+NOBODY = Actor(ref="unknown", org="unknown", name="unknown", role="none", auth="none")
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id, ``prefix_`` and 96 random bits in hex."""
+    return f"{prefix}_{secrets.token_hex(12)}"
+
+
+def create_organisation(session: Session, *, id: str, name: str, role: Role, now: datetime) -> str:  # noqa: A002
+    """Create the organisation ``name``; the same name and role again returns the id it has.
+
+    Raises :class:`RequestInvalid` for a name that is not a slug or that has another role.
+    """
+    if not _NAME.fullmatch(name):
+        raise RequestInvalid("an organisation's name is lower-case letters, digits and hyphens, at most 63")
+    found = session.execute(select(organisation).where(organisation.c.name == name)).one_or_none()
+    if found is not None:
+        if found.role != role:
+            raise RequestInvalid(f"the organisation {name} exists with the role {found.role}")
+        return str(found.id)
+    session.execute(
+        insert(organisation).values(
+            id=id, name=name, role=role, created_at=now.isoformat(timespec="microseconds")
+        )
+    )
+    return id
+
+
+def find_organisation(session: Session, name: str) -> tuple[str, Role]:
+    """The id and role of the organisation ``name``. Raises :class:`NotFound`."""
+    found = session.execute(select(organisation).where(organisation.c.name == name)).one_or_none()
+    if found is None:
+        raise NotFound(
+            f"there is no organisation {name!r}", hint="Create it: `exchange org create NAME --role ROLE`."
+        )
+    return str(found.id), Role(found.role)
+
+
+def organisation_names(session: Session) -> dict[str, str]:
+    """Every organisation's name by id."""
+    return {row.id: row.name for row in session.execute(select(organisation.c.id, organisation.c.name))}
+
+
+def create_token(
+    session: Session,
+    *,
+    id: str,  # noqa: A002
+    org: str,
+    role: Role,
+    now: datetime,
+    expires_at: datetime | None,
+) -> str:
+    """Create a token and return its text, which is not kept and cannot be shown again."""
+    held = session.execute(select(organisation.c.role).where(organisation.c.id == org)).scalar_one()
+    if held != role:
+        raise RoleMissing(f"the organisation holds the role {held}, not {role}")
+    secret = secrets.token_urlsafe(32)
+    session.execute(
+        insert(token).values(
+            id=id,
+            org=org,
+            role=role,
+            secret_sha256=_digest(secret),
+            created_at=now.isoformat(timespec="microseconds"),
+            expires_at=expires_at.isoformat(timespec="microseconds") if expires_at else None,
+        )
+    )
+    return f"{id}.{secret}"
+
+
+def revoke_token(session: Session, id: str, now: datetime) -> None:  # noqa: A002
+    """End a token at once."""
+    stamp = now.isoformat(timespec="microseconds")
+    session.execute(
+        update(token).where(token.c.id == id, token.c.revoked_at.is_(None)).values(revoked_at=stamp)
+    )
+
+
+def authenticate(session: Session, text: str, now: datetime) -> Actor:
+    """The actor behind a token's text. Raises :class:`TokenUnknown`, the same for every cause."""
+    match = _TOKEN.fullmatch(text)
+    digest = _digest(match[2] if match else text)
+    actor = _actor(session, match[1], now) if match else None
+    stored = actor[1] if actor else "0" * 64
+    if not hmac.compare_digest(digest, stored) or actor is None:
+        raise TokenUnknown("the token is missing, unknown, expired or revoked")
+    return actor[0]
+
+
+def still_valid(session: Session, token_id: str, now: datetime) -> Actor:
+    """The actor of a token that a portal session names. Raises :class:`TokenUnknown`."""
+    found = _actor(session, token_id, now)
+    if found is None:
+        raise TokenUnknown("the session has ended", hint="Sign in again.")
+    return found[0]
+
+
+def _actor(session: Session, token_id: str, now: datetime) -> tuple[Actor, str] | None:
+    row = session.execute(
+        select(token, organisation.c.name)
+        .join(organisation, organisation.c.id == token.c.org)
+        .where(token.c.id == token_id)
+    ).one_or_none()
+    stamp = now.isoformat(timespec="microseconds")
+    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= stamp):
+        return None
+    return Actor(ref=row.id, org=row.org, name=row.name, role=row.role), str(row.secret_sha256)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,87 @@
+"""The market: the frozen bag of what an operation needs - store, objects, engine, signer, settings.
+
+Adapters that touch files or processes are wrapped so that a call with a transaction open fails loudly.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exchange.store import assert_outside_transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from catalog.objects import LocalObjects
+    from exchange.audit.receipts import ReceiptSigner
+    from exchange.config import Settings
+    from exchange.store import Store
+    from privacy.sandbox import Sandbox
+
+
+class OutsideObjects:
+    """An object store that refuses to work inside a transaction."""
+
+    def __init__(self, objects: LocalObjects) -> None:
+        self._objects = objects
+
+    def put(self, source: Path) -> str:
+        """Keep a file under its SHA-256; returns the digest."""
+        assert_outside_transaction()
+        return self._objects.put(source)
+
+    def path(self, sha256: str) -> Path:
+        """Where an object's bytes are."""
+        return self._objects.path(sha256)
+
+    def read(self, sha256: str) -> bytes:
+        """An object's bytes."""
+        assert_outside_transaction()
+        return self._objects.path(sha256).read_bytes()
+
+
+class OutsideEngine:
+    """The sandbox, which starts with the first query and is not handed out inside a transaction.
+
+    A command that asks nothing starts no worker processes.
+    """
+
+    def __init__(self, start: Callable[[], Sandbox]) -> None:
+        self._start = start
+        self._sandbox: Sandbox | None = None
+        self._lock = threading.Lock()
+
+    def sandbox(self) -> Sandbox:
+        """The running sandbox. Raises InsideTransaction with a transaction open."""
+        assert_outside_transaction()
+        with self._lock:
+            if self._sandbox is None:
+                self._sandbox = self._start()
+            return self._sandbox
+
+    def close(self) -> None:
+        """End the worker processes."""
+        with self._lock:
+            if self._sandbox is not None:
+                self._sandbox.close()
+                self._sandbox = None
+
+
+@dataclass(frozen=True)
+class Market:
+    """Everything an operation works with; built by :mod:`exchange.bootstrap` alone."""
+
+    settings: Settings
+    store: Store
+    objects: OutsideObjects
+    engine: OutsideEngine
+    receipts: ReceiptSigner
+    salt: Callable[[str], bytes]
+
+    def close(self) -> None:
+        """End worker processes and database connections."""
+        self.engine.close()
+        self.store.dispose()

@@ -1,0 +1,1 @@
+"""The journeys, each readable top to bottom: listing, buying, quoting, querying, auditing, administering."""

@@ -1,0 +1,141 @@
+"""The operator's journey: organisations, tokens, and wallets credited for confirmed bank transfers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from exchange import identity
+from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
+from exchange.errors import RequestInvalid
+from exchange.identity import SYSTEM, Role, new_id
+from exchange.operations.terms import money
+from settlement import ledger
+from settlement.ledger import chart, entries
+from settlement.money import Money, parse_amount
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from exchange.market import Market
+    from exchange.store import Tx
+
+
+@dataclass(frozen=True)
+class CreateOrganisation:
+    """Admit an organisation with one role."""
+
+    name: str
+    role: str
+    kind: ClassVar[str] = "organisation.created"
+    refused: ClassVar[str] = "organisation.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: an organisation, by id once it has one."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="organisation"))
+
+
+@dataclass(frozen=True)
+class CreateToken:
+    """Give an organisation a token; its text is shown once."""
+
+    org: str
+    role: str
+    expires_at: str | None
+    kind: ClassVar[str] = "token.created"
+    refused: ClassVar[str] = "token.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: a token, by id."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="token"))
+
+
+@dataclass(frozen=True)
+class CreditWallet:
+    """Credit a wallet for a bank transfer that the operator saw arrive; the reference is the bank's."""
+
+    org: str
+    amount_minor: int
+    currency: str
+    reference: str
+    kind: ClassVar[str] = "wallet.credited"
+    refused: ClassVar[str] = "wallet.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: a wallet."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="wallet", id=self.org))
+
+
+def create_organisation(market: Market, *, name: str, role: Role) -> dict[str, Any]:
+    """Create an organisation; creating the same again returns it. Raises :class:`RequestInvalid`."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        org = identity.create_organisation(tx.session, id=new_id("org"), name=name, role=role, now=tx.now)
+        tx.record(object=ObjectGroup(type="organisation", id=org))
+        return {"org": org, "name": name, "role": str(role)}
+
+    return market.store.perform(SYSTEM, CreateOrganisation(name, str(role)), work).value
+
+
+def create_token(market: Market, *, org: str, role: Role, expires: datetime | None = None) -> dict[str, Any]:
+    """Create a token for the organisation named ``org``; ``token`` in the reply is its text, shown once.
+
+    The text never enters the log or the stored outcome.
+    """
+    shown: list[str] = []
+
+    def work(tx: Tx) -> dict[str, Any]:
+        org_id, _ = identity.find_organisation(tx.session, org)
+        token_id = new_id("tok")
+        shown[:] = [
+            identity.create_token(
+                tx.session, id=token_id, org=org_id, role=role, now=tx.now, expires_at=expires
+            )
+        ]
+        tx.record(object=ObjectGroup(type="token", id=token_id))
+        return {"token_id": token_id, "org": org_id, "name": org, "role": str(role)}
+
+    command = CreateToken(org, str(role), expires.isoformat() if expires else None)
+    made = market.store.perform(SYSTEM, command, work).value
+    return {**made, "token": shown[0]}
+
+
+def credit_wallet(market: Market, *, org: str, amount: str, currency: str, reference: str) -> dict[str, Any]:
+    """Credit ``amount`` (decimal text in major units) once for each ``reference`` of the bank.
+
+    Confirming the same transfer twice credits it once; the same reference with another amount is refused.
+    """
+    if not (0 < len(reference) <= 140 and reference.isprintable()):
+        raise RequestInvalid("the reference must be 1 to 140 printable characters")
+    minor = parse_amount(amount, currency)
+    if minor == 0:
+        raise RequestInvalid("the amount must be above zero")
+    org_id, role = market.store.read(lambda session: identity.find_organisation(session, org))
+    if role != Role.BUYER:
+        raise RequestInvalid(f"{org} is no buyer, so it has no wallet")
+    command = CreditWallet(org_id, minor, currency, reference)
+
+    def work(tx: Tx) -> dict[str, Any]:
+        chart.open_buyer(tx.session, org_id, currency)
+        journal = ledger.post(
+            tx.session,
+            journal=new_id("jnl"),
+            kind="wallet_credited",
+            business_key=f"bank:{reference}",
+            actor=tx.actor.ref,
+            now=tx.now,
+            legs=entries.wallet_credited(org_id, Money(minor, currency)),
+        )
+        digest = ledger.journal_digest(tx.session, journal)
+        tx.record(
+            money=MoneyGroup(currency=currency, amount_minor=minor, journal=journal, journal_sha256=digest)
+        )
+        balance = ledger.balance(tx.session, chart.buyer_prepaid(org_id, currency), currency)
+        return {
+            "org": org_id,
+            "credited": money(minor, currency),
+            "balance": money(balance.available, currency),
+        }
+
+    done = market.store.perform(SYSTEM, command, work, key=f"bank:{reference}")
+    return {**done.value, "reference": reference, "replayed": done.replayed}

@@ -1,0 +1,271 @@
+"""The officer's journey: search the log, open one entry, see what stood behind it, prove it, verify all."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import select
+
+from exchange import queries
+from exchange.audit import log, tiles
+from exchange.audit.entry import Entry, ObjectGroup
+from exchange.audit.note import VerifierKey
+from exchange.audit.report import ALTERED, Finding
+from exchange.audit.tiles import Folder
+from exchange.audit.verify import verify_books, verify_log
+from exchange.errors import NotFound, RequestInvalid
+from exchange.identity import Role, organisation_names
+from exchange.operations.receipting import newest_checkpoint, receipt_of_entry
+from exchange.operations.terms import budget, money
+from settlement import ledger, licences
+from settlement.errors import SettlementError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy.orm import Session
+
+    from exchange.audit.log import Record
+    from exchange.audit.verify import LogReport
+    from exchange.identity import Actor
+    from exchange.market import Market
+    from exchange.store import Tx
+
+_TIMES = ("since", "until")
+
+
+@dataclass(frozen=True)
+class ReadLog:
+    """Search the log or open an entry: reading it is itself an entry."""
+
+    what: str
+    about: str
+    kind: ClassVar[str] = "log.read"
+    refused: ClassVar[str] = "log.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: what was read, by id; never what was typed."""
+        return Entry(
+            kind=self.kind, outcome="done", object=ObjectGroup(type=self.what, id=self.about[:64] or None)
+        )
+
+
+def search(
+    market: Market, actor: Actor, filters: dict[str, str], *, limit: int, page_token: str | None
+) -> dict[str, Any]:
+    """Entries that match every filter, newest first. Officers and operators only; logged."""
+    wanted: dict[str, Any] = {
+        name: _time(name, text) if name in _TIMES else text for name, text in filters.items()
+    }
+    _read(market, actor, "log", ",".join(sorted(filters)))
+
+    def look(session: Session) -> dict[str, Any]:
+        page = log.search(session, **wanted, limit=limit, page_token=page_token)
+        names = organisation_names(session)
+        return {
+            "items": [_item(record, names) for record in page.entries],
+            "next_page_token": page.next_token,
+        }
+
+    return market.store.read(look)
+
+
+def entry(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
+    """One entry: the whole leaf, and for a query its statement, licence and the clause that allowed it."""
+    _read(market, actor, "entry", entry_id)
+
+    def look(session: Session) -> dict[str, Any]:
+        record = _find(session, entry_id)
+        names = organisation_names(session)
+        return {
+            **_item(record, names),
+            "document": record.document,
+            "dossier": _dossier(session, record, names),
+        }
+
+    return market.store.read(look)
+
+
+def prove(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
+    """The entry's leaf with its inclusion proof. Raises :class:`NotFound` until the log covers it."""
+    _read(market, actor, "proof", entry_id)
+    record = market.store.read(lambda session: _find(session, entry_id))
+    newest = newest_checkpoint(market)
+    if newest is None or newest.size <= record.seq:
+        raise NotFound("the entry is not under a checkpoint yet", hint="Try again in a few seconds.")
+    proof = tiles.inclusion_proof(Folder(market.settings.log_path), record.seq, newest.size)
+    return {
+        "seq": record.seq,
+        "leaf": record.leaf.decode("utf-8"),
+        "leaf_hash": record.leaf_hash.hex(),
+        "index": record.seq,
+        "checkpoint": newest.encoded().decode("utf-8"),
+        "proof": [one.hex() for one in proof],
+        "receipt": receipt_of_entry(market, entry_id),
+    }
+
+
+def journals(market: Market, actor: Actor, ids: list[str]) -> dict[str, Any]:
+    """Journals with their lines and digests, to hold leaves against. Unknown ids are left out."""
+    actor.require(Role.OFFICER, Role.OPERATOR)
+
+    def look(session: Session) -> dict[str, Any]:
+        found = {}
+        for one in ids:
+            digest = _digest(session, one)
+            if digest is not None:
+                lines = [asdict(line) for line in ledger.journal_lines(session, one)]
+                found[one] = {"digest": digest, "lines": lines}
+        return {"items": found}
+
+    return market.store.read(look)
+
+
+def domains(market: Market, actor: Actor) -> dict[str, Any]:
+    """Every privacy domain's lifetime account over all buyers."""
+    actor.require(Role.OFFICER, Role.OPERATOR)
+
+    def look(session: Session) -> dict[str, Any]:
+        owners = select(ledger.account.c.owner).where(ledger.account.c.kind == "domain_granted").distinct()
+        return {"items": [budget(session, domain) for domain in sorted(session.scalars(owners))]}
+
+    return market.store.read(look)
+
+
+def verify(market: Market, *, log_key: str, pinned: str | None = None) -> LogReport:
+    """Verify the published log, the database's copy of it, and the journals that its leaves name.
+
+    ``pinned`` is a checkpoint saved earlier: a log that does not continue it is a fork. Exit codes as in
+    :mod:`exchange.audit.report`.
+    """
+    report = verify_log(
+        Folder(market.settings.log_path),
+        origin=market.settings.log_origin,
+        keys=[VerifierKey.parse(log_key.strip())],
+        pinned=pinned,
+        database_leaves=_records(market),
+    )
+    extra = [*_beside(market), *_books(market)]
+    return report.with_findings(extra)
+
+
+def _beside(market: Market) -> list[Finding]:
+    return market.store.read(lambda session: list(log.check(session)))
+
+
+def _books(market: Market) -> list[Finding]:
+    def look(session: Session) -> list[Finding]:
+        leaves = (record.leaf for record in log.entries(session))
+        found = list(verify_books(leaves, lambda journal: _digest(session, journal)))
+        return found + [Finding(ALTERED, text) for text in (*ledger.check(session), *_unlogged(session))]
+
+    return market.store.read(look)
+
+
+def _unlogged(session: Session) -> Iterable[str]:
+    """Journals that no leaf names: a fact that was booked and not logged."""
+    named = select(log.audit_entry.c.journal).where(log.audit_entry.c.journal.is_not(None))
+    for one in session.scalars(select(ledger.journal.c.id).where(ledger.journal.c.id.not_in(named))):
+        yield f"journal {one} stands in the books and in no entry of the log"
+
+
+def _records(market: Market) -> Iterator[Record]:
+    size = market.store.read(log.size)
+    for start in range(0, size, 256):
+        yield from market.store.read(partial(_records_between, start=start, stop=start + 256))
+
+
+def _records_between(session: Session, *, start: int, stop: int) -> list[Record]:
+    return list(log.entries(session, start, stop))
+
+
+def _digest(session: Session, journal: str) -> str | None:
+    try:
+        return ledger.journal_digest(session, journal)
+    except SettlementError:
+        return None
+
+
+def _read(market: Market, actor: Actor, what: str, about: str) -> None:
+    def work(tx: Tx) -> dict[str, Any]:
+        tx.actor.require(Role.OFFICER, Role.OPERATOR)
+        return {}
+
+    market.store.perform(actor, ReadLog(what, about), work)
+
+
+def _find(session: Session, entry_id: str) -> Record:
+    record = log.find(session, entry_id)
+    if record is None:
+        raise NotFound("there is no such entry")
+    return record
+
+
+def _item(record: Record, names: dict[str, str]) -> dict[str, Any]:
+    document = record.document
+    actor = document["actor"] or {}
+    shown = (
+        "seq",
+        "id",
+        "time",
+        "kind",
+        "outcome",
+        "code",
+        "object",
+        "query",
+        "licence",
+        "privacy",
+        "money",
+        "result",
+    )
+    return {
+        **{name: document[name] for name in shown},
+        "org": actor.get("org"),
+        "org_name": names.get(actor.get("org") or "", actor.get("org")),
+        "role": actor.get("role"),
+        "leaf_hash": record.leaf_hash.hex(),
+    }
+
+
+def _dossier(session: Session, record: Record, names: dict[str, str]) -> dict[str, Any] | None:
+    """What stands beside the log for a query: never part of a leaf, so that it can be erased."""
+    query_id = (record.document["query"] or {}).get("id")
+    if not query_id:
+        return None
+    row = session.execute(select(queries.query).where(queries.query.c.id == query_id)).one_or_none()
+    if row is None:
+        return None
+    acceptance = licences.find_acceptance(session, row.acceptance_id, org=row.org)
+    licence = licences.find_licence(session, acceptance.licence_id)
+    return {
+        "query": row.id,
+        "state": row.state,
+        "asked_by": names.get(row.org, row.org),
+        "asked_at": row.reserved_at,
+        "dataset": row.slug,
+        "version": row.version,
+        "sql": row.sql,
+        "purpose": row.purpose,
+        "grant": row.grant_id,
+        "licence": licence.title,
+        "licence_sha256": licence.text_sha256,
+        "accepted_at": acceptance.accepted_at,
+        "acceptance_digest": acceptance.digest,
+        "clause": row.clause,
+        "domain": row.domain,
+        "rho_nano": row.rho_nano,
+        "charge": money(row.charge_minor, row.currency),
+        "settle_journal": row.settle_journal,
+        "result_sha256": row.result_sha256,
+    }
+
+
+def _time(name: str, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestInvalid(f"{name} must be a date or time of ISO 8601, such as 2026-01-31") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,334 @@
+"""The life of a query, readable top to bottom: reserve, start, run, keep, settle, deliver.
+
+Money and privacy are reserved in one transaction before any data is read; bytes leave only after both were
+settled. A process that dies in between leaves a row that :mod:`exchange.operations.sweeping` resolves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import privacy
+from exchange import queries
+from exchange.audit.entry import (
+    Entry,
+    LicenceGroup,
+    ObjectGroup,
+    QueryGroup,
+)
+from exchange.errors import InProgress, PriceAboveLimit, QueryLost, RequestInvalid
+from exchange.identity import Role, new_id, still_valid
+from exchange.operations import listing, results, settling
+from exchange.operations.quoting import Question, Terms, logged_terms, permitted, question, sql_digest
+from exchange.operations.receipting import receipt_of
+from exchange.operations.terms import money
+from settlement import licences, orders
+from settlement.errors import QuoteExpired
+from settlement.money import parse_amount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import pyarrow as pa
+    from sqlalchemy import Row
+
+    from exchange.identity import Actor
+    from exchange.market import Market
+    from exchange.store import Outcome, Tx
+
+_LEASE_MARGIN = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class RunQuery:
+    """Run a quote, or a question within limits of price and rho."""
+
+    question: Question | None
+    quote: str = ""
+    max_price: str = ""
+    max_rho_nano: int | None = None
+    kind: ClassVar[str] = "query.reserved"
+    refused: ClassVar[str] = "query.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: the dataset or the quote, and the digest of the SQL text."""
+        if self.question is None:
+            return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="quote", id=self.quote[:64]))
+        return Entry(
+            kind=self.kind,
+            outcome="done",
+            object=ObjectGroup(type="dataset", dataset=self.question.dataset[:200]),
+            query=QueryGroup(sql_sha256=sql_digest(self.question.sql)),
+        )
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A settled query with its stored answer: the same bytes each time."""
+
+    row: Row[Any]
+    table: pa.Table
+    arrow: bytes
+    columns: list[dict[str, Any]]
+    intervals: dict[str, list[list[float | int] | None]]
+    receipt: dict[str, Any]
+    repeated: bool
+
+
+def run_request(given: Mapping[str, Any]) -> RunQuery:
+    """Read a run from a request. Raises :class:`RequestInvalid` naming the field."""
+    max_rho = given.get("max_rho")
+    limits: dict[str, Any] = {
+        "max_price": given.get("max_price") or "",
+        "max_rho_nano": privacy.accounting.rho_to_nano(max_rho) if max_rho is not None else None,
+    }
+    if given.get("quote"):
+        if given.get("sql"):
+            raise RequestInvalid("give a quote or a question, not both")
+        return RunQuery(None, quote=given["quote"], **limits)
+    if not given.get("dataset") or not given.get("sql"):
+        raise RequestInvalid("give a quote, or a dataset and sql")
+    return RunQuery(question(given), **limits)
+
+
+def run(market: Market, actor: Actor, command: RunQuery, *, key: str | None) -> Answered:
+    """Answer a question once. The same key, or the same question, returns the same bytes for nothing."""
+    done = market.store.replay(actor, command, key)
+    if done is not None:
+        return _deliver(market, actor, done.value["query"], done)
+    terms = _terms(market, actor, command)
+    reserved = market.store.perform(actor, command, lambda tx: _reserve(tx, market, command, terms), key=key)
+    query_id = reserved.value["query"]
+    if not reserved.replayed and not reserved.value["repeated"]:
+        _execute(market, actor, query_id, terms)
+    return _deliver(market, actor, query_id, reserved)
+
+
+def answered(market: Market, actor: Actor, query_id: str) -> Answered:
+    """Fetch a settled query's answer again; the licence must still allow it."""
+    row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
+    _raise_unless_settled(row)
+    return _load(market, row, repeated=True)
+
+
+def receipt(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
+    """The receipt of a settled query, for its buyer; for an officer too."""
+    org = None if actor.role == Role.OFFICER else actor.org
+    row = market.store.read(lambda session: queries.find(session, query_id, org=org))
+    _raise_unless_settled(row)
+    return receipt_of(market, row)
+
+
+def show(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
+    """One query as its buyer sees it."""
+    return _job(market.store.read(lambda session: queries.find(session, query_id, org=actor.org)))
+
+
+def jobs(market: Market, actor: Actor) -> dict[str, Any]:
+    """The organisation's latest queries, newest first."""
+    actor.require(Role.BUYER)
+    rows = market.store.read(lambda session: queries.of_organisation(session, actor.org))
+    return {"items": [_job(row) for row in rows]}
+
+
+def usage(market: Market, actor: Actor) -> dict[str, Any]:
+    """What was asked and what it cost; a provider sees what its datasets earned."""
+    return market.store.read(lambda session: settling.usage(session, actor))
+
+
+def _terms(market: Market, actor: Actor, command: RunQuery) -> Terms:
+    """The terms to run under; for a quote they must be the very terms that were quoted."""
+    if command.question is not None:
+        return logged_terms(market, actor, command.question, command=command)
+    now = market.store.clock()
+    with market.store.refusing(actor, command):
+        actor.require(Role.BUYER)
+        quoted = market.store.read(
+            lambda session: orders.get_quote(session, command.quote, org=actor.org, now=now)
+        )
+    document = json.loads(quoted.document)
+    asked = Question(
+        dataset=document["dataset"],
+        sql=document["sql"],
+        ask=(document["ask"][0], document["ask"][1]),
+        options=tuple(sorted(document["options"].items())),
+        grant=quoted.grant_id,
+    )
+    terms = logged_terms(market, actor, asked, command=command)
+    same = (quoted.plan_digest, quoted.price_minor, quoted.rho_nano, document["version"])
+    if same != (terms.plan.digest, terms.price.amount_minor, terms.plan.cost.rho_nano, terms.view.version_id):
+        with market.store.refusing(actor, command):
+            raise QuoteExpired("the dataset has a new version since the quote")
+    return terms
+
+
+def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[str, Any]:
+    """T1: check everything again inside the transaction, then hold money and rho together."""
+    actor, plan = tx.actor, terms.plan
+    if actor.ref.startswith("tok_"):
+        still_valid(tx.session, actor.ref, tx.now)
+    view, grant, _ = permitted(tx.session, actor, terms.question, tx.now)
+    if (view.version_id, grant.id) != (terms.view.version_id, terms.grant.id):
+        raise QuoteExpired("the dataset or the grant changed while the query was planned")
+    same = {"org": actor.org, "version": view.version_id, "plan_sha256": plan.digest}
+    before = queries.settled_before(tx.session, **same)
+    if before is not None:
+        tx.record(kind="query.repeated", **_about(terms, before.id))
+        return {"query": before.id, "repeated": True}
+    if queries.running_now(tx.session, **same, now=tx.now) is not None:
+        raise InProgress("the same query of your organisation is being answered")
+    _check_limits(command, terms)
+    clause = licences.permit(
+        tx.session,
+        acceptance_id=grant.acceptance_id,
+        org=actor.org,
+        purpose=grant.purpose,
+        territory=grant.territory,
+        now=tx.now,
+        queries_so_far=queries.count_settled(tx.session, grant.id),
+        rho_nano=plan.cost.rho_nano,
+    )
+    query_id = new_id("qry")
+    held = settling.hold(tx, market, terms, query_id)
+    queries.reserve(tx.session, _row(tx, market, terms, query_id, clause, held))
+    tx.record(
+        **_about(terms, query_id),
+        money=settling.charge_of(tx.session, held, terms.price),
+        privacy=settling.spend_of(tx.session, terms),
+    )
+    return {"query": query_id, "repeated": False}
+
+
+def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
+    """T2 start, run, T3 keep, T4 settle. A failure after the start keeps rho and returns money."""
+    settling.start(market, actor, query_id)
+    try:
+        with _on_grid(market):
+            answer = privacy.answer(
+                terms.plan,
+                listing.files(market, terms.view),
+                salt=market.salt(terms.view.version_id),
+                sandbox=market.engine.sandbox(),
+            )
+            kept = results.keep(market, answer, terms)
+    except privacy.PrivacyError as error:
+        settling.forfeit(market, actor, query_id, code=error.code)
+        raise QueryLost("the query could not be answered within its limits") from None
+    except BaseException:
+        settling.forfeit(market, actor, query_id, code="query_failed")
+        raise
+    settling.keep(market, actor, query_id, kept)
+    settling.settle(market, actor, query_id)
+
+
+@contextlib.contextmanager
+def _on_grid(market: Market) -> Iterator[None]:
+    """Leave, also with an error, at the next step of the time grid: run time tells of the data, so less of it
+    is shown.
+    """
+    grid_s, started = market.settings.reply_grid_ms / 1000, time.monotonic()
+    try:
+        yield
+    finally:
+        if grid_s:
+            time.sleep(grid_s - (time.monotonic() - started) % grid_s)
+
+
+def _deliver(market: Market, actor: Actor, query_id: str, reserved: Outcome) -> Answered:
+    row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
+    _raise_unless_settled(row)
+    return _load(market, row, repeated=reserved.replayed or reserved.value["repeated"])
+
+
+def _load(market: Market, row: Row[Any], *, repeated: bool) -> Answered:
+    arrow = market.objects.read(row.result_sha256)
+    table, columns, intervals = results.open_result(arrow)
+    return Answered(row, table, arrow, columns, intervals, receipt_of(market, row), repeated)
+
+
+def _raise_unless_settled(row: Row[Any]) -> None:
+    if row.state == queries.SETTLED:
+        return
+    if row.state in (queries.VOIDED, queries.FORFEITED):
+        raise QueryLost("the query ended without an answer")
+    raise InProgress("the query is still being answered")
+
+
+def _check_limits(command: RunQuery, terms: Terms) -> None:
+    price, rho = terms.price, terms.plan.cost.rho_nano
+    if command.max_price and price.amount_minor > parse_amount(command.max_price, price.currency):
+        raise PriceAboveLimit("the price is above max_price", price=money(price.amount_minor, price.currency))
+    if command.max_rho_nano is not None and rho > command.max_rho_nano:
+        raise PriceAboveLimit("the privacy cost is above max_rho", rho_nano=rho)
+
+
+def _about(terms: Terms, query_id: str) -> dict[str, Any]:
+    """The audit groups that every entry of a query carries."""
+    return {
+        "object": ObjectGroup(
+            type="query", id=query_id, version=terms.view.version_id, dataset=terms.view.slug
+        ),
+        "licence": LicenceGroup(
+            acceptance_id=terms.grant.acceptance_id,
+            odrl_sha256=terms.licence.odrl_sha256,
+            purpose=terms.grant.purpose,
+        ),
+        "query": QueryGroup(
+            id=query_id, plan_sha256=terms.plan.digest, sql_sha256=sql_digest(terms.question.sql)
+        ),
+    }
+
+
+def _row(
+    tx: Tx, market: Market, terms: Terms, query_id: str, clause: str, held: str | None
+) -> dict[str, Any]:
+    lease = tx.now + timedelta(seconds=market.settings.query_timeout_s) + _LEASE_MARGIN
+    cost, grant, view = terms.plan.cost, terms.grant, terms.view
+    return {
+        "id": query_id,
+        "org": tx.actor.org,
+        "dataset": view.dataset_id,
+        "slug": view.slug,
+        "version": view.version_id,
+        "grant_id": grant.id,
+        "acceptance_id": grant.acceptance_id,
+        "purpose": grant.purpose,
+        "clause": clause,
+        "sql": terms.question.sql,
+        "sql_sha256": sql_digest(terms.question.sql),
+        "plan_sha256": terms.plan.digest,
+        "plan_ask": json.dumps(terms.question.ask),
+        "options": json.dumps(dict(terms.question.options)),
+        "domain": listing.domain_of(view),
+        "rho_nano": cost.rho_nano,
+        "delta_pico": cost.delta_pico,
+        "charge_minor": terms.price.amount_minor,
+        "currency": terms.price.currency,
+        "price_plan_sha256": terms.price_plan.sha256,
+        "reserve_journal": held,
+        "lease_until": lease.isoformat(timespec="microseconds"),
+        "reserved_at": tx.now.isoformat(timespec="microseconds"),
+    }
+
+
+def _job(row: Row[Any]) -> dict[str, Any]:
+    done = row.state == queries.SETTLED
+    return {
+        "query": row.id,
+        "dataset": row.dataset,
+        "slug": row.slug,
+        "state": queries.SEEN[row.state],
+        "asked_at": row.reserved_at,
+        "ended_at": row.ended_at,
+        "sql": row.sql,
+        "purpose": row.purpose,
+        "rho_nano": row.rho_nano if row.state in (queries.SETTLED, queries.FORFEITED) else 0,
+        "charge": money(row.charge_minor if done else 0, row.currency),
+        "result_sha256": row.result_sha256,
+        "failure": row.failure,
+    }

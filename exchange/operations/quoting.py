@@ -1,0 +1,246 @@
+"""Price, privacy cost and error of a question, together and before purchase; no data is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import privacy
+from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, QueryGroup
+from exchange.errors import RequestInvalid
+from exchange.identity import Role, new_id
+from exchange.operations import listing
+from exchange.operations.terms import NANO, PICO, decimal_text, money
+from settlement import licences, orders
+from settlement.errors import LicenceNotAccepted
+from settlement.money import Money
+from settlement.prices import PricePlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from catalog.listings import ListingView
+    from exchange.identity import Actor
+    from exchange.market import Market
+    from exchange.store import Tx
+
+_ASKS = ("rho", "epsilon", "error")
+_OPTIONS = {"max_groups": int, "max_rows_per_group": int, "max_rows": int, "intervals": bool}
+_LONGEST_SQL = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a buyer asks of a dataset: SQL, exactly one of rho, epsilon or error, options, and the grant."""
+
+    dataset: str
+    sql: str
+    ask: tuple[str, str]
+    options: tuple[tuple[str, int | bool], ...] = ()
+    grant: str = ""
+    kind: ClassVar[str] = "query.quoted"
+    refused: ClassVar[str] = "quote.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: the dataset, and the digest of the SQL text - never the text."""
+        return Entry(
+            kind=self.kind,
+            outcome="done",
+            object=ObjectGroup(type="dataset", dataset=self.dataset[:200]),
+            query=QueryGroup(sql_sha256=sql_digest(self.sql)),
+        )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A question worked out under a grant: the plan, its price, and the licence clause that allows it."""
+
+    question: Question
+    view: ListingView
+    grant: orders.Grant
+    licence: licences.Licence
+    price_plan: PricePlan
+    plan: privacy.Plan
+    price: Money
+
+    def document(self) -> dict[str, Any]:
+        """What is shown and bound: a function of plan, policy and price plan; no time, no data."""
+        cost = self.plan.cost
+        return {
+            "dataset": self.view.dataset_id,
+            "version": self.view.version_id,
+            "sql": self.question.sql,
+            "ask": list(self.question.ask),
+            "options": dict(self.question.options),
+            "grant": self.grant.id,
+            "price": money(self.price.amount_minor, self.price.currency),
+            "rho": decimal_text(cost.rho_nano, NANO),
+            "rho_nano": cost.rho_nano,
+            "delta": decimal_text(cost.delta_pico, PICO),
+            "delta_pico": cost.delta_pico,
+            "epsilon": self.plan.epsilon,
+            "columns": [_plain(asdict(column)) for column in self.plan.columns],
+            "plan_sha256": self.plan.digest,
+            "explain": self.plan.explain(),
+        }
+
+
+def question(given: Mapping[str, Any]) -> Question:
+    """Read a question from a request. Raises :class:`RequestInvalid` naming the field."""
+    if len(given["sql"].encode()) > _LONGEST_SQL:
+        raise privacy.Refused("too_large", "the statement is longer than 64 KiB", hint="Ask less at once.")
+    return Question(
+        dataset=given["dataset"],
+        sql=given["sql"],
+        ask=_ask(given),
+        options=_options(given.get("options") or {}),
+        grant=given.get("grant") or "",
+    )
+
+
+def quote(market: Market, actor: Actor, asked: Question, *, key: str | None) -> dict[str, Any]:
+    """Quote a question: bound to its plan for fifteen minutes, and logged."""
+    terms = logged_terms(market, actor, asked)
+    document = terms.document()
+
+    def work(tx: Tx) -> dict[str, Any]:
+        saved = orders.save_quote(
+            tx.session,
+            id=new_id("quo"),
+            grant_id=terms.grant.id,
+            org=actor.org,
+            actor=actor.ref,
+            plan_digest=terms.plan.digest,
+            price=terms.price,
+            rho_nano=terms.plan.cost.rho_nano,
+            delta_pico=terms.plan.cost.delta_pico,
+            document=document,
+            now=tx.now,
+        )
+        tx.record(
+            object=ObjectGroup(
+                type="quote", id=saved.id, version=terms.view.version_id, dataset=terms.view.slug
+            ),
+            licence=LicenceGroup(
+                acceptance_id=terms.grant.acceptance_id,
+                odrl_sha256=terms.licence.odrl_sha256,
+                purpose=terms.grant.purpose,
+            ),
+            query=QueryGroup(plan_sha256=terms.plan.digest, sql_sha256=sql_digest(asked.sql)),
+            privacy=PrivacyGroup(
+                domain=listing.domain_of(terms.view),
+                rho_nano=terms.plan.cost.rho_nano,
+                delta_pico=terms.plan.cost.delta_pico,
+            ),
+            money=MoneyGroup(currency=terms.price.currency, amount_minor=terms.price.amount_minor),
+        )
+        return {"quote": saved.id, "expires_at": saved.expires_at, **document}
+
+    return market.store.perform(actor, asked, work, key=key).value
+
+
+def logged_terms(market: Market, actor: Actor, asked: Question, *, command: Any = None) -> Terms:
+    """:func:`terms_of`, where a refusal is logged before it is raised."""
+    with market.store.refusing(actor, command or asked):
+        return terms_of(market, actor, asked)
+
+
+def terms_of(market: Market, actor: Actor, asked: Question) -> Terms:
+    """Licence, plan and price of a question. Planning touches no data and happens outside any transaction."""
+    actor.require(Role.BUYER)
+    now = market.store.clock()
+    view, grant, licence = market.store.read(lambda session: permitted(session, actor, asked, now))
+    price_plan = PricePlan.from_document(json.loads(grant.plan))
+    plan = listing.planned(view, asked.sql, asked.ask, asked.options)
+    price = Money(price_plan.price(plan.cost.rho_nano), price_plan.currency)
+    return Terms(asked, view, grant, licence, price_plan, plan, price)
+
+
+def permitted(
+    session: Session, actor: Actor, asked: Question, now: datetime
+) -> tuple[ListingView, orders.Grant, licences.Licence]:
+    """The listing, grant and licence by which the buyer may ask now; the licence's terms are evaluated here.
+
+    A listing under a new licence version needs a new acceptance before the next query.
+    """
+    view = listing.published(session, asked.dataset)
+    if asked.grant:
+        grant = orders.require_active(orders.find_grant(session, asked.grant, org=actor.org), now)
+        if grant.dataset != view.dataset_id or grant.org != actor.org:
+            raise RequestInvalid("the grant is for another dataset")
+    else:
+        grant = orders.usable_grant(session, org=actor.org, dataset=view.dataset_id, now=now)
+    licences.permit(
+        session,
+        acceptance_id=grant.acceptance_id,
+        org=actor.org,
+        purpose=grant.purpose,
+        territory=grant.territory,
+        now=now,
+    )
+    accepted = licences.find_acceptance(session, grant.acceptance_id, org=actor.org)
+    if accepted.licence_id != view.licence_id:
+        raise LicenceNotAccepted("The dataset has a new licence version.", clause="acceptance")
+    return view, grant, licences.find_licence(session, view.licence_id)
+
+
+def sql_digest(sql: str) -> str:
+    """SHA-256 of a statement's text."""
+    return hashlib.sha256(sql.encode()).hexdigest()
+
+
+def _ask(given: Mapping[str, Any]) -> tuple[str, str]:
+    asks = [name for name in _ASKS if given.get(name) is not None]
+    if len(asks) != 1:
+        raise RequestInvalid(
+            "give exactly one of rho, epsilon and error",
+            hint='For example "rho": "0.01", or "error": {"n": 25} for a 95% half-width of 25.',
+        )
+    value = given[asks[0]]
+    if asks[0] == "rho":
+        return "rho_nano", str(_rho_nano(value))
+    if asks[0] == "epsilon":
+        return "epsilon", repr(_positive(value, "epsilon"))
+    if not isinstance(value, dict) or len(value) != 1:
+        raise RequestInvalid("error names one column and its half-width", hint='For example {"n": 25}.')
+    column, width = next(iter(value.items()))
+    return f"error:{column}", repr(_positive(width, "error"))
+
+
+def _rho_nano(value: object) -> int:
+    try:
+        return privacy.accounting.rho_to_nano(value)  # type: ignore[arg-type]
+    except (ValueError, ArithmeticError, TypeError):
+        raise RequestInvalid("rho must be a positive decimal number") from None
+
+
+def _positive(value: Any, name: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise RequestInvalid(f"{name} must be a positive number")
+    return number
+
+
+def _options(given: Mapping[str, Any]) -> tuple[tuple[str, int | bool], ...]:
+    for name, value in given.items():
+        if name not in _OPTIONS or type(value) is not _OPTIONS[name]:
+            known = ", ".join(f"{k} ({v.__name__})" for k, v in _OPTIONS.items())
+            raise RequestInvalid(f"unknown or ill-typed option {name!r}", hint=f"Options: {known}.")
+    return tuple(sorted(given.items()))
+
+
+def _plain(value: Any) -> Any:
+    """Dataclass documents as JSON: tuples become lists, everything else stays."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

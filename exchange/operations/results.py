@@ -1,0 +1,57 @@
+"""Stored answers: one Arrow stream each, under the digest of its bytes, with all that is known of it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from exchange.operations.settling import Kept
+from exchange.store import assert_outside_transaction
+
+if TYPE_CHECKING:
+    import privacy
+    from exchange.market import Market
+    from exchange.operations.quoting import Terms
+
+_COLUMNS, _INTERVALS = b"exchange.columns", b"exchange.intervals"
+
+
+def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
+    """Write an answer as an Arrow stream, with its columns' noise and intervals in the schema's metadata."""
+    assert_outside_transaction()
+    noise = {column.name: asdict(column) for column in terms.plan.columns}
+    columns = [
+        {
+            "name": f.name,
+            "type": str(f.type),
+            **{k: noise.get(f.name, {}).get(k) for k in ("kind", "sigma", "half_width")},
+        }
+        for f in answer.table.schema
+    ]
+    metadata = {
+        **(answer.table.schema.metadata or {}),
+        _COLUMNS: json.dumps(columns).encode(),
+        _INTERVALS: json.dumps(answer.intervals).encode(),
+        b"exchange.version": terms.view.version_id.encode(),
+        b"exchange.plan_sha256": terms.plan.digest.encode(),
+    }
+    table = answer.table.replace_schema_metadata(metadata).combine_chunks()
+    with tempfile.TemporaryDirectory(prefix="result-") as folder:
+        path = Path(folder) / "result.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        size = path.stat().st_size
+        return Kept(market.objects.put(path), size)
+
+
+def open_result(arrow: bytes) -> tuple[pa.Table, list[dict[str, Any]], dict[str, Any]]:
+    """The table of a stored answer, what is known of its columns, and its intervals."""
+    with pa.ipc.open_stream(pa.BufferReader(arrow)) as reader:
+        table = reader.read_all()
+    stored = table.schema.metadata or {}
+    return table, json.loads(stored[_COLUMNS]), json.loads(stored[_INTERVALS])

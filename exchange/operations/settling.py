@@ -1,0 +1,295 @@
+"""Holding and settling a query: every move is one command, one transaction, one audit entry.
+
+Money and rho are held together and posted together. Before data was touched both are returned; after it the
+privacy loss stays charged and the money goes back, whatever went wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from sqlalchemy import select
+
+from exchange import queries
+from exchange.audit.entry import (
+    Entry,
+    LicenceGroup,
+    MoneyGroup,
+    ObjectGroup,
+    PrivacyGroup,
+    QueryGroup,
+    ResultGroup,
+)
+from exchange.errors import BudgetExhausted, PaymentRequired
+from exchange.identity import Role, new_id
+from exchange.operations import listing
+from exchange.operations.terms import NANO, decimal_text, money
+from settlement import ledger, licences
+from settlement.errors import Overdrawn
+from settlement.ledger import chart, entries
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session
+
+    from exchange.identity import Actor
+    from exchange.market import Market
+    from exchange.operations.quoting import Terms
+    from exchange.store import Tx
+    from settlement.money import Money
+
+MECHANISM = "discrete-gaussian"
+Ending = Literal["settle", "forfeit", "void"]
+
+
+@dataclass(frozen=True)
+class MoveQuery:
+    """Move a query on: start it, keep its result, settle, forfeit or void it."""
+
+    query: str
+    move: str
+    result_sha256: str = ""
+    code: str = ""
+    kind: ClassVar[str] = "query.moved"
+    refused: ClassVar[str] = "query.stuck"
+
+    def entry(self) -> Entry:
+        """The audit entry: the query."""
+        return Entry(
+            kind=self.kind,
+            outcome="done",
+            object=ObjectGroup(type="query", id=self.query),
+            query=QueryGroup(id=self.query),
+        )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A stored result: digest and length of its Arrow stream."""
+
+    sha256: str
+    bytes: int
+
+
+def hold(tx: Tx, market: Market, terms: Terms, query_id: str) -> str | None:
+    """Hold price and privacy loss together; returns the journal, or None where nothing is charged.
+
+    Raises :class:`BudgetExhausted` or :class:`PaymentRequired` with what is left.
+    """
+    grant, cost = terms.grant, terms.plan.cost
+    domain = listing.domain_of(terms.view)
+    legs = entries.privacy_spent(
+        buyer=grant.org, domain=domain, grant=grant.id, rho_nano=cost.rho_nano, delta_pico=cost.delta_pico
+    )
+    if terms.price.amount_minor:
+        points = market.settings.platform_share_percent * 100
+        legs += entries.charge(
+            buyer=grant.org, provider=terms.view.org, price=terms.price, fee_basis_points=points
+        )
+    if not legs:
+        return None
+    try:
+        return ledger.reserve(
+            tx.session,
+            journal=new_id("jnl"),
+            kind="query_reserved",
+            business_key=f"query:{query_id}:reserved",
+            actor=tx.actor.ref,
+            now=tx.now,
+            legs=legs,
+        )
+    except Overdrawn as short:
+        raise _shortage(short, terms.price) from None
+
+
+def charge_of(session: Session, journal: str | None, price: Money) -> MoneyGroup:
+    """What the audit entry says of the books: the amount, and the digest of the journal that holds it."""
+    return _charge(session, journal, price.amount_minor, price.currency)
+
+
+def spend_of(session: Session, terms: Terms) -> PrivacyGroup:
+    """What the audit entry says of the privacy account, with the domain's state after it."""
+    cost = terms.plan.cost
+    return _spend(session, listing.domain_of(terms.view), cost.rho_nano, cost.delta_pico)
+
+
+def start(market: Market, actor: Actor, query_id: str) -> None:
+    """T2: EXECUTING, committed before any data is read."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        stamp = tx.now.isoformat(timespec="microseconds")
+        queries.advance(
+            tx.session, query_id, leave=queries.RESERVED, enter=queries.EXECUTING, started_at=stamp
+        )
+        tx.record(kind="query.started", **_known(tx, queries.find(tx.session, query_id)))
+        return {"query": query_id}
+
+    market.store.perform(actor, MoveQuery(query_id, "start"), work)
+
+
+def keep(market: Market, actor: Actor, query_id: str, kept: Kept) -> None:
+    """T3: the result is durable and its digest is fixed."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        queries.advance(
+            tx.session,
+            query_id,
+            leave=queries.EXECUTING,
+            enter=queries.RESULT_DURABLE,
+            result_sha256=kept.sha256,
+            result_bytes=kept.bytes,
+        )
+        row = queries.find(tx.session, query_id)
+        tx.record(
+            kind="query.kept", result=ResultGroup(sha256=kept.sha256, bytes=kept.bytes), **_known(tx, row)
+        )
+        return {"query": query_id}
+
+    market.store.perform(actor, MoveQuery(query_id, "keep", result_sha256=kept.sha256), work)
+
+
+def settle(market: Market, actor: Actor, query_id: str) -> None:
+    """T4: post both legs, SETTLED. Done once, by whoever comes first."""
+    _end(market, actor, query_id, "settle", leave=queries.RESULT_DURABLE, enter=queries.SETTLED)
+
+
+def forfeit(market: Market, actor: Actor, query_id: str, *, code: str) -> None:
+    """End a started query without an answer: privacy loss kept, money returned."""
+    _end(market, actor, query_id, "forfeit", leave=queries.EXECUTING, enter=queries.FORFEITED, code=code)
+
+
+def void(market: Market, actor: Actor, query_id: str) -> None:
+    """End a reserved query that never started: everything is returned."""
+    _end(market, actor, query_id, "void", leave=queries.RESERVED, enter=queries.VOIDED, code="lease_ended")
+
+
+def usage(session: Session, actor: Actor) -> dict[str, Any]:
+    """Settled queries and their charges: a buyer's own, or with the provider's share for a provider."""
+    actor.require(Role.BUYER, Role.PROVIDER)
+    found = select(queries.query).where(queries.query.c.state == queries.SETTLED)
+    if actor.role == Role.BUYER:
+        found = found.where(queries.query.c.org == actor.org)
+    else:
+        found = found.where(queries.query.c.dataset.in_(listing.datasets_of(session, actor.org)))
+    rows = session.execute(found.order_by(queries.query.c.reserved_at.desc()).limit(1000)).all()
+    totals: dict[str, int] = {}
+    for row in rows:
+        totals[row.currency] = totals.get(row.currency, 0) + row.charge_minor
+    rho = sum(row.rho_nano for row in rows)
+    return {
+        "items": [_used(row) for row in rows],
+        "totals": [money(amount, currency) for currency, amount in sorted(totals.items())],
+        "rho_nano": rho,
+        "rho": decimal_text(rho, NANO),
+    }
+
+
+_KINDS = {"settle": "query.settled", "forfeit": "query.forfeited", "void": "query.voided"}
+
+
+def _end(
+    market: Market, actor: Actor, query_id: str, ending: Ending, *, leave: str, enter: str, code: str = ""
+) -> None:
+    def work(tx: Tx) -> dict[str, Any]:
+        stamp = tx.now.isoformat(timespec="microseconds")
+        row = queries.find(tx.session, query_id)
+        journal = _resolve(tx, row, ending)
+        queries.advance(
+            tx.session,
+            query_id,
+            leave=leave,
+            enter=enter,
+            ended_at=stamp,
+            settle_journal=journal,
+            entry_id=tx.entry.id,
+            failure=code or None,
+        )
+        charged = row.charge_minor if ending == "settle" else 0
+        rho, delta = (0, 0) if ending == "void" else (row.rho_nano, row.delta_pico)
+        tx.record(
+            kind=_KINDS[ending],
+            code=code or None,
+            money=_charge(tx.session, journal, charged, row.currency),
+            privacy=_spend(tx.session, row.domain, rho, delta),
+            result=ResultGroup(sha256=row.result_sha256, bytes=row.result_bytes)
+            if ending == "settle"
+            else None,
+            **_known(tx, row),
+        )
+        return {"query": query_id}
+
+    market.store.perform(actor, MoveQuery(query_id, ending, code=code), work)
+
+
+def _resolve(tx: Tx, row: Row[Any], ending: Ending) -> str | None:
+    if row.reserve_journal is None:
+        return None
+    phases: Any = {"settle": "post", "void": "void"}.get(ending) or entries.forfeited(
+        tx.session, row.reserve_journal
+    )
+    return ledger.resolve(
+        tx.session,
+        pending_journal=row.reserve_journal,
+        journal=new_id("jnl"),
+        kind=f"query_{_KINDS[ending].removeprefix('query.')}",
+        business_key=f"query:{row.id}:ended",
+        actor=tx.actor.ref,
+        now=tx.now,
+        phases=phases,
+    )
+
+
+def _known(tx: Tx, row: Row[Any]) -> dict[str, Any]:
+    """The audit groups of a query that already stands in the books."""
+    acceptance = licences.find_acceptance(tx.session, row.acceptance_id, org=row.org)
+    licence = licences.find_licence(tx.session, acceptance.licence_id)
+    return {
+        "object": ObjectGroup(type="query", id=row.id, version=row.version, dataset=row.slug),
+        "licence": LicenceGroup(
+            acceptance_id=row.acceptance_id, odrl_sha256=licence.odrl_sha256, purpose=row.purpose
+        ),
+        "query": QueryGroup(id=row.id, plan_sha256=row.plan_sha256, sql_sha256=row.sql_sha256),
+    }
+
+
+def _charge(session: Session, journal: str | None, amount_minor: int, currency: str) -> MoneyGroup:
+    digest = ledger.journal_digest(session, journal) if journal else None
+    return MoneyGroup(currency=currency, amount_minor=amount_minor, journal=journal, journal_sha256=digest)
+
+
+def _spend(session: Session, domain: str, rho_nano: int, delta_pico: int) -> PrivacyGroup:
+    unit = chart.rho_unit(domain)
+    left = ledger.balance(session, chart.domain_available(domain), unit)
+    granted = -ledger.balance(session, chart.domain_granted(domain), unit).posted
+    return PrivacyGroup(
+        domain=domain,
+        mechanism=MECHANISM,
+        rho_nano=rho_nano,
+        delta_pico=delta_pico,
+        spent_after=granted - left.posted,
+        remaining_after=left.available,
+    )
+
+
+def _shortage(short: Overdrawn, price: Money) -> Exception:
+    if short.unit == price.currency:
+        return PaymentRequired(
+            "the wallet does not cover the price",
+            price=money(price.amount_minor, price.currency),
+            available=money(short.available, short.unit),
+        )
+    whose = "grant's allowance" if short.account.startswith("grant:") else "privacy budget of the dataset"
+    return BudgetExhausted(f"the {whose} does not cover this query", remaining=short.available)
+
+
+def _used(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "query": row.id,
+        "dataset": row.dataset,
+        "slug": row.slug,
+        "asked_at": row.reserved_at,
+        "purpose": row.purpose,
+        "rho_nano": row.rho_nano,
+        "charge": money(row.charge_minor, row.currency),
+    }

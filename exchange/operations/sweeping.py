@@ -1,0 +1,37 @@
+"""What a dead process left behind: every query whose lease ended is resolved once, whoever sweeps first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exchange import queries
+from exchange.errors import InProgress
+from exchange.identity import SYSTEM
+from exchange.operations import settling
+from settlement.errors import SettlementError
+
+if TYPE_CHECKING:
+    from exchange.market import Market
+
+
+def sweep(market: Market) -> dict[str, int]:
+    """Void what never started, forfeit what started without a result, settle what has one; returns counts."""
+    done = {"voided": 0, "forfeited": 0, "settled": 0}
+    now = market.store.clock()
+    for row in market.store.read(lambda session: queries.stale(session, now)):
+        try:
+            done[_resolve(market, row.id, row.state)] += 1
+        except (InProgress, SettlementError):
+            continue  # another process was first; its entry is in the log
+    return done
+
+
+def _resolve(market: Market, query_id: str, state: str) -> str:
+    if state == queries.RESERVED:
+        settling.void(market, SYSTEM, query_id)
+        return "voided"
+    if state == queries.EXECUTING:
+        settling.forfeit(market, SYSTEM, query_id, code="lease_ended")
+        return "forfeited"
+    settling.settle(market, SYSTEM, query_id)
+    return "settled"

@@ -1,0 +1,50 @@
+"""How amounts are shown: money with its currency's decimals, rho and delta as decimal text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from privacy import accounting
+from settlement import ledger
+from settlement import money as amounts
+from settlement.ledger import chart
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+NANO, PICO = 9, 12
+
+
+def money(amount_minor: int, currency: str) -> dict[str, Any]:
+    """An amount for people and machines: major units as text, and minor units."""
+    return {
+        "amount": amounts.format_amount(amount_minor, currency),
+        "currency": currency,
+        "amount_minor": amount_minor,
+    }
+
+
+def decimal_text(amount: int, exponent: int) -> str:
+    """An integer of 10^-exponent as exact decimal text: (10_000_000, 9) -> "0.01"."""
+    sign, amount = ("-" if amount < 0 else ""), abs(amount)
+    whole, fraction = divmod(amount, 10**exponent)
+    return f"{sign}{whole}.{fraction:0{exponent}d}".rstrip("0").rstrip(".")
+
+
+def budget(session: Session, domain: str) -> dict[str, Any]:
+    """A privacy domain's lifetime account: granted, spent, reserved, remaining; also as epsilon."""
+    rho, delta = chart.rho_unit(domain), chart.delta_unit(domain)
+    granted = -ledger.balance(session, chart.domain_granted(domain), rho).posted
+    left = ledger.balance(session, chart.domain_available(domain), rho)
+    delta_granted = -ledger.balance(session, chart.domain_granted(domain, "delta"), delta).posted
+    spent = granted - left.posted
+    return {
+        "domain": domain,
+        "rho_nano_granted": granted,
+        "rho_nano_spent": spent,
+        "rho_nano_reserved": left.pending_out,
+        "rho_nano_remaining": left.available,
+        "delta": decimal_text(delta_granted, PICO),
+        "epsilon_granted": accounting.epsilon(granted, delta_granted),
+        "epsilon_spent": accounting.epsilon(spent, delta_granted) if spent else 0.0,
+    }

@@ -1,0 +1,66 @@
+"""The first step of listing: files, sent in pieces and resumed after any interruption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, ClassVar
+
+from exchange import quarantine
+from exchange.audit.entry import Entry, ObjectGroup
+from exchange.errors import TooLarge
+from exchange.identity import Role, new_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from exchange.identity import Actor
+    from exchange.market import Market
+    from exchange.store import Tx
+
+
+@dataclass(frozen=True)
+class StartUpload:
+    """Announce a file of so many bytes."""
+
+    name: str
+    length: int
+    kind: ClassVar[str] = "upload.started"
+    refused: ClassVar[str] = "upload.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: an upload, by id; the file's name is not logged."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="upload"))
+
+
+def start(market: Market, actor: Actor, *, length: int, name: str) -> str:
+    """Begin an upload; returns its id. Raises :class:`TooLarge` above the operator's limit."""
+    command = StartUpload(name, length)
+
+    def work(tx: Tx) -> dict[str, Any]:
+        actor.require(Role.PROVIDER)
+        limit = market.settings.max_upload_bytes
+        if length > limit:
+            raise TooLarge(f"the file is larger than {limit} bytes")
+        upload_id = new_id("upl")
+        quarantine.record(tx.session, id=upload_id, org=actor.org, name=name, length=length, now=tx.now)
+        tx.record(object=ObjectGroup(type="upload", id=upload_id))
+        return {"upload": upload_id}
+
+    return str(market.store.perform(actor, command, work).value["upload"])
+
+
+def state(market: Market, actor: Actor, upload_id: str) -> quarantine.State:
+    """How much of an upload has arrived."""
+    row = market.store.read(lambda session: quarantine.find(session, upload_id, org=actor.org))
+    return quarantine.state_of(folder(market), row)
+
+
+def append(market: Market, actor: Actor, upload_id: str, *, offset: int, stream: IO[bytes]) -> int:
+    """Append a piece; returns the new offset."""
+    row = market.store.read(lambda session: quarantine.find(session, upload_id, org=actor.org))
+    return quarantine.append(folder(market), row, offset=offset, stream=stream).offset
+
+
+def folder(market: Market) -> Path:
+    """Where uploads wait for ingest."""
+    return market.settings.home / "quarantine"

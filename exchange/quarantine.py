@@ -1,0 +1,133 @@
+"""Where a stranger's bytes wait: a file for each upload, under an id of ours, until ingest rewrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, Column, MetaData, Row, String, Table, delete, insert, select
+
+from exchange.errors import InProgress, NotFound, TooLarge, UploadOffset
+from exchange.store import assert_outside_transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+metadata = MetaData()
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("org", String(40), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+# What the provider's tool sent for a version: its digest tells the tool that nothing changed since.
+sent_manifest = Table(
+    "sent_manifest",
+    metadata,
+    Column("version", String(40), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+)
+
+_BLOCK = 1 << 20
+_ID = re.compile(r"upl_[0-9a-f]{24}")
+
+
+@dataclass(frozen=True)
+class State:
+    """How much of an upload has arrived, in bytes."""
+
+    id: str
+    offset: int
+    length: int
+
+    @property
+    def complete(self) -> bool:
+        """True once every byte is here."""
+        return self.offset == self.length
+
+
+def record(session: Session, *, id: str, org: str, name: str, length: int, now: datetime) -> None:  # noqa: A002
+    """Write down that an upload of ``length`` bytes begins."""
+    stamp = now.isoformat(timespec="microseconds")
+    session.execute(insert(upload).values(id=id, org=org, name=name, length=length, created_at=stamp))
+
+
+def find(session: Session, upload_id: str, *, org: str) -> Row[Any]:
+    """An upload of the organisation. Raises :class:`NotFound`, also for another organisation's."""
+    row = session.execute(select(upload).where(upload.c.id == upload_id, upload.c.org == org)).one_or_none()
+    if row is None:
+        raise NotFound("there is no such upload")
+    return row
+
+
+def record_manifest(session: Session, version: str, sha256: str) -> None:
+    """Remember the digest of the manifest that a version was last sent with."""
+    session.execute(delete(sent_manifest).where(sent_manifest.c.version == version))
+    session.execute(insert(sent_manifest).values(version=version, sha256=sha256[:64]))
+
+
+def manifest_of(session: Session, version: str) -> str:
+    """The digest of the manifest that a version was last sent with; empty where none was."""
+    found = session.execute(select(sent_manifest.c.sha256).where(sent_manifest.c.version == version))
+    return found.scalar_one_or_none() or ""
+
+
+def state_of(folder: Path, row: Row[Any]) -> State:
+    """How much has arrived; the file's size is the only record of it, so a crash cannot make them differ."""
+    path = path_of(folder, row.id)
+    return State(row.id, path.stat().st_size if path.exists() else 0, row.length)
+
+
+def append(folder: Path, row: Row[Any], *, offset: int, stream: IO[bytes]) -> State:
+    """Append a stream at ``offset``. Raises :class:`UploadOffset` where the server has another offset,
+    :class:`TooLarge` past the declared length, :class:`InProgress` while another request writes.
+    """
+    assert_outside_transaction()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = path_of(folder, row.id)
+    with _only_writer(path), path.open("ab") as file:
+        if file.tell() != offset:
+            raise UploadOffset("the upload has another offset", offset=file.tell())
+        while block := stream.read(min(_BLOCK, row.length - file.tell() + 1)):
+            if file.tell() + len(block) > row.length:
+                raise TooLarge("more bytes than the declared Upload-Length")
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    return state_of(folder, row)
+
+
+def discard(folder: Path, upload_id: str) -> None:
+    """Delete an upload's bytes."""
+    path_of(folder, upload_id).unlink(missing_ok=True)
+
+
+def path_of(folder: Path, upload_id: str) -> Path:
+    """The file of an upload; only ids of ours become paths."""
+    if not _ID.fullmatch(upload_id):
+        raise NotFound("there is no such upload")
+    return folder / upload_id
+
+
+@contextlib.contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    with path.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InProgress("another request is writing to this upload") from None
+        yield
+    path.with_suffix(".lock").unlink(missing_ok=True)

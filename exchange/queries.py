@@ -1,0 +1,154 @@
+"""The query's row and its states; see docs/how-an-answer-is-made for the road.
+
+RESERVED -> EXECUTING -> RESULT_DURABLE -> SETTLED, or VOIDED before data was touched, or FORFEITED after.
+Every move names the state that it leaves, so that two movers cannot both succeed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, Column, Index, MetaData, Row, String, Table, Text, insert, select, update
+
+from exchange.errors import InProgress, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+metadata = MetaData()
+
+query = Table(
+    "query",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("org", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("dataset", String(40), nullable=False),
+    Column("slug", String(200), nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("grant_id", String(40), nullable=False),
+    Column("acceptance_id", String(40), nullable=False),
+    Column("purpose", String(80), nullable=False),
+    Column("clause", Text, nullable=False),
+    Column("sql", Text, nullable=False),
+    Column("sql_sha256", String(64), nullable=False),
+    Column("plan_sha256", String(64), nullable=False),
+    Column("plan_ask", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("domain", String(200), nullable=False),
+    Column("rho_nano", BigInteger, nullable=False),
+    Column("delta_pico", BigInteger, nullable=False),
+    Column("charge_minor", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("price_plan_sha256", String(64), nullable=False),
+    Column("reserve_journal", String(40)),
+    Column("settle_journal", String(40)),
+    Column("lease_until", String(32), nullable=False),
+    Column("reserved_at", String(32), nullable=False),
+    Column("started_at", String(32)),
+    Column("ended_at", String(32)),
+    Column("result_sha256", String(64)),
+    Column("result_bytes", BigInteger),
+    Column("entry_id", String(40)),
+    Column("failure", String(40)),
+    Index("query_by_plan", "org", "version", "plan_sha256"),
+    Index("query_by_state", "state", "lease_until"),
+    Index("query_by_org", "org", "reserved_at"),
+)
+
+#: What auditors and dashboards read, the same on both databases.
+views = {
+    "v_query": """\
+CREATE VIEW v_query AS
+SELECT q.id AS query_id, q.org AS org, q.slug AS dataset, q.state AS state, q.rho_nano AS rho_nano,
+       q.charge_minor AS charge_minor, q.currency AS currency, q.acceptance_id AS acceptance_id,
+       q.settle_journal AS settle_journal, e.seq AS leaf_seq
+FROM query q LEFT JOIN audit_entry e ON e.id = q.entry_id""",
+    "v_audit": "CREATE VIEW v_audit AS SELECT seq, kind, leaf_hash FROM audit_entry",
+}
+
+RESERVED, EXECUTING, RESULT_DURABLE, SETTLED = "RESERVED", "EXECUTING", "RESULT_DURABLE", "SETTLED"
+VOIDED, FORFEITED = "VOIDED", "FORFEITED"
+_OPEN = (RESERVED, EXECUTING, RESULT_DURABLE)
+
+# What a client sees of each state.
+SEEN = {
+    RESERVED: "queued",
+    EXECUTING: "running",
+    RESULT_DURABLE: "running",
+    SETTLED: "succeeded",
+    VOIDED: "expired",
+    FORFEITED: "failed",
+}
+
+
+def reserve(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert a query in state RESERVED."""
+    session.execute(insert(query).values(state=RESERVED, **values))
+
+
+def advance(session: Session, query_id: str, *, leave: str, enter: str, **values: Any) -> None:
+    """Move a query from ``leave`` to ``enter``. Raises :class:`InProgress` if somebody else moved it."""
+    moved = session.execute(
+        update(query).where(query.c.id == query_id, query.c.state == leave).values(state=enter, **values)
+    )
+    if moved.rowcount != 1:  # type: ignore[attr-defined]
+        raise InProgress("another process moved this query on")
+
+
+def find(session: Session, query_id: str, *, org: str | None = None) -> Row[Any]:
+    """A query by id, of one organisation unless ``org`` is None. Raises :class:`NotFound`."""
+    found = select(query).where(query.c.id == query_id)
+    if org is not None:
+        found = found.where(query.c.org == org)
+    row = session.execute(found).one_or_none()
+    if row is None:
+        raise NotFound("there is no such query")
+    return row
+
+
+def settled_before(session: Session, *, org: str, version: str, plan_sha256: str) -> Row[Any] | None:
+    """The organisation's settled answer of the same plan on the same version: a repeat is free."""
+    same = _same(org, version, plan_sha256).where(query.c.state == SETTLED)
+    return session.execute(same.order_by(query.c.reserved_at).limit(1)).one_or_none()
+
+
+def running_now(
+    session: Session, *, org: str, version: str, plan_sha256: str, now: datetime
+) -> Row[Any] | None:
+    """The same question of the same organisation being answered at this moment."""
+    live = query.c.lease_until > now.isoformat(timespec="microseconds")
+    return session.execute(
+        _same(org, version, plan_sha256).where(query.c.state.in_(_OPEN), live).limit(1)
+    ).one_or_none()
+
+
+def stale(session: Session, now: datetime, *, limit: int = 100) -> Sequence[Row[Any]]:
+    """Open queries whose lease has ended: the sweeper's work."""
+    ended = query.c.lease_until <= now.isoformat(timespec="microseconds")
+    found = select(query).where(query.c.state.in_(_OPEN), ended).order_by(query.c.lease_until).limit(limit)
+    return session.execute(found).all()
+
+
+def of_organisation(session: Session, org: str, *, limit: int = 100) -> Sequence[Row[Any]]:
+    """An organisation's latest queries, newest first."""
+    return session.execute(
+        select(query).where(query.c.org == org).order_by(query.c.reserved_at.desc()).limit(limit)
+    ).all()
+
+
+def count_settled(session: Session, grant_id: str) -> int:
+    """How many answers a grant has already bought (the licence's query count)."""
+    rows = session.execute(
+        select(query.c.id).where(query.c.grant_id == grant_id, query.c.state.in_((*_OPEN, SETTLED)))
+    )
+    return len(rows.all())
+
+
+def _same(org: str, version: str, plan_sha256: str) -> Any:
+    return select(query).where(
+        query.c.org == org, query.c.version == version, query.c.plan_sha256 == plan_sha256
+    )

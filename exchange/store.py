@@ -1,0 +1,276 @@
+"""The one way to change state: one command, one idempotency key, one transaction, one audit entry.
+
+SQLite takes ``BEGIN IMMEDIATE``; PostgreSQL takes one advisory lock for the length of a writing transaction,
+which gives the same single-writer order (docs/decisions/0003-one-writer.md). Reading transactions never wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import hashlib
+import json
+import random
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from sqlalchemy import (
+    Column,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+)
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from catalog import CatalogError
+from exchange.audit import AuditError
+from exchange.audit.entry import ActorGroup, Entry, SourceGroup
+from exchange.audit.log import append
+from exchange.errors import InsideTransaction, KeyReused, MarketError
+from exchange.identity import Actor, new_id
+from privacy import PrivacyError
+from settlement import SettlementError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+metadata = MetaData()
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("actor_org", String(40), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("entry_id", String(40), nullable=False),
+    Column("recorded_at", String(32), nullable=False),
+)
+
+# What a person can be told: everything else is a defect and is answered as one.
+REFUSALS = (MarketError, SettlementError, CatalogError, PrivacyError, AuditError)
+
+_ATTEMPTS = 6
+_WRITER_LOCK = 7_306_001  # any constant: the one advisory lock of this application
+_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside_transaction", default=False)
+
+
+class Command(Protocol):
+    """A frozen dataclass named as an imperative. ``kind`` and ``refused`` are its audit kinds."""
+
+    kind: ClassVar[str]
+    refused: ClassVar[str]
+
+    def entry(self) -> Entry:
+        """What is known before the work: the object and, for queries, digests. The store adds the rest."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to: its JSON value, its audit entry, and whether it was a replay."""
+
+    value: dict[str, Any]
+    entry_id: str
+    replayed: bool
+
+
+@dataclass
+class Tx:
+    """What ``work`` may touch: the open session, the one clock reading, and the entry to be written."""
+
+    session: Session
+    now: datetime
+    actor: Actor
+    entry: Entry
+
+    def record(self, **groups: Any) -> None:
+        """Add facts to the audit entry of this transaction."""
+        self.entry = dataclasses.replace(self.entry, **groups)
+
+
+def digest_of(command: Command) -> str:
+    """SHA-256 over the command's type and fields; equal bodies have equal digests."""
+    body = json.dumps(dataclasses.asdict(command), sort_keys=True, default=str)  # type: ignore[call-overload]
+    return hashlib.sha256(f"{type(command).__name__}\n{body}".encode()).hexdigest()
+
+
+def assert_outside_transaction() -> None:
+    """Raise :class:`InsideTransaction` where an adapter is called with a transaction open."""
+    if _inside.get():
+        raise InsideTransaction("network, files and engines are not used inside a transaction")
+
+
+class Store:
+    """The database. ``perform`` changes state; ``read`` looks at it; nothing else does either."""
+
+    def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
+        """Open ``url`` (SQLite or PostgreSQL). ``clock`` returns aware UTC datetimes."""
+        self.clock = clock or (lambda: datetime.now(UTC))
+        self.engine = _engine(url)
+
+    def perform(
+        self, actor: Actor, command: Command, work: Callable[[Tx], dict[str, Any]], *, key: str | None = None
+    ) -> Outcome:
+        """Run ``work`` once for (organisation, key) and write its one audit entry in the same transaction.
+
+        ``work`` may run again after a serialization failure, so it must be repeatable. The same key with the
+        same command returns the stored outcome; with another command it raises :class:`KeyReused`. A refusal
+        rolls back, is logged in a transaction of its own and raised again.
+        """
+        key = key or new_id("key")
+        digest = digest_of(command)
+        with self.refusing(actor, command):
+            return self._retrying(lambda: self._once(actor, command, work, key, digest))
+
+    def replay(self, actor: Actor, command: Command, key: str | None) -> Outcome | None:
+        """The stored outcome of a command that was performed under this key, or None.
+
+        Raises :class:`KeyReused`, logged, when the key was used with another command.
+        """
+        if key is None:
+            return None
+        with self.refusing(actor, command):
+            return self.read(lambda session: _stored(session, actor, key, digest_of(command)))
+
+    @contextlib.contextmanager
+    def refusing(self, actor: Actor, command: Command) -> Iterator[None]:
+        """Log a refusal that is raised inside, then let it pass: for checks before a transaction begins."""
+        try:
+            yield
+        except REFUSALS as refusal:
+            self.refuse(actor, command, refusal)
+            raise
+
+    def refuse(self, actor: Actor, command: Command, refusal: Exception) -> str:
+        """Log that ``command`` was refused, with the stable code and nothing else; returns the entry's id."""
+        code = str(getattr(refusal, "code", "refused"))
+        told = command.entry()
+        entry = dataclasses.replace(
+            told, id=new_id("evt"), kind=command.refused, outcome="refused", code=code
+        )
+
+        def write() -> str:
+            with self._transaction(writing=True) as session:
+                now = self.clock()
+                return append(session, _signed(entry, actor), now).id
+
+        return self._retrying(write)
+
+    def read(self, look: Callable[[Session], T]) -> T:
+        """Run ``look`` in a reading transaction."""
+        with self._transaction(writing=False) as session:
+            return look(session)
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _once(
+        self, actor: Actor, command: Command, work: Callable[[Tx], dict[str, Any]], key: str, digest: str
+    ) -> Outcome:
+        with self._transaction(writing=True) as session:
+            stored = _stored(session, actor, key, digest)
+            if stored is not None:
+                return stored
+            entry = dataclasses.replace(command.entry(), id=new_id("evt"), kind=command.kind, outcome="done")
+            tx = Tx(session, self.clock(), actor, entry)
+            value = work(tx)
+            appended = append(session, _signed(tx.entry, actor), tx.now)
+            outcome = json.dumps(value, sort_keys=True)
+            session.execute(
+                insert(idempotency).values(
+                    actor_org=actor.org,
+                    key=key,
+                    digest=digest,
+                    outcome=outcome,
+                    entry_id=appended.id,
+                    recorded_at=tx.now.isoformat(timespec="microseconds"),
+                )
+            )
+        return Outcome(json.loads(outcome), appended.id, replayed=False)
+
+    @contextlib.contextmanager
+    def _transaction(self, *, writing: bool) -> Iterator[Session]:
+        if _inside.get():
+            raise InsideTransaction("a transaction is open already: pass its session on")
+        with (
+            self.engine.connect().execution_options(writing=writing) as connection,
+            Session(connection) as session,
+        ):
+            mark = _inside.set(True)
+            try:
+                with session.begin():
+                    if writing and self.engine.dialect.name == "postgresql":
+                        session.execute(text(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
+                    yield session
+            finally:
+                _inside.reset(mark)
+
+    def _retrying(self, attempt: Callable[[], T]) -> T:
+        for number in range(_ATTEMPTS):
+            try:
+                return attempt()
+            except (OperationalError, DBAPIError) as error:
+                if number == _ATTEMPTS - 1 or not _passing(error):
+                    raise
+                time.sleep(random.uniform(0.005, 0.02) * 2**number)  # noqa: S311
+        raise AssertionError("unreachable")
+
+
+def _stored(session: Session, actor: Actor, key: str, digest: str) -> Outcome | None:
+    row = session.execute(
+        select(idempotency).where(idempotency.c.actor_org == actor.org, idempotency.c.key == key)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.digest != digest:
+        raise KeyReused("this idempotency key was used with another request")
+    return Outcome(json.loads(row.outcome), row.entry_id, replayed=True)
+
+
+def _signed(entry: Entry, actor: Actor) -> Entry:
+    return dataclasses.replace(
+        entry,
+        actor=ActorGroup(ref=actor.ref, org=actor.org, role=str(actor.role), auth=actor.auth),
+        source=SourceGroup(ip_truncated=actor.ip_truncated or None, request_id=actor.request_id or None),
+    )
+
+
+def _passing(error: DBAPIError) -> bool:
+    """Whether another try may succeed: a serialization failure, a deadlock, or SQLite's busy."""
+    state = getattr(error.orig, "sqlstate", "")
+    return state in {"40001", "40P01"} or "database is locked" in str(error.orig)
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=16)
+    engine = create_engine(url, connect_args={"timeout": 15, "check_same_thread": False})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Any) -> None:
+    writing = connection.get_execution_options().get("writing", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -1,0 +1,13 @@
+"""The HTTP API: one room for each journey, nothing but reading requests and writing replies."""
+
+from __future__ import annotations
+
+from exchange.web.api.access import access
+from exchange.web.api.audit import audit
+from exchange.web.api.datasets import datasets
+from exchange.web.api.log import log
+from exchange.web.api.queries import queries
+from exchange.web.api.status import status
+from exchange.web.api.uploads import uploads
+
+blueprints = (datasets, uploads, access, queries, audit, log, status)

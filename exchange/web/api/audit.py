@@ -1,0 +1,50 @@
+"""The officer's half of the log: search, entries, proofs, the books behind them."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from exchange.errors import RequestInvalid
+from exchange.operations import auditing
+from exchange.web.api.body import page
+from exchange.web.auth import actor, market
+
+audit = Blueprint("audit", __name__, url_prefix="/v1/audit")
+
+_FILTERS = ("org", "dataset", "domain", "purpose", "kind", "outcome", "since", "until", "q")
+_MOST_JOURNALS = 500
+
+
+@audit.get("/entries")
+def search() -> Response:
+    """Search the log; searching is itself an entry."""
+    limit, token = page()
+    filters = {name: request.args[name] for name in _FILTERS if request.args.get(name)}
+    return jsonify(auditing.search(market(), actor(), filters, limit=limit, page_token=token))
+
+
+@audit.get("/entries/<entry_id>")
+def entry(entry_id: str) -> Response:
+    """One entry with everything its leaf says."""
+    return jsonify(auditing.entry(market(), actor(), entry_id))
+
+
+@audit.get("/entries/<entry_id>/proof")
+def proof(entry_id: str) -> Response:
+    """The entry's inclusion proof against the published checkpoint."""
+    return jsonify(auditing.prove(market(), actor(), entry_id))
+
+
+@audit.get("/journals")
+def journals() -> Response:
+    """The postings of journals by id, so that leaves can be held against the books."""
+    ids = [part for part in request.args.get("ids", "").split(",") if part]
+    if len(ids) > _MOST_JOURNALS:
+        raise RequestInvalid(f"at most {_MOST_JOURNALS} journals at once")
+    return jsonify(auditing.journals(market(), actor(), ids))
+
+
+@audit.get("/domains")
+def domains() -> Response:
+    """Every privacy domain's lifetime account."""
+    return jsonify(auditing.domains(market(), actor()))

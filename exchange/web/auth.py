@@ -1,0 +1,93 @@
+"""Who asks: a bearer token on the API, a signed session cookie on the portal."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from typing import TYPE_CHECKING, ClassVar
+
+from flask import current_app, g, request, session
+
+from exchange import identity
+from exchange.audit.entry import Entry, ObjectGroup, truncated_network
+from exchange.errors import TokenUnknown
+
+if TYPE_CHECKING:
+    from exchange.identity import Actor
+    from exchange.market import Market
+
+
+@dataclasses.dataclass(frozen=True)
+class Authenticate:
+    """Come in with a token; only its refusal is ever logged, and no part of the token."""
+
+    kind: ClassVar[str] = "token.used"
+    refused: ClassVar[str] = "token.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: an attempt on the exchange as a whole."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="exchange", id="api"))
+
+
+def market() -> Market:
+    """The market of the running application."""
+    found: Market = current_app.extensions["market"]
+    return found
+
+
+def start_request() -> None:
+    """Give the request an id; a caller's own id is kept where it is a plain short word."""
+    given = request.headers.get("X-Request-Id", "")
+    plain = given.isascii() and given.replace("-", "").isalnum() and len(given) <= 64
+    g.request_id = given if plain else f"req_{secrets.token_hex(8)}"
+
+
+def actor() -> Actor:
+    """The actor of this request. Raises :class:`TokenUnknown`, which is logged."""
+    if "actor" not in g:
+        g.actor = _from_bearer()
+    found: Actor = g.actor
+    return found
+
+
+def signed_in() -> Actor | None:
+    """The portal's visitor, or None. A revoked or expired token ends its sessions."""
+    token_id = session.get("token")
+    if not token_id:
+        return None
+    store = market().store
+    try:
+        found = store.read(lambda s: identity.still_valid(s, token_id, store.clock()))
+    except TokenUnknown:
+        session.clear()
+        return None
+    return dataclasses.replace(_located(found), auth="session")
+
+
+def sign_in(text: str) -> Actor:
+    """Start a portal session with a token's text. Raises :class:`TokenUnknown`, which is logged."""
+    found = _authenticated(text)
+    session.clear()
+    session["token"] = found.ref
+    session["csrf"] = secrets.token_urlsafe(24)
+    session.permanent = True
+    return found
+
+
+def _from_bearer() -> Actor:
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    return _authenticated(text.strip() if scheme.lower() == "bearer" else "")
+
+
+def _authenticated(text: str) -> Actor:
+    store = market().store
+    try:
+        return _located(store.read(lambda s: identity.authenticate(s, text, store.clock())))
+    except TokenUnknown as refusal:
+        store.refuse(_located(identity.NOBODY), Authenticate(), refusal)
+        raise
+
+
+def _located(found: Actor) -> Actor:
+    network = truncated_network(request.remote_addr) or ""
+    return dataclasses.replace(found, request_id=g.request_id, ip_truncated=network)

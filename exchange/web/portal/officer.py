@@ -1,0 +1,44 @@
+"""The officer's pages: the log, one entry with its dossier and proof, the privacy domains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import render_template, request
+
+from exchange.errors import NotFound
+from exchange.identity import Actor, Role
+from exchange.operations import auditing
+from exchange.operations.receipting import newest_checkpoint
+from exchange.web.auth import market
+from exchange.web.portal import portal
+from exchange.web.portal.session import visitor_page
+
+_FILTERS = ("org", "dataset", "domain", "purpose", "kind", "outcome", "since", "until", "q")
+_READERS = (Role.OFFICER, Role.OPERATOR)
+
+
+@portal.get("/officer")
+@visitor_page(*_READERS)
+def log_page(visitor: Actor) -> Any:
+    """Search the log; the newest checkpoint and the domains stand beside it."""
+    filters = {name: request.args[name].strip() for name in _FILTERS if request.args.get(name, "").strip()}
+    found = auditing.search(market(), visitor, filters, limit=50, page_token=request.args.get("page"))
+    domains = auditing.domains(market(), visitor)["items"]
+    return render_template(
+        "log.html", found=found, filters=filters, domains=domains, checkpoint=newest_checkpoint(market())
+    )
+
+
+@portal.get("/officer/entries/<entry_id>")
+@visitor_page(*_READERS)
+def entry_page(visitor: Actor, entry_id: str) -> Any:
+    """One entry: what stood behind it, and its proof."""
+    entry = auditing.entry(market(), visitor, entry_id)
+    try:
+        proof = auditing.prove(market(), visitor, entry_id)
+    except NotFound:
+        proof = None
+    journal = (entry["document"]["money"] or {}).get("journal")
+    books = auditing.journals(market(), visitor, [journal])["items"].get(journal) if journal else None
+    return render_template("entry.html", entry=entry, proof=proof, journal=journal, books=books)

@@ -1,0 +1,90 @@
+"""The worker: sweeps what dead processes left behind, and publishes the log. It alone holds the log's key."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from exchange.audit import integrate, log
+from exchange.audit.errors import AuditError
+from exchange.audit.note import SigningKey
+from exchange.audit.tiles import Folder
+from exchange.bootstrap import open_market
+from exchange.operations.sweeping import sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
+
+    from exchange.audit.checkpoint import Checkpoint
+    from exchange.config import Settings
+    from exchange.market import Market
+
+SWEEP_EVERY_S = 10.0
+PUBLISH_EVERY_S = 2.0
+
+_LOG = logging.getLogger("exchange.worker")
+
+
+def run_once(settings: Settings) -> Checkpoint:
+    """Sweep and publish once; for scripts and tests."""
+    market = open_market(settings)
+    try:
+        return _round(market, settings)
+    finally:
+        market.close()
+
+
+def run_forever(settings: Settings) -> None:
+    """Sweep every 10 s and publish every 2 s until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    market = open_market(settings)
+    try:
+        waited = SWEEP_EVERY_S
+        while not stop.is_set():
+            try:
+                if waited >= SWEEP_EVERY_S:
+                    waited = 0.0
+                    _round(market, settings)
+                else:
+                    publish(market, settings)
+            except AuditError as error:
+                _LOG.error("the log cannot be published: %s", error)
+            except OSError as error:
+                _LOG.error("publishing waits: %s", type(error).__name__)
+            stop.wait(PUBLISH_EVERY_S)
+            waited += PUBLISH_EVERY_S
+    finally:
+        market.close()
+
+
+def publish(market: Market, settings: Settings) -> Checkpoint:
+    """Take every committed leaf into the tree and sign a checkpoint where there are new ones."""
+    signer = SigningKey.parse(settings.log_key)
+
+    def leaves(start: int) -> Iterator[bytes]:
+        with_stop = market.store.read(log.size)
+        while start < with_stop:
+            stop = min(start + 256, with_stop)
+            yield from market.store.read(partial(_leaves_between, start=start, stop=stop))
+            start = stop
+
+    return integrate.integrate(leaves, Folder(settings.log_path), signer, settings.log_origin)
+
+
+def _leaves_between(session: Session, *, start: int, stop: int) -> list[bytes]:
+    return [record.leaf for record in log.entries(session, start, stop)]
+
+
+def _round(market: Market, settings: Settings) -> Checkpoint:
+    done = sweep(market)
+    if any(done.values()):
+        _LOG.info("swept: %s", done)
+    (settings.home / "swept").touch()
+    return publish(market, settings)
