@@ -1,0 +1,113 @@
+"""The SDK: ``from exchange import Exchange``. Needs httpx; uses Arrow, pandas, polars, cryptography if
+present.
+
+::
+
+    with Exchange("http://127.0.0.1:8000", token="...") as x:
+        flights = x.dataset("nyc/flights")
+        answer = flights.query("select count(*) as n from flights", epsilon=0.5, max_price="2.00")
+"""
+
+from __future__ import annotations
+
+from exchange.client.access import AccessRequest, Grant, StillOpen
+from exchange.client.answers import Answer, AnswerColumn, Job
+from exchange.client.audit import Audit, Entry, Proof
+from exchange.client.configuration import Keys
+from exchange.client.connection import Retry
+from exchange.client.errors import (
+    AuthError,
+    BudgetExceeded,
+    ConfigurationError,
+    Conflict,
+    ConnectionFailed,
+    ExchangeError,
+    GrantMissing,
+    InProgress,
+    InvalidRequest,
+    KeyReused,
+    LicenceError,
+    LicenceExpired,
+    LicenceNotAccepted,
+    LimitExceeded,
+    MissingDependency,
+    NotFound,
+    PaymentRequired,
+    PermissionDenied,
+    PurposeNotAllowed,
+    QueryFailed,
+    QueryRefused,
+    QuotaExceeded,
+    QuoteExpired,
+    RateLimited,
+    ServerError,
+    TerritoryNotAllowed,
+    UploadRejected,
+    VerificationFailed,
+)
+from exchange.client.exchange import Exchange, Identity
+from exchange.client.listings import Budget, Column, Dataset, Licence, Listing, Listings, Table
+from exchange.client.money import Balance, Usage, Wallet
+from exchange.client.price import Price
+from exchange.client.publishing import Publication
+from exchange.client.questions import Quote, QuoteColumn
+from exchange.client.receipts import Receipt
+
+__all__ = [
+    "AccessRequest",
+    "Answer",
+    "AnswerColumn",
+    "Audit",
+    "AuthError",
+    "Balance",
+    "Budget",
+    "BudgetExceeded",
+    "Column",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectionFailed",
+    "Dataset",
+    "Entry",
+    "Exchange",
+    "ExchangeError",
+    "Grant",
+    "GrantMissing",
+    "Identity",
+    "InProgress",
+    "InvalidRequest",
+    "Job",
+    "KeyReused",
+    "Keys",
+    "Licence",
+    "LicenceError",
+    "LicenceExpired",
+    "LicenceNotAccepted",
+    "LimitExceeded",
+    "Listing",
+    "Listings",
+    "MissingDependency",
+    "NotFound",
+    "PaymentRequired",
+    "PermissionDenied",
+    "Price",
+    "Proof",
+    "Publication",
+    "PurposeNotAllowed",
+    "QueryFailed",
+    "QueryRefused",
+    "QuotaExceeded",
+    "Quote",
+    "QuoteColumn",
+    "QuoteExpired",
+    "RateLimited",
+    "Receipt",
+    "Retry",
+    "ServerError",
+    "StillOpen",
+    "Table",
+    "TerritoryNotAllowed",
+    "UploadRejected",
+    "Usage",
+    "VerificationFailed",
+    "Wallet",
+]

@@ -1,0 +1,333 @@
+"""The officer's half: search the log, prove one entry, verify all of it, export evidence."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exchange.client import errors, html
+from exchange.client.connection import Connection, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exchange.audit.verify import Finding, LogReport
+    from exchange.client.configuration import Keys
+
+EVIDENCE_FORMAT = "exchange-evidence/v1"
+_PAGE = 100
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the log, as search shows it. ``document`` is all that the exchange says about it."""
+
+    seq: int
+    id: str
+    time: str
+    kind: str
+    outcome: str
+    code: str | None
+    org: str | None
+    org_name: str | None
+    leaf_hash: str
+    document: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Entry:
+        """Read an entry."""
+        return cls(
+            seq=int(document["seq"]),
+            id=document["id"],
+            time=document["time"],
+            kind=document["kind"],
+            outcome=document["outcome"],
+            code=document.get("code"),
+            org=document.get("org"),
+            org_name=document.get("org_name"),
+            leaf_hash=document["leaf_hash"],
+            document=dict(document),
+        )
+
+    def _repr_html_(self) -> str:
+        names = ("seq", "time", "kind", "outcome", "code", "org_name", "id", "leaf_hash")
+        return html.facts([(name, getattr(self, name)) for name in names], caption="Log entry")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """An entry's leaf with its inclusion proof against a signed checkpoint, for :meth:`verify` offline."""
+
+    seq: int
+    leaf: bytes = field(repr=False)
+    leaf_hash: str
+    checkpoint: str = field(repr=False)
+    proof: tuple[str, ...] = field(repr=False)
+    document: dict[str, Any] = field(repr=False)
+    _connection: Connection | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], connection: Connection | None = None) -> Proof:
+        """Read a proof."""
+        return cls(
+            seq=int(document["index"]),
+            leaf=document["leaf"].encode("utf-8"),
+            leaf_hash=document["leaf_hash"],
+            checkpoint=document["checkpoint"],
+            proof=tuple(document["proof"]),
+            document=dict(document),
+            _connection=connection,
+        )
+
+    def verify(self, *, keys: Keys | None = None) -> int:
+        """Check leaf, path and the checkpoint's signature; returns the size of the log that holds the entry.
+
+        ``keys`` are the exchange's public keys from a source that you trust; without them those of the
+        profile are used, or those that the exchange publishes. Raises ``VerificationFailed`` (``exit_code``
+        11, 13, 15).
+        """
+        from exchange.audit import checkpoint as checkpoints
+        from exchange.audit import merkle, note
+        from exchange.audit.errors import CryptographyMissing, Malformed, SignatureInvalid
+
+        trusted = keys or (self._connection.keys() if self._connection else None)
+        if trusted is None:
+            raise errors.ConfigurationError(
+                "a proof from a file needs the exchange's public keys", hint="Pass keys=."
+            )
+        try:
+            signer = note.VerifierKey.parse(trusted.log_key)
+            head = checkpoints.open_checkpoint(self.checkpoint, origin=trusted.origin, keys=[signer])
+            path = [bytes.fromhex(step) for step in self.proof]
+        except CryptographyMissing:
+            raise errors.missing("cryptography", "verify", "checking signatures") from None
+        except SignatureInvalid as error:
+            raise _failed(str(error), 13) from None
+        except (Malformed, ValueError) as error:
+            raise _failed(str(error), 15) from None
+        hashed = merkle.leaf_hash(self.leaf)
+        if hashed.hex() != self.leaf_hash:
+            raise _failed(f"the leaf of entry {self.seq} does not have the hash that was named", 11)
+        if not merkle.verify_inclusion(hashed, self.seq, head.size, path, head.root):
+            raise _failed(f"the proof does not lead from entry {self.seq} to the checkpoint's root", 11)
+        return head.size
+
+
+class Audit:
+    """``x.audit``: needs a token of the role officer, except :meth:`checkpoint`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return f"Audit({self._connection.url!r})"
+
+    def search(
+        self,
+        *,
+        org: str | None = None,
+        dataset: str | None = None,
+        domain: str | None = None,
+        purpose: str | None = None,
+        kind: str | None = None,
+        outcome: str | None = None,
+        since: str | datetime.datetime | None = None,
+        until: str | datetime.datetime | None = None,
+        q: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Entry]:
+        """Entries that match every filter, newest first, page by page. Searching is itself an entry."""
+        filters = {
+            "org": org,
+            "dataset": dataset,
+            "domain": domain,
+            "purpose": purpose,
+            "kind": kind,
+            "outcome": outcome,
+            "since": _time(since),
+            "until": _time(until),
+            "q": q,
+        }
+        return islice(self._pages({k: v for k, v in filters.items() if v is not None}, limit), limit)
+
+    def entry(self, entry_id: str) -> Entry:
+        """One entry with its whole leaf and, for a query, the licence clause that allowed it."""
+        return read(Entry.from_document, self._connection.get(f"/v1/audit/entries/{entry_id}"))
+
+    def prove(self, entry_id: str) -> Proof:
+        """The entry's inclusion proof. Raises ``NotFound`` until the log covers the entry, seconds later."""
+        document = self._connection.get(f"/v1/audit/entries/{entry_id}/proof")
+        return read(Proof.from_document, document, self._connection)
+
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint. Save it: :meth:`verify` holds a later log against it."""
+        return self._connection.send("GET", "/audit/checkpoint", headers={"Accept": "text/plain"}).text
+
+    def domains(self) -> list[dict[str, Any]]:
+        """Every privacy domain's lifetime account over all buyers."""
+        return [dict(item) for item in self._connection.get("/v1/audit/domains")["items"]]
+
+    def verify(
+        self,
+        *,
+        pinned: str | bytes | None = None,
+        keys: Keys | None = None,
+        books: bool = True,
+        checkpoint: str | None = None,
+    ) -> LogReport:
+        """Download the whole log and verify it here: signature, tree, sequences, and the journals it names.
+
+        Args:
+            pinned: a checkpoint saved earlier, which this log must continue.
+            keys: the exchange's public keys from a source that you trust; else those of the profile or,
+                failing these, those that the exchange publishes.
+            books: also hold every journal that an entry names against the ledger.
+            checkpoint: verify the log up to this checkpoint of now, so that it may be saved afterwards.
+
+        Returns:
+            A report with ``good``, ``exit_code`` (0, 10 to 16) and ``findings``; a bad log does not raise.
+        """
+        from exchange.audit.errors import CryptographyMissing, Malformed
+        from exchange.audit.verify import published_leaves, verify_log
+
+        trusted = keys or self._connection.keys()
+        reader = _Published(self._connection, checkpoint)
+        try:
+            report = verify_log(reader, origin=trusted.origin, keys=[trusted.log_key], pinned=pinned)
+            if books and report.size is not None:
+                report = report.with_findings(self._books(published_leaves(reader, report.size)))
+        except CryptographyMissing:
+            raise errors.missing("cryptography", "verify", "checking signatures") from None
+        except Malformed:
+            # The report already names the file that is missing or broken; the books behind it cannot be held
+            # against leaves that are not there.
+            return report
+        return report
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        org: str | None = None,
+        dataset: str | None = None,
+        domain: str | None = None,
+        purpose: str | None = None,
+        kind: str | None = None,
+        outcome: str | None = None,
+        since: str | datetime.datetime | None = None,
+        until: str | datetime.datetime | None = None,
+        q: str | None = None,
+    ) -> int:
+        """Write evidence as JSON lines: a header with the checkpoint and key, then each entry with its proof.
+
+        Entries younger than the newest checkpoint have the proof null. Returns how many entries were written.
+        """
+        filters: dict[str, Any] = {
+            "org": org,
+            "dataset": dataset,
+            "domain": domain,
+            "purpose": purpose,
+            "kind": kind,
+            "outcome": outcome,
+            "since": since,
+            "until": until,
+            "q": q,
+        }
+        entries = list(self.search(**filters))
+        header = {
+            "format": EVIDENCE_FORMAT,
+            "exchange": self._connection.url,
+            "exported_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "filters": {k: _time(v) for k, v in filters.items() if v is not None},
+            "log_key": self._connection.keys().log_key,
+            "checkpoint": self.checkpoint(),
+            "entries": len(entries),
+        }
+        with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+            file.write(_line(header))
+            for entry in entries:
+                file.write(_line({"entry": entry.document, "proof": self._proof(entry)}))
+        return len(entries)
+
+    def _proof(self, entry: Entry) -> dict[str, Any] | None:
+        try:
+            return self.prove(entry.id).document
+        except errors.NotFound:
+            return None
+
+    def _pages(self, filters: Mapping[str, Any], limit: int | None) -> Iterator[Entry]:
+        token: str | None = None
+        size = min(_PAGE, limit) if limit else _PAGE
+        while True:
+            page = self._connection.get("/v1/audit/entries", **filters, limit=size, page_token=token)
+            yield from read(_entries, page)
+            token = page.get("next_page_token")
+            if not token:
+                return
+
+    def _books(self, published: Iterator[bytes]) -> Iterator[Finding]:
+        from exchange.audit.verify import verify_books
+
+        while batch := list(islice(published, _BATCH)):
+            wanted = sorted({journal for journal in map(_journal, batch) if journal})
+            digests = self._digests(wanted) if wanted else {}
+            yield from verify_books(batch, digests.get)
+
+    def _digests(self, journals: list[str]) -> dict[str, str]:
+        found = self._connection.get("/v1/audit/journals", ids=",".join(journals))
+        return read(_journal_digests, found)
+
+
+class _Published:
+    """A log's public files over HTTP, in the shape that the verifier reads."""
+
+    def __init__(self, connection: Connection, checkpoint: str | None) -> None:
+        self._connection = connection
+        self._checkpoint = checkpoint
+
+    def read(self, path: str) -> bytes | None:
+        """The file's bytes, or None where there is none."""
+        if path == "checkpoint" and self._checkpoint is not None:
+            return self._checkpoint.encode()
+        try:
+            return self._connection.send("GET", f"/audit/{path}", headers={"Accept": "*/*"}).content
+        except errors.NotFound:
+            return None
+
+
+def _entries(page: Mapping[str, Any]) -> list[Entry]:
+    return [Entry.from_document(item) for item in page["items"]]
+
+
+def _journal_digests(found: Mapping[str, Any]) -> dict[str, str]:
+    return {journal: str(item["digest"]) for journal, item in found["items"].items()}
+
+
+def _journal(leaf: bytes) -> str | None:
+    """The journal that a leaf names; a leaf that cannot be read is reported by the verifier itself."""
+    try:
+        document = json.loads(leaf[1:])
+    except (ValueError, RecursionError):
+        return None
+    money = document.get("money") if isinstance(document, dict) else None
+    journal = money.get("journal") if isinstance(money, dict) else None
+    return journal if isinstance(journal, str) else None
+
+
+def _time(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime.datetime) else value
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=True, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def _failed(message: str, exit_code: int) -> errors.VerificationFailed:
+    failed = errors.VerificationFailed(message, details={"exit_code": exit_code})
+    failed.exit_code = exit_code
+    return failed

@@ -1,0 +1,213 @@
+"""The front door: one exchange, as one organisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exchange.client import answers, publishing, questions, uploads
+from exchange.client.access import AccessRequest, Grant
+from exchange.client.answers import Answer, Job, Jobs
+from exchange.client.audit import Audit
+from exchange.client.configuration import Keys, resolve
+from exchange.client.connection import Connection, Retry, read
+from exchange.client.listings import Dataset, Listing, Listings
+from exchange.client.money import Usage, Wallet
+from exchange.client.receipts import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    import httpx
+
+    from catalog.manifest import Manifest
+    from exchange.client.progress import Progress
+    from exchange.client.publishing import Publication
+    from exchange.client.questions import Quote
+
+_PAGE = 50
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the exchange takes us for."""
+
+    org: str
+    name: str
+    role: str
+    token: str
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Identity:
+        """Read an identity; ``token`` is the token's id, not its secret."""
+        return cls(document["org"], document["name"], document["role"], document["token"])
+
+
+class Exchange:
+    """A data exchange over HTTP. Safe to share between threads; close it, or use it in a ``with`` statement.
+
+    Args:
+        url: address; else ``EXCHANGE_URL``, ``./exchange.toml``, the user configuration.
+        token: token; else ``EXCHANGE_TOKEN`` and the same files.
+        profile: profile of the configuration files; else ``EXCHANGE_PROFILE``.
+        timeout: seconds or ``httpx.Timeout``; 5 s to connect and 60 s to read by default.
+        retry: how failed calls are repeated.
+        transport: an ``httpx`` transport, for tests and special networks.
+
+    Raises:
+        ConfigurationError: no exchange is named, or a configuration file cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        profile: str | None = None,
+        timeout: httpx.Timeout | float | None = None,
+        retry: Retry | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        address = resolve(url, token, profile)
+        self._connection = Connection(address, transport=transport, timeout=timeout, retry=retry)
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Exchange({self._connection.url!r})"
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._connection.close()
+
+    @property
+    def url(self) -> str:
+        """The exchange's address."""
+        return self._connection.url
+
+    def whoami(self) -> Identity:
+        """The organisation and role behind the token. Raises ``AuthError``."""
+        return read(Identity.from_document, self._connection.get("/v1/whoami"))
+
+    def keys(self) -> Keys:
+        """The exchange's public keys: the profile's, else those it publishes. Keep them to check offline."""
+        return self._connection.keys()
+
+    def published_keys(self) -> Keys:
+        """What the exchange publishes now, whatever the profile has pinned: to pin it, or to compare."""
+        return self._connection.published_keys()
+
+    # -- buyers ---------------------------------------------------------------------------------------------
+
+    def search(self, q: str = "", *, limit: int | None = None) -> Listings:
+        """Published listings that match the words, best first; all of them unless ``limit`` is given."""
+        return Listings(self._listings(q, limit))
+
+    def dataset(self, slug: str) -> Dataset:
+        """A dataset by ``owner/name`` or id. Raises ``NotFound``."""
+        return read(
+            Dataset.from_document, self._connection.get(f"/v1/datasets/{slug.strip('/')}"), self._connection
+        )
+
+    def run(self, quote: str | Quote, *, idempotency_key: str | None = None) -> Answer:
+        """Run a quote by its id, such as one made in another process."""
+        question = {"quote": quote if isinstance(quote, str) else quote.id}
+        return questions.run(self._connection, question, idempotency_key)
+
+    def grants(self) -> list[Grant]:
+        """This organisation's grants with what is left of their allowances."""
+        return [read(Grant.from_document, item) for item in self._connection.get("/v1/grants")["items"]]
+
+    def jobs(self) -> Jobs:
+        """This organisation's latest queries, newest first."""
+        items = self._connection.get("/v1/queries")["items"]
+        return Jobs(read(Job.from_document, item, self._connection) for item in items)
+
+    def answer(self, query: str) -> Answer:
+        """A past answer again, by its query's id: the same bytes, free of charge."""
+        return answers.fetch(self._connection, query)
+
+    def receipt(self, query: str) -> Receipt:
+        """The receipt of a query, by the query's id."""
+        return Receipt({}, query, self._connection).refresh()
+
+    def wallet(self) -> Wallet:
+        """Prepaid balances."""
+        return read(Wallet.from_document, self._connection.get("/v1/wallet"))
+
+    def usage(self) -> Usage:
+        """What was asked and what it cost; for a provider, what its datasets earned."""
+        return read(Usage.from_document, self._connection.get("/v1/usage"))
+
+    # -- buyers and providers -------------------------------------------------------------------------------
+
+    def requests(self, *, state: str | None = None) -> list[AccessRequest]:
+        """Requests for access: a buyer's own, or those for a provider's datasets, newest first."""
+        items = self._connection.get("/v1/requests", state=state)["items"]
+        return [read(AccessRequest.from_document, item, self._connection) for item in items]
+
+    def request(self, request_id: str) -> AccessRequest:
+        """One request for access by its id."""
+        return read(
+            AccessRequest.from_document, self._connection.get(f"/v1/requests/{request_id}"), self._connection
+        )
+
+    # -- providers ------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        manifest: str | Path | Manifest,
+        *,
+        progress: Progress = "auto",
+        idempotency_key: str | None = None,
+    ) -> Publication:
+        """Publish what a ``listing.toml`` describes: files, policy, licence and price plans.
+
+        Publishing the same again changes nothing and uploads nothing; a changed manifest or file makes a new
+        version. ``progress`` shows a bar on a terminal or in a notebook; True, False or a function override
+        it.
+        """
+        return publishing.publish(
+            self._connection, manifest, progress=progress, idempotency_key=idempotency_key
+        )
+
+    def upload(self, path: str | Path, *, progress: Progress = "auto") -> str:
+        """Upload a file, resuming where an earlier attempt stopped; returns the upload's id."""
+        return uploads.upload(self._connection, Path(path), progress=progress)
+
+    def withdraw(self, slug: str, *, idempotency_key: str | None = None) -> str:
+        """Withdraw a listing: its grants stop at the next query. Returns the new state."""
+        return str(
+            self._connection.post(f"/v1/datasets/{slug.strip('/')}/withdraw", {}, key=idempotency_key)[
+                "state"
+            ]
+        )
+
+    # -- officers -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The log: search, proofs, verification, evidence."""
+        return Audit(self._connection)
+
+    def _listings(self, q: str, limit: int | None) -> Iterator[Listing]:
+        token: str | None = None
+        left = limit
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(_PAGE, left)
+            page = self._connection.get("/v1/datasets", q=q or None, limit=size, page_token=token)
+            items = page["items"][:left]
+            yield from (read(Listing.from_document, item) for item in items)
+            left = None if left is None else left - len(items)
+            token = page.get("next_page_token")
+            if not token:
+                return

@@ -1,0 +1,371 @@
+"""What is on offer: search hits, and a dataset with schema, domains, licence, plans and privacy budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from exchange.client import html
+from exchange.client.access import AccessRequest, Grant
+from exchange.client.connection import Connection, read
+from exchange.client.mock import mock_tables
+from exchange.client.price import NANO
+from exchange.client.questions import Quote, ask, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exchange.client.answers import Answer
+    from exchange.client.questions import Amount
+
+
+_SHOWN_KEYS = 5
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One search hit. ``plans`` are the price plans' documents; ``tables`` the tables' names."""
+
+    id: str
+    slug: str
+    title: str
+    description: str
+    provider: str
+    keywords: tuple[str, ...]
+    version: str
+    version_number: int
+    published_at: str
+    plans: tuple[dict[str, Any], ...]
+    tables: tuple[str, ...]
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Listing:
+        """Read a summary of the exchange's catalogue."""
+        return cls(
+            id=document["id"],
+            slug=document["slug"],
+            title=document["title"],
+            description=document.get("description") or "",
+            provider=str(document.get("provider") or ""),
+            keywords=tuple(document.get("keywords") or ()),
+            version=str(document.get("version") or ""),
+            version_number=int(document.get("version_number") or 0),
+            published_at=str(document.get("published_at") or ""),
+            plans=tuple(document.get("plans") or ()),
+            tables=tuple(table["name"] for table in document.get("tables") or ()),
+        )
+
+    def _repr_html_(self) -> str:
+        facts = [("dataset", self.slug), ("provider", self.provider), ("about", self.description)]
+        return html.facts([*facts, ("tables", ", ".join(self.tables))], caption=self.title)
+
+
+class Listings(list[Listing]):
+    """Search hits, best first; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [(hit.slug, hit.title, hit.provider, ", ".join(hit.tables)) for hit in self]
+        return html.table(("dataset", "title", "provider", "tables"), rows)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and its public domain: a key set, "private" keys, or bounds with the decimals kept.
+
+    All of it is declared by the provider and independent of the data.
+    """
+
+    name: str
+    type: str
+    keys: tuple[Any, ...] | str | None = None
+    bounds: tuple[Any, Any] | None = None
+    decimals: int | None = None
+    selectable: bool = True
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Column:
+        """Read a column of a dataset's description."""
+        keys, bounds = document.get("keys"), document.get("bounds")
+        return cls(
+            name=document["name"],
+            type=document["type"],
+            keys=tuple(keys) if isinstance(keys, list) else keys,
+            bounds=(bounds[0], bounds[1]) if bounds else None,
+            decimals=document.get("decimals"),
+            selectable=bool(document.get("selectable", True)),
+        )
+
+    @property
+    def domain(self) -> str:
+        """The domain in words."""
+        if isinstance(self.keys, tuple):
+            more = ", ..." if len(self.keys) > _SHOWN_KEYS else ""
+            return f"{len(self.keys)} keys: {', '.join(map(str, self.keys[:_SHOWN_KEYS]))}{more}"
+        if self.keys:
+            return f"{self.keys} keys"
+        if self.bounds:
+            return f"{self.bounds[0]} to {self.bounds[1]}"
+        return "" if self.selectable else "not selectable"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: public tables cost nothing to read; of a private one ``unit`` names the protected column."""
+
+    name: str
+    public: bool
+    unit: str | None
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Table:
+        """Read a table of a dataset's description."""
+        return cls(
+            name=document["name"],
+            public=bool(document["public"]),
+            unit=document.get("unit"),
+            columns=tuple(Column.from_document(column) for column in document["columns"]),
+        )
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The licence in force: the text for people, the terms that the exchange evaluates, and their hashes."""
+
+    id: str
+    title: str
+    text: str
+    text_sha256: str
+    terms: dict[str, Any]
+    odrl: dict[str, Any]
+    odrl_sha256: str
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Licence:
+        """Read the licence of a dataset's description."""
+        return cls(
+            id=str(document["id"]),
+            title=str(document.get("title") or ""),
+            text=document["text"],
+            text_sha256=document["text_sha256"],
+            terms=dict(document.get("terms") or {}),
+            odrl=dict(document.get("odrl") or {}),
+            odrl_sha256=str(document.get("odrl_sha256") or ""),
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<h4>{html.escape(self.title)}</h4><pre>{html.escape(self.text)}</pre>"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A privacy domain's lifetime account over all buyers; ``epsilon_*`` is the same at the stated delta."""
+
+    domain: str
+    rho_nano_granted: int
+    rho_nano_spent: int
+    rho_nano_reserved: int
+    rho_nano_remaining: int
+    epsilon_granted: float | None = None
+    epsilon_spent: float | None = None
+    delta: str = ""
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Budget:
+        """Read the budget of a dataset's description."""
+        return cls(
+            domain=document["domain"],
+            rho_nano_granted=int(document["rho_nano_granted"]),
+            rho_nano_spent=int(document["rho_nano_spent"]),
+            rho_nano_reserved=int(document["rho_nano_reserved"]),
+            rho_nano_remaining=int(document["rho_nano_remaining"]),
+            epsilon_granted=document.get("epsilon_granted"),
+            epsilon_spent=document.get("epsilon_spent"),
+            delta=str(document.get("delta") or ""),
+        )
+
+    @property
+    def rho_granted(self) -> Decimal:
+        """Rho that was granted for the domain's lifetime."""
+        return Decimal(self.rho_nano_granted) / NANO
+
+    @property
+    def rho_spent(self) -> Decimal:
+        """Rho that answers have cost so far."""
+        return Decimal(self.rho_nano_spent) / NANO
+
+    @property
+    def rho_remaining(self) -> Decimal:
+        """Rho that all buyers together may still spend."""
+        return Decimal(self.rho_nano_remaining) / NANO
+
+    def _repr_html_(self) -> str:
+        names = ("granted", "spent", "reserved", "remaining")
+        return html.facts(
+            [(n, Decimal(getattr(self, f"rho_nano_{n}")) / NANO) for n in names], caption=self.domain
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as its page shows it. ``document`` is everything that the exchange says about it."""
+
+    listing: Listing
+    tables: tuple[Table, ...]
+    licence: Licence
+    budget: Budget
+    document: dict[str, Any] = field(repr=False)
+    _connection: Connection = field(repr=False, compare=False)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], connection: Connection) -> Dataset:
+        """Read a dataset's description."""
+        return cls(
+            listing=Listing.from_document(document),
+            tables=tuple(Table.from_document(table) for table in document["tables"]),
+            licence=Licence.from_document(document["licence"]),
+            budget=Budget.from_document(document["budget"]),
+            document=dict(document),
+            _connection=connection,
+        )
+
+    @property
+    def id(self) -> str:
+        """``ds_...``"""
+        return self.listing.id
+
+    @property
+    def slug(self) -> str:
+        """``owner/name``"""
+        return self.listing.slug
+
+    @property
+    def title(self) -> str:
+        """The title for people."""
+        return self.listing.title
+
+    @property
+    def plans(self) -> tuple[dict[str, Any], ...]:
+        """The price plans' documents, with their ``name``."""
+        return self.listing.plans
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The privacy policy's document."""
+        return dict(self.document.get("policy") or {})
+
+    @property
+    def schema(self) -> dict[str, dict[str, str]]:
+        """Column types by table and column."""
+        return {table.name: {column.name: column.type for column in table.columns} for table in self.tables}
+
+    @property
+    def domains(self) -> dict[str, dict[str, Column]]:
+        """Columns with their public domains, by table and column."""
+        return {table.name: {column.name: column for column in table.columns} for table in self.tables}
+
+    def request(
+        self,
+        *,
+        plan: str,
+        purpose: str,
+        territory: str,
+        accept_licence: bool,
+        idempotency_key: str | None = None,
+    ) -> Grant:
+        """Ask for access. ``accept_licence=True`` accepts ``self.licence`` by the hash of its text.
+
+        Returns a grant that is active at once, or waits for the provider: see :meth:`Grant.wait`.
+        Raises :class:`~exchange.client.errors.LicenceError` where the licence does not allow it.
+        """
+        body = {
+            "plan": plan,
+            "purpose": purpose,
+            "territory": territory,
+            "accept_licence": accept_licence,
+            "licence_sha256": self.licence.text_sha256,
+        }
+        document = self._connection.post(f"/v1/datasets/{self.slug}/requests", body, key=idempotency_key)
+        return read(AccessRequest.from_document, document, self._connection).as_grant()
+
+    def quote(
+        self,
+        sql: str,
+        *,
+        rho: Amount | None = None,
+        epsilon: Amount | None = None,
+        error: Mapping[str, float] | None = None,
+        max_groups: int | None = None,
+        max_rows_per_group: int | None = None,
+        max_rows: int | None = None,
+        intervals: bool | None = None,
+        grant: str | Grant | None = None,
+        plan: str | None = None,
+    ) -> Quote:
+        """Price, privacy cost and noise of a statement, bound to its plan for some minutes; free.
+
+        Give exactly one of ``rho``, ``epsilon`` and ``error`` (95% half-width wanted, by column). Raises
+        :class:`~exchange.client.errors.QueryRefused` with the place and the nearest allowed form.
+        """
+        options = _options(max_groups, max_rows_per_group, max_rows, intervals)
+        question = ask(
+            self.slug, sql, rho=rho, epsilon=epsilon, error=error, options=options, grant=grant, plan=plan
+        )
+        return read(Quote.from_document, self._connection.post("/v1/quotes", question), self._connection)
+
+    def query(
+        self,
+        sql: str,
+        *,
+        rho: Amount | None = None,
+        epsilon: Amount | None = None,
+        error: Mapping[str, float] | None = None,
+        max_groups: int | None = None,
+        max_rows_per_group: int | None = None,
+        max_rows: int | None = None,
+        intervals: bool | None = None,
+        grant: str | Grant | None = None,
+        plan: str | None = None,
+        max_price: Amount | None = None,
+        max_rho: Amount | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Quote and run in one call; refused before anything is charged if dearer than the limits.
+
+        Raises the errors of :meth:`quote`, and ``LimitExceeded``, ``PaymentRequired``, ``BudgetExceeded``,
+        ``QueryFailed``.
+        """
+        options = _options(max_groups, max_rows_per_group, max_rows, intervals)
+        question = ask(
+            self.slug, sql, rho=rho, epsilon=epsilon, error=error, options=options, grant=grant, plan=plan
+        )
+        if max_price is not None:
+            question["max_price"] = str(max_price)
+        if max_rho is not None:
+            question["max_rho"] = str(max_rho)
+        return run(self._connection, question, idempotency_key)
+
+    def mock(self, rows: int = 100, *, seed: int | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Random rows of every table's schema and public domains, offline: for writing code before buying.
+
+        They say nothing about the data: every column is drawn independently from what the policy declares.
+        ``pandas.DataFrame(dataset.mock(1000)["flights"])`` makes a frame.
+        """
+        return mock_tables(self.tables, rows, seed=seed)
+
+    def _repr_html_(self) -> str:
+        rows = [(t.name, c.name, c.type, c.domain) for t in self.tables for c in t.columns]
+        return html.table(("table", "column", "type", "domain"), rows, caption=f"{self.title} ({self.slug})")
+
+
+def _options(
+    max_groups: int | None, max_rows_per_group: int | None, max_rows: int | None, intervals: bool | None
+) -> dict[str, Any]:
+    given = {
+        "max_groups": max_groups,
+        "max_rows_per_group": max_rows_per_group,
+        "max_rows": max_rows,
+        "intervals": intervals,
+    }
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,146 @@
+"""Questions: their wire form, quotes, and running them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from exchange.client import html
+from exchange.client.answers import Answer
+from exchange.client.connection import Connection, read
+from exchange.client.price import NANO, PICO, Price
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exchange.client.access import Grant
+
+Amount = int | float | str | Decimal
+"""A number; text and Decimal are passed on exactly."""
+
+
+def ask(
+    dataset: str,
+    sql: str,
+    *,
+    rho: Amount | None,
+    epsilon: Amount | None,
+    error: Mapping[str, float] | None,
+    options: Mapping[str, Any],
+    grant: str | Grant | None,
+    plan: str | None,
+) -> dict[str, Any]:
+    """The question as the exchange reads it; what is not given is left out."""
+    given: dict[str, Any] = {
+        "dataset": dataset,
+        "sql": sql,
+        "rho": _number(rho),
+        "epsilon": _number(epsilon),
+        "error": {column: _number(width) for column, width in error.items()} if error is not None else None,
+        "options": dict(options) or None,
+        "grant": (grant if isinstance(grant, str) else grant.id) if grant is not None else None,
+        "plan": plan,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def run(connection: Connection, question: Mapping[str, Any], key: str | None) -> Answer:
+    """Run a question under one idempotency key."""
+    document = connection.post("/v1/queries", question, key=key)
+    return read(Answer.from_document, document, connection)
+
+
+@dataclass(frozen=True)
+class QuoteColumn:
+    """A column to be released: noise scale ``sigma`` and 95% ``half_width``, both None for keys."""
+
+    name: str
+    kind: str
+    sigma: float | None
+    half_width: float | None
+    table: str | None = None
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> QuoteColumn:
+        """Read a column of a quote."""
+        return cls(
+            document["name"],
+            document["kind"],
+            document.get("sigma"),
+            document.get("half_width"),
+            document.get("table"),
+        )
+
+
+@dataclass(frozen=True)
+class Quote:
+    """An offer, bound to one plan of one version until ``expires_at``: price, privacy cost and noise."""
+
+    id: str
+    dataset: str
+    version: str
+    sql: str
+    price: Price
+    rho_nano: int
+    delta_pico: int
+    epsilon: float
+    columns: tuple[QuoteColumn, ...]
+    plan_sha256: str
+    explain: str = field(repr=False)
+    expires_at: str = ""
+    _connection: Connection = field(repr=False, compare=False, kw_only=True)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], connection: Connection) -> Quote:
+        """Read a quote."""
+        return cls(
+            id=document["quote"],
+            dataset=document["dataset"],
+            version=document["version"],
+            sql=document["sql"],
+            price=Price.from_document(document["price"]),
+            rho_nano=int(document["rho_nano"]),
+            delta_pico=int(document["delta_pico"]),
+            epsilon=float(document["epsilon"]),
+            columns=tuple(QuoteColumn.from_document(column) for column in document["columns"]),
+            plan_sha256=document["plan_sha256"],
+            explain=document.get("explain") or "",
+            expires_at=str(document.get("expires_at") or ""),
+            _connection=connection,
+        )
+
+    @property
+    def rho(self) -> Decimal:
+        """What the answer costs the privacy budget, as rho of zero-concentrated differential privacy."""
+        return Decimal(self.rho_nano) / NANO
+
+    @property
+    def delta(self) -> Decimal:
+        """The delta that thresholds of private keys add."""
+        return Decimal(self.delta_pico) / PICO
+
+    def run(self, *, idempotency_key: str | None = None) -> Answer:
+        """Accept the offer: charge and answer. An answer that this organisation already has is free.
+
+        Raises ``QuoteExpired``, ``PaymentRequired``, ``BudgetExceeded``, ``LicenceError`` or ``QueryFailed``.
+        """
+        return run(self._connection, {"quote": self.id}, idempotency_key)
+
+    def _repr_html_(self) -> str:
+        facts = html.facts(
+            [
+                ("price", self.price.text),
+                ("rho", self.rho),
+                ("epsilon", f"{self.epsilon:.4g}"),
+                ("until", self.expires_at),
+            ],
+            caption=f"Quote {self.id}",
+        )
+        rows = [(c.name, c.kind, c.half_width) for c in self.columns]
+        return facts + html.table(("column", "kind", "95% half-width"), rows)
+
+
+def _number(value: Amount | Fraction | None) -> int | float | str | None:
+    return str(value) if isinstance(value, Decimal | Fraction) else value

@@ -1,0 +1,135 @@
+"""Receipts in the buyer's hands: save them, check them offline, fetch the inclusion proof."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exchange.audit.errors import CryptographyMissing
+from exchange.client import errors, html
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exchange.audit.receipts import ReceiptReport
+    from exchange.client.configuration import Keys
+    from exchange.client.connection import Connection
+
+_SHOWN = (
+    "query_id",
+    "dataset",
+    "purpose",
+    "rho_nano",
+    "delta_pico",
+    "amount_minor",
+    "currency",
+    "result_sha256",
+)
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A signed promise that the answer's entry is, or soon will be, in the log; ``document`` is all of it."""
+
+    document: dict[str, Any] = field(repr=False)
+    query: str = ""
+    _connection: Connection | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Receipt:
+        """Read a saved receipt. Raises :class:`~exchange.client.errors.VerificationFailed` if it is none."""
+        data = Path(path).read_bytes()
+        try:
+            document = json.loads(data) if len(data) <= _LARGEST else None
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise _failed(f"{path} is not a receipt: it is not a JSON object of at most 1 MiB", 15)
+        summary = document.get("summary")
+        query = summary.get("query_id") if isinstance(summary, dict) else ""
+        return cls(document, str(query or ""))
+
+    @property
+    def included(self) -> bool:
+        """Whether the receipt carries the proof that its entry is in the log; until then it is a promise."""
+        return self.document.get("inclusion") is not None
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """What the entry says: dataset, purpose, privacy spent, charge, hashes."""
+        found = self.document.get("summary")
+        return found if isinstance(found, dict) else {}
+
+    def save(self, path: str | Path) -> Path:
+        """Write the receipt to a file, which ``exchange receipt verify FILE`` checks; returns its path."""
+        target = Path(path)
+        text = json.dumps(self.document, indent=2, sort_keys=True, ensure_ascii=False)
+        target.write_text(text + "\n", encoding="utf-8")
+        return target
+
+    def refresh(self) -> Receipt:
+        """The receipt as the exchange gives it now: with the inclusion proof, seconds after the answer."""
+        if self._connection is None or not self.query:
+            raise errors.ConfigurationError(
+                "a receipt from a file has no exchange to ask; use x.receipt(query)"
+            )
+        document = self._connection.get(f"/v1/queries/{self.query}/receipt")
+        if not isinstance(document, dict):
+            raise errors.ServerError("the exchange's reply is not a receipt", code="unexpected_reply")
+        return Receipt(document, self.query, self._connection)
+
+    def verify(
+        self, *, keys: Keys | None = None, result: bytes | None = None, now: datetime.datetime | None = None
+    ) -> ReceiptReport:
+        """Check signature, leaf, summary and, once included, the inclusion proof; no network but for the
+        keys.
+
+        Args:
+            keys: the exchange's public keys, from a source that you trust. Without them those of the profile
+                are used, and where it has none, those that the exchange publishes (fetched once per client).
+            result: the delivered Arrow bytes, to be held against the receipt's hash.
+            now: the time to judge the promise by.
+
+        Raises:
+            VerificationFailed: with the finding and ``exit_code`` 10 to 16, ``details["findings"]``.
+            MissingDependency: ``cryptography`` is not installed.
+        """
+        from exchange.audit.receipts import verify_receipt
+
+        trusted = keys or self._known_keys()
+        try:
+            report = verify_receipt(
+                self.document,
+                receipt_keys=[trusted.receipt_key],
+                log_keys=[trusted.log_key],
+                origin=trusted.origin,
+                now=now or datetime.datetime.now(datetime.UTC),
+                result=result,
+            )
+        except CryptographyMissing:
+            raise errors.missing("cryptography", "verify", "checking signatures") from None
+        if not report.good:
+            raise _failed(str(report), report.exit_code, [str(finding) for finding in report.findings])
+        return report
+
+    def _known_keys(self) -> Keys:
+        if self._connection is None:
+            raise errors.ConfigurationError(
+                "a receipt from a file needs the exchange's public keys",
+                hint="Pass keys=, for example x.keys() of a client of that exchange.",
+            )
+        return self._connection.keys()
+
+    def _repr_html_(self) -> str:
+        state = "in the log" if self.included else "promised"
+        return html.facts([(n, self.summary.get(n)) for n in _SHOWN], caption=f"Receipt ({state})")
+
+
+def _failed(message: str, exit_code: int, findings: list[str] | None = None) -> errors.VerificationFailed:
+    failed = errors.VerificationFailed(message, details={"findings": findings or [], "exit_code": exit_code})
+    failed.exit_code = exit_code
+    return failed
