@@ -1,0 +1,220 @@
+"""Log in, look around, publish, ask for access, decide on requests, look at the wallet."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from exchange.cli.commands import connected, json_option
+from exchange.cli.output import facts, safe, show, table
+
+if TYPE_CHECKING:
+    from exchange.client import AccessRequest, Dataset, Exchange, Publication
+
+
+def add_to(main: click.Group) -> None:
+    """Add this room's commands."""
+    for command in (login, whoami, search, show_dataset, publish, request, requests, usage):
+        main.add_command(command)
+
+
+@click.command()
+@click.option("--url", help="Address of the exchange; asked for if it is not given.")
+@click.option("--profile", help="Profile to store it under.")
+def login(url: str | None, profile: str | None) -> None:
+    """Check a token and keep it with the address and public keys in the user configuration (0600).
+
+    The token is asked for, or read from standard input where that is not a terminal.
+    """
+    from exchange.client import Exchange, NotFound
+    from exchange.client.configuration import Address, Token, normal_url, store
+
+    address = normal_url(url or click.prompt("Address", default="http://127.0.0.1:8000"))
+    given = click.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    with Exchange(address, token=given.strip()) as x:
+        who = x.whoami()
+        try:
+            keys = x.published_keys()
+        except NotFound:
+            keys = None
+    path = store(Address(address, Token(given.strip()), keys), profile=profile)
+    click.echo(f"Logged in as {safe(who.name)} ({safe(who.role)}); stored in {path}")
+    if keys is None:
+        click.echo(
+            "The exchange has not published its log's key yet: log in again later to pin it.", err=True
+        )
+
+
+@click.command()
+@json_option
+@connected
+def whoami(x: Exchange, as_json: bool) -> None:
+    """Show the organisation and role behind the token."""
+    who = x.whoami()
+    document = {"url": x.url, "org": who.org, "name": who.name, "role": who.role, "token": who.token}
+    show(as_json, document, lambda: facts(document.items()))
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@json_option
+@connected
+def search(x: Exchange, words: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Search published datasets."""
+    hits = x.search(" ".join(words), limit=limit)
+    document = [{**vars(hit), "keywords": list(hit.keywords), "tables": list(hit.tables)} for hit in hits]
+    rows = [(hit.slug, hit.title, hit.provider, ", ".join(hit.tables)) for hit in hits]
+    show(as_json, document, lambda: table(("dataset", "title", "provider", "tables"), rows))
+
+
+@click.command("show")
+@click.argument("dataset")
+@json_option
+@connected
+def show_dataset(x: Exchange, dataset: str, as_json: bool) -> None:
+    """Show a dataset: columns with their domains, licence, plans, privacy budget."""
+    found = x.dataset(dataset)
+    show(as_json, found.document, lambda: _draw_dataset(found))
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(exists=True, dir_okay=False))
+@json_option
+@connected
+def publish(x: Exchange, manifest: str, as_json: bool) -> None:
+    """Publish what a listing.toml describes; the same again changes nothing."""
+    made = x.publish(manifest, progress=False if as_json else "auto")
+    document = {**vars(made), "report": list(made.report)}
+    show(as_json, document, lambda: _draw_publication(made))
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--plan", required=True, help="Name of a price plan of the dataset.")
+@click.option("--purpose", required=True, help="Purpose that the licence allows.")
+@click.option("--territory", required=True, help="Where the answers are used, such as US.")
+@click.option("--accept-licence", is_flag=True, help="Accept the licence as `exchange show` prints it.")
+@click.option("--wait", "wait_s", type=float, metavar="SECONDS", help="Wait for the provider's decision.")
+@json_option
+@connected
+def request(
+    x: Exchange, dataset: str, wait_s: float | None, accept_licence: bool, as_json: bool, **terms: str
+) -> None:
+    """Ask for access to a dataset. Without --accept-licence the licence is printed and nothing is asked."""
+    found = x.dataset(dataset)
+    if not accept_licence:
+        from exchange.client import LicenceNotAccepted
+
+        click.echo(safe(found.licence.text), err=True)
+        raise LicenceNotAccepted(
+            "the licence was not accepted", hint="Repeat with --accept-licence to accept it."
+        )
+    grant = found.request(accept_licence=True, **terms)
+    grant = grant.wait(timeout_s=wait_s) if wait_s is not None else grant
+    names = ("id", "state", "dataset", "plan", "purpose", "territory", "rho_remaining", "until")
+    document = {name: getattr(grant, name) for name in names}
+    document["request"] = grant.request.id if grant.request else None
+    show(as_json, document, lambda: facts(document.items(), title="Grant"))
+
+
+@click.group()
+def requests() -> None:
+    """Requests for access: list, approve, decline."""
+
+
+@requests.command("list")
+@click.option("--state", type=click.Choice(["open", "approved", "declined"]))
+@json_option
+@connected
+def list_requests(x: Exchange, state: str | None, as_json: bool) -> None:
+    """List requests: a buyer's own, or those for a provider's datasets."""
+    found = x.requests(state=state)
+    names = ("id", "state", "buyer", "dataset", "plan", "purpose", "territory", "requested_at")
+    rows = [[getattr(one, name) for name in names] for one in found]
+    show(as_json, [one.document for one in found], lambda: table(names, rows))
+
+
+@requests.command()
+@click.argument("request_id")
+@json_option
+@connected
+def approve(x: Exchange, request_id: str, as_json: bool) -> None:
+    """Approve a request: its grant is issued."""
+    _decided(x.request(request_id).approve(), as_json)
+
+
+@requests.command()
+@click.argument("request_id")
+@click.option("--reason", required=True, help="What the buyer reads.")
+@json_option
+@connected
+def decline(x: Exchange, request_id: str, reason: str, as_json: bool) -> None:
+    """Decline a request."""
+    _decided(x.request(request_id).decline(reason=reason), as_json)
+
+
+@click.command()
+@json_option
+@connected
+def usage(x: Exchange, as_json: bool) -> None:
+    """Show what was asked and what it cost, or, for a provider, what was earned."""
+    used = x.usage()
+    totals = [{"currency": currency, "amount": amount} for currency, amount in used.totals.items()]
+    document = {"items": list(used.items), "totals": totals, "rho_nano": used.rho_nano}
+    pairs: list[tuple[str, Any]] = [("queries", len(used.items)), ("rho", used.rho)]
+    pairs += [(f"total {total['currency']}", total["amount"]) for total in totals]
+    show(as_json, document, lambda: facts(pairs, title="Usage"))
+
+
+@click.command("show")
+@json_option
+@connected
+def show_wallet(x: Exchange, as_json: bool) -> None:
+    """Show prepaid balances."""
+    wallet = x.wallet()
+    rows = [(b.currency, b.available, b.reserved) for b in wallet]
+    document = [{"currency": c, "available": a, "reserved": r} for c, a, r in rows]
+    show(as_json, document, lambda: table(("currency", "available", "reserved"), rows, title="Wallet"))
+
+
+def _decided(request: AccessRequest, as_json: bool) -> None:
+    pairs = [("request", request.id), ("state", request.state), ("grant", (request.grant or {}).get("grant"))]
+    show(as_json, request.document, lambda: facts(pairs))
+
+
+def _draw_dataset(found: Dataset) -> None:
+    about = [
+        ("dataset", found.slug),
+        ("provider", found.listing.provider),
+        ("about", found.listing.description),
+    ]
+    facts([*about, ("version", found.listing.version_number)], title=found.title)
+    rows = [
+        (t.name if t.public else f"{t.name} (unit {t.unit})", c.name, c.type, c.domain)
+        for t in found.tables
+        for c in t.columns
+    ]
+    table(("table", "column", "type", "domain"), rows)
+    plans = [
+        (plan.get("name"), ", ".join(f"{k} {v}" for k, v in plan.items() if k != "name"))
+        for plan in found.plans
+    ]
+    table(("plan", "terms"), plans)
+    budget = found.budget
+    left = f"rho {budget.rho_remaining} of {budget.rho_granted} left, over all buyers"
+    facts([("domain", budget.domain), ("budget", left), ("licence", found.licence.title)])
+    click.echo(safe(found.licence.text))
+
+
+def _draw_publication(made: Publication) -> None:
+    state = "unchanged, nothing to do" if made.unchanged else made.state
+    facts([("dataset", made.slug), ("version", made.version_number), ("state", state)])
+    if made.report:
+        rows = [(t.get("table"), t.get("rows"), t.get("rows_without_unit")) for t in made.report]
+        table(("table", "rows", "rows without unit (dropped)"), rows)
+    for one in made.report:
+        for warning in one.get("warnings", ()):
+            click.echo(f"warning: {safe(one.get('table'))}: {safe(warning)}", err=True)

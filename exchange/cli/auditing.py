@@ -1,0 +1,200 @@
+"""The officer's commands: search the log, verify it, export evidence."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from exchange.cli.commands import client, connected, json_option
+from exchange.cli.output import safe, show, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exchange.audit.verify import LogReport
+    from exchange.client import Exchange, Keys
+
+_SHOWN_FINDINGS = 50
+
+
+def add_to(main: click.Group) -> None:
+    """Add this room's commands."""
+    main.add_command(audit)
+
+
+@click.group()
+def audit() -> None:
+    """The audit log: search, verify, export."""
+
+
+def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name in ("org", "dataset", "domain", "purpose", "kind", "outcome"):
+        command = click.option(f"--{name}")(command)
+    command = click.option("--since", help="Date or time of ISO 8601.")(command)
+    command = click.option("--until", help="Date or time of ISO 8601.")(command)
+    return click.option("--q", help="Words to look for.")(command)
+
+
+@audit.command()
+@_filters
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@json_option
+@connected
+def search(x: Exchange, limit: int, as_json: bool, **filters: str | None) -> None:
+    """Search the log, newest first; searching is itself an entry."""
+    found = list(x.audit.search(**filters, limit=limit))
+    header = ("seq", "time", "kind", "outcome", "code", "organisation", "entry")
+    rows = [(e.seq, e.time, e.kind, e.outcome, e.code, e.org_name, e.id) for e in found]
+    show(as_json, [e.document for e in found], lambda: table(header, rows))
+
+
+@audit.command()
+@click.option(
+    "--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Saved checkpoint."
+)
+@click.option(
+    "--save-checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Save the checkpoint seen."
+)
+@click.option("--log-key", help="The log's public key from a source that you trust.")
+@click.option("--local", is_flag=True, help="Verify the home on this machine, database and books included.")
+@click.option("--no-books", is_flag=True, help="Do not hold journals against the ledger (needs no officer).")
+@click.option("--url", help="Address of the exchange; else EXCHANGE_URL or the configuration.")
+@click.option("--profile", help="Profile of the configuration files.")
+@json_option
+def verify(
+    checkpoint: Path | None,
+    save_checkpoint: Path | None,
+    log_key: str | None,
+    local: bool,
+    no_books: bool,
+    url: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Verify the whole log: over HTTP where an exchange is configured, else the home on this machine.
+
+    Exit codes: 0 good, 10 truncated, 11 altered, inserted or reordered, 12 fork against the saved checkpoint,
+    13 signature, 14 gap in a sequence, 15 malformed, 16 too few witnesses.
+    """
+    pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
+    if local or not _is_configured(url, profile):
+        report, seen = _verify_home(pinned, log_key, wanted=save_checkpoint is not None)
+    else:
+        with client(url, profile) as x:
+            keys = _keys(log_key)
+            seen = x.audit.checkpoint() if save_checkpoint else ""
+            verify_now = functools.partial(x.audit.verify, pinned=pinned, keys=keys, checkpoint=seen or None)
+            report = verify_now(books=False) if no_books else _with_books(verify_now)
+    if save_checkpoint is not None and report.good:
+        save_checkpoint.write_bytes(seen.encode())
+    show(as_json, _report_document(report), lambda: _draw(report))
+    click.get_current_context().exit(report.exit_code)
+
+
+@audit.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_filters
+@connected
+def export(x: Exchange, file: Path, **filters: str | None) -> None:
+    """Write the matching entries with their proofs to FILE, as JSON lines."""
+    count = x.audit.export(file, **filters)
+    click.echo(f"{count} entries written to {file}")
+
+
+def _is_configured(url: str | None, profile: str | None) -> bool:
+    from exchange.client import ConfigurationError
+    from exchange.client.configuration import resolve
+
+    if url or profile:
+        return True
+    try:
+        return bool(resolve().token)
+    except ConfigurationError as error:
+        if error.code == "address_missing":
+            return False
+        raise
+
+
+def _with_books(verify_now: Callable[..., LogReport]) -> LogReport:
+    """The whole verification; where the token may not read the books, that of the public log."""
+    from exchange.client import AuthError, PermissionDenied
+
+    try:
+        return verify_now(books=True)
+    except (AuthError, PermissionDenied):
+        click.echo("the books were not compared: that needs a token of the role officer", err=True)
+        return verify_now(books=False)
+
+
+def _keys(log_key: str | None) -> Keys | None:
+    from exchange.client import Keys
+
+    return None if log_key is None else Keys(log_key.strip(), "")
+
+
+def _verify_home(pinned: str | None, log_key: str | None, *, wanted: bool) -> tuple[LogReport, str]:
+    from exchange.audit.errors import Malformed
+    from exchange.bootstrap import open_market
+    from exchange.config import Settings
+    from exchange.operations import auditing
+
+    settings = Settings.from_env()
+    published = settings.log_path / "key"
+    if log_key is None and not published.is_file():
+        raise Malformed(
+            "Nothing has been published yet.", hint="Run `exchange worker --once`, then verify again."
+        )
+    key = log_key or published.read_text(encoding="utf-8")
+    market = open_market(settings)
+    try:
+        report = auditing.verify(market, log_key=key, pinned=pinned)
+    finally:
+        market.close()
+    return report, _checkpoint_of(settings.log_path / "checkpoint", report) if wanted else ""
+
+
+def _checkpoint_of(path: Path, report: LogReport) -> str:
+    """The checkpoint that was verified. Raises ``Conflict`` if the log has grown meanwhile."""
+    from exchange.audit.checkpoint import parse_checkpoint
+    from exchange.client import Conflict
+
+    if not report.good:
+        return ""
+    text = path.read_bytes()
+    head = parse_checkpoint(text)
+    if (head.size, head.root) != (report.size, report.root):
+        raise Conflict("the log grew while it was verified", hint="Verify again to save a checkpoint.")
+    return text.decode("utf-8")
+
+
+def _report_document(report: LogReport) -> dict[str, Any]:
+    return {
+        "good": report.good,
+        "exit_code": report.exit_code,
+        "origin": report.origin,
+        "size": report.size,
+        "root": report.root.hex() if report.root else None,
+        "entries": report.entries,
+        "unpublished": report.unpublished,
+        "witnesses": list(report.witnesses),
+        "findings": [vars(finding) for finding in report.findings],
+        "more_findings": report.more_findings,
+    }
+
+
+def _draw(report: LogReport) -> None:
+    if report.good:
+        root = report.root.hex() if report.root else ""
+        click.echo(f"good: {safe(report.origin)}, {report.size} entries, root {root}")
+        if report.unpublished:
+            click.echo(f"{report.unpublished} newer entries are not under a checkpoint yet")
+        return
+    for finding in report.findings[:_SHOWN_FINDINGS]:
+        click.echo(safe(finding))
+    rest = len(report.findings) - _SHOWN_FINDINGS + report.more_findings
+    if rest > 0:
+        click.echo(f"and {rest} more")
+    click.echo(f"not good: exit code {report.exit_code}", err=True)

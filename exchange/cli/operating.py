@@ -1,0 +1,210 @@
+"""The operator's commands, on the home of this machine. Each imports the server's packages when it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exchange.cli.access import show_wallet
+from exchange.cli.commands import json_option
+from exchange.cli.output import facts, show, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exchange.market import Market
+
+ROLES = click.Choice(["provider", "buyer", "officer", "operator"])
+
+
+def add_to(main: click.Group) -> None:
+    """Add this room's commands."""
+    for command in (init, serve, worker, migrate, config, check, seed, org, token, wallet):
+        main.add_command(command)
+
+
+@click.command()
+def init() -> None:
+    """Create the home (EXCHANGE_HOME) with fresh keys and an up-to-date database; harmless if it stands."""
+    from exchange import bootstrap
+
+    home = Path(os.environ.get("EXCHANGE_HOME", ".exchange")).expanduser().absolute()
+    created = bootstrap.create(home, dict(os.environ))
+    click.echo(
+        f"{home}: {'created' if created else 'stood already, nothing changed but a pending migration'}"
+    )
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option(
+    "--worker/--no-worker", default=True, show_default=True, help="Publish the log from a child process."
+)
+def serve(host: str, port: int, worker: bool) -> None:
+    """Serve the API, the portal and the published log."""
+    from exchange.config import Settings
+    from exchange.web.serve import serve as run
+
+    click.echo(f"serving http://{host}:{port} (stop with Ctrl-C)", err=True)
+    run(Settings.from_env(), host=host, port=port, worker=worker)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Sweep and publish once, then end.")
+def worker(once: bool) -> None:
+    """Sweep what dead processes left, and publish the log; the only process that reads the log key."""
+    from exchange import worker as work
+    from exchange.config import Settings
+
+    settings = Settings.from_env(worker=True)
+    if once:
+        work.run_once(settings)
+    else:
+        work.run_forever(settings)
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to the newest revision; running it again changes nothing."""
+    from exchange import migrate as migrations
+    from exchange.config import Settings
+
+    click.echo(f"database at revision {migrations.upgrade(Settings.from_env().database_url)}")
+
+
+@click.command()
+@json_option
+def config(as_json: bool) -> None:
+    """Print every setting with its value; secrets are masked."""
+    from exchange.config import Settings
+
+    rows = Settings.from_env().shown()
+    document = [{"variable": variable, "value": value, "meaning": text} for variable, value, text in rows]
+    show(as_json, document, lambda: table(("variable", "value", "meaning"), rows))
+
+
+@click.command()
+@json_option
+def check(as_json: bool) -> None:
+    """Check the laws that the books, the budgets and the log must obey. Exit code 1 if one is broken."""
+    from exchange import checks
+    from exchange.cli.failures import BROKEN_LAW
+
+    with _market() as market:
+        laws = checks.run(market)
+    rows = [(law.id, "holds" if law.holds else "BROKEN", law.text, "\n".join(law.findings)) for law in laws]
+    document = [
+        {"id": law.id, "holds": law.holds, "text": law.text, "findings": list(law.findings)} for law in laws
+    ]
+    show(as_json, document, lambda: table(("law", "state", "says", "findings"), rows))
+    if not all(law.holds for law in laws):
+        click.get_current_context().exit(BROKEN_LAW)
+
+
+@click.command()
+@click.argument("name")
+def seed(name: str) -> None:
+    """Publish an example (NAME = flights) through the doors that providers use; needs a source checkout."""
+    from exchange.cli.seeding import seed as publish
+
+    made = publish(name)
+    state = "stood already, unchanged" if made.unchanged else "published"
+    click.echo(f"{made.slug} version {made.version_number}: {state}")
+
+
+@click.group()
+def org() -> None:
+    """Organisations."""
+
+
+@org.command("create")
+@click.argument("name")
+@click.option("--role", type=ROLES, required=True)
+@json_option
+def create_org(name: str, role: str, as_json: bool) -> None:
+    """Create an organisation; creating the same again returns it."""
+    from exchange.identity import Role
+    from exchange.operations import administering
+
+    with _market() as market:
+        made = administering.create_organisation(market, name=name, role=Role(role))
+    show(as_json, made, lambda: facts(made.items()))
+
+
+@click.group()
+def token() -> None:
+    """Tokens."""
+
+
+@token.command("create")
+@click.option("--org", "name", required=True, metavar="NAME")
+@click.option("--role", type=ROLES, required=True)
+@click.option("--expires", help="Date or time of ISO 8601, UTC unless it names a zone.")
+@json_option
+def create_token(name: str, role: str, expires: str | None, as_json: bool) -> None:
+    """Create a token and print it: it is shown once."""
+    from exchange.identity import Role
+    from exchange.operations import administering
+
+    until = _moment(expires) if expires else None
+    with _market() as market:
+        made = administering.create_token(market, org=name, role=Role(role), expires=until)
+    show(as_json, made, lambda: click.echo(made["token"]))
+
+
+@click.group()
+def wallet() -> None:
+    """Wallets: credit one (operator), show one's own (buyer)."""
+
+
+@wallet.command("credit")
+@click.option("--org", "name", required=True, metavar="NAME")
+@click.option("--amount", required=True, help="In major units, such as 100.00.")
+@click.option("--currency", required=True, help="ISO 4217 code.")
+@click.option("--reference", required=True, help="The bank's reference: the same transfer is credited once.")
+@json_option
+def credit(name: str, amount: str, currency: str, reference: str, as_json: bool) -> None:
+    """Credit a wallet for a bank transfer that has arrived."""
+    from exchange.operations import administering
+
+    with _market() as market:
+        made = administering.credit_wallet(
+            market, org=name, amount=amount, currency=currency, reference=reference
+        )
+    balance = made["balance"]
+    state = "credited before, nothing changed" if made["replayed"] else "credited"
+    pairs = [
+        ("reference", reference),
+        ("state", state),
+        ("balance", f"{balance['amount']} {balance['currency']}"),
+    ]
+    show(as_json, made, lambda: facts(pairs))
+
+
+wallet.add_command(show_wallet)
+
+
+@contextlib.contextmanager
+def _market() -> Iterator[Market]:
+    from exchange.bootstrap import open_market
+    from exchange.config import Settings
+
+    market = open_market(Settings.from_env())
+    try:
+        yield market
+    finally:
+        market.close()
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError("--expires is a date or time of ISO 8601, such as 2027-01-31") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
