@@ -1,0 +1,394 @@
+"""The log in the database: one entry appended in the transaction of the fact that it records.
+
+`audit_sequence` is the one counter; it is locked until the transaction ends, so committed sequence numbers
+have no gaps and are visible in order. `audit_org_chain` keeps each organisation's last entry. The leaf is
+the truth; the other columns of `audit_entry` repeat members of it for searching, and `check` holds them
+against it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from exchange.audit import leaf as leaves
+from exchange.audit import merkle
+from exchange.audit.entry import Entry, timestamp, truncated_network
+from exchange.audit.errors import Malformed, PageTokenInvalid, SequenceBroken
+from exchange.audit.report import ALTERED, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy.orm import Session
+
+__all__ = [
+    "Appended",
+    "Entry",
+    "Page",
+    "Record",
+    "append",
+    "append_only",
+    "check",
+    "entries",
+    "find",
+    "metadata",
+    "search",
+    "size",
+    "truncated_network",
+]
+
+metadata = MetaData()
+append_only = ["audit_entry"]
+"""Tables whose rows never change; migrations give them triggers."""
+
+_TEXT = String(leaves.MAX_TEXT)
+
+audit_entry = Table(
+    "audit_entry",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", _TEXT, nullable=False, unique=True),
+    Column("time", String(32), nullable=False),
+    Column("kind", _TEXT, nullable=False),
+    Column("outcome", _TEXT, nullable=False),
+    Column("code", _TEXT),
+    Column("org", _TEXT),
+    Column("org_seq", BigInteger),
+    Column("actor_ref", _TEXT),
+    Column("role", _TEXT),
+    Column("request_id", _TEXT),
+    Column("object_type", _TEXT),
+    Column("object_id", _TEXT),
+    Column("dataset", _TEXT),
+    Column("query_id", _TEXT),
+    Column("purpose", _TEXT),
+    Column("domain", _TEXT),
+    Column("rho_nano", BigInteger),
+    Column("currency", _TEXT),
+    Column("amount_minor", BigInteger),
+    Column("journal", _TEXT),
+    Column("leaf", LargeBinary, nullable=False),
+    Column("leaf_hash", String(64), nullable=False),
+    UniqueConstraint("org", "org_seq"),
+    CheckConstraint("seq >= 0", name="audit_entry_seq"),
+    Index("audit_entry_by_kind", "kind", "seq"),
+    Index("audit_entry_by_time", "time"),
+    Index("audit_entry_by_dataset", "dataset", "seq"),
+    Index("audit_entry_by_domain", "domain", "seq"),
+    Index("audit_entry_by_purpose", "purpose", "seq"),
+    Index("audit_entry_by_query", "query_id"),
+    Index("audit_entry_by_object", "object_id"),
+    Index("audit_entry_by_journal", "journal"),
+)
+
+audit_sequence = Table(
+    "audit_sequence",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("next", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="audit_sequence_single"),
+)
+
+audit_org_chain = Table(
+    "audit_org_chain",
+    metadata,
+    Column("org", _TEXT, primary_key=True),
+    Column("org_seq", BigInteger, nullable=False),
+    Column("leaf_hash", String(64), nullable=False),
+)
+
+_CHUNK = 256
+_MAX_PAGE = 500
+_TOKEN = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class Appended:
+    """An entry in its place: sequence number, id, and the leaf with its hash."""
+
+    seq: int
+    id: str
+    leaf: bytes
+    leaf_hash: bytes
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stored entry. `document` is everything that the leaf says."""
+
+    seq: int
+    id: str
+    leaf: bytes
+    leaf_hash: bytes
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The leaf's document. Raises Malformed where the stored bytes are no leaf any more."""
+        return leaves.decode(self.leaf)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Entries, newest first, and the token that continues behind them (None at the end)."""
+
+    entries: tuple[Record, ...]
+    next_token: str | None
+
+
+def append(session: Session, entry: Entry, now: datetime) -> Appended:
+    """Writes `entry` as the next leaf, in the caller's transaction.
+
+    Sequence numbers begin at 0 and have no gaps: a transaction that rolls back gives its number back. On
+    SQLite the caller's transaction must be a writing one (`BEGIN IMMEDIATE`); on PostgreSQL the counter's
+    row is locked until commit, so this comes last in a transaction.
+
+    Raises:
+        EntryInvalid: the entry cannot be a leaf; the caller's action must not be committed.
+        SequenceBroken: the table does not end where the counter says.
+    """
+    time = timestamp(now)
+    seq = _next_seq(session)
+    org = entry.org
+    previous = _last_of(session, org)
+    org_seq = None if org is None else previous.org_seq + 1 if previous else 0
+    document = {
+        "v": leaves.VERSION,
+        "seq": seq,
+        "id": entry.id or f"ent_{secrets.token_hex(12)}",
+        "time": time,
+        "kind": entry.kind,
+        "outcome": entry.outcome,
+        "code": entry.code,
+        "org_seq": org_seq,
+        "prev_org_leaf": previous.leaf_hash if previous else None,
+        "pii_commitment": None,
+        **entry.groups(),
+    }
+    leaf = leaves.encode(document)
+    hashed = merkle.leaf_hash(leaf)
+    columns = _columns(document, leaf, hashed)
+    session.execute(insert(audit_entry).values(columns))
+    session.execute(update(audit_sequence).where(audit_sequence.c.id == 1).values(next=seq + 1))
+    if org is not None:
+        _link(session, str(columns["org"]), org_seq, hashed, first=previous is None)
+    return Appended(seq, str(document["id"]), leaf, hashed)
+
+
+def find(session: Session, entry_id: str) -> Record | None:
+    """The entry with this id, or None."""
+    row = session.execute(_RECORD.where(audit_entry.c.id == _indexed(entry_id))).one_or_none()
+    return None if row is None else _record(row)
+
+
+def search(
+    session: Session,
+    *,
+    org: str | None = None,
+    dataset: str | None = None,
+    domain: str | None = None,
+    purpose: str | None = None,
+    kind: str | None = None,
+    outcome: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    q: str | None = None,
+    limit: int = 50,
+    page_token: str | None = None,
+) -> Page:
+    """Entries that match every given filter, newest first.
+
+    `since` is included, `until` is not. `q` is the id of a query, an entry, an object or a journal. `limit`
+    is at most 500.
+
+    Raises:
+        PageTokenInvalid: `page_token` is none that a search gave.
+        EntryInvalid: a time is not aware UTC.
+    """
+    columns = audit_entry.c
+    equal = {
+        "org": org,
+        "dataset": dataset,
+        "domain": domain,
+        "purpose": purpose,
+        "kind": kind,
+        "outcome": outcome,
+    }
+    conditions = [columns[name] == _indexed(value) for name, value in equal.items() if value is not None]
+    if since is not None:
+        conditions.append(columns.time >= timestamp(since))
+    if until is not None:
+        conditions.append(columns.time < timestamp(until))
+    if q is not None:
+        conditions.append(_is_about(_indexed(q)))
+    if page_token is not None:
+        conditions.append(columns.seq < _seq_of(page_token))
+    limit = max(1, min(limit, _MAX_PAGE))
+    rows = session.execute(_RECORD.where(*conditions).order_by(columns.seq.desc()).limit(limit + 1)).all()
+    token = str(rows[limit - 1].seq) if len(rows) > limit else None
+    return Page(tuple(_record(row) for row in rows[:limit]), token)
+
+
+def entries(session: Session, start: int = 0, stop: int | None = None) -> Iterator[Record]:
+    """Entries with `start` <= seq < `stop`, in order, read in chunks of 256."""
+    columns, position = audit_entry.c, start
+    while True:
+        query = _RECORD.where(columns.seq >= position).order_by(columns.seq).limit(_CHUNK)
+        rows = session.execute(query if stop is None else query.where(columns.seq < stop)).all()
+        yield from map(_record, rows)
+        if len(rows) < _CHUNK:
+            return
+        position = rows[-1].seq + 1
+
+
+def size(session: Session) -> int:
+    """Number of entries: the next sequence number."""
+    last = session.execute(select(func.max(audit_entry.c.seq))).scalar_one()
+    return 0 if last is None else int(last) + 1
+
+
+def check(session: Session) -> Iterator[Finding]:
+    """What in the tables contradicts the leaves: a search column, a hash, the counter, a chain's end.
+
+    `verify_log` compares the leaves themselves with the published tree; this finds a change beside them.
+    """
+    newest: dict[str, tuple[int, str]] = {}
+    for row in _all_rows(session):
+        try:
+            expected = _columns(leaves.decode(row.leaf), row.leaf, merkle.leaf_hash(row.leaf))
+        except Malformed as error:
+            yield Finding(ALTERED, f"The stored leaf is broken: {error}", seq=row.seq, id=row.id)
+            continue
+        changed = sorted(name for name, value in expected.items() if getattr(row, name) != value)
+        if changed:
+            text = f"Columns do not say what the leaf says: {', '.join(changed)}."
+            yield Finding(ALTERED, text, seq=row.seq, id=row.id)
+        if expected["org"] is not None:
+            newest[expected["org"]] = (expected["org_seq"], expected["leaf_hash"])
+    counter = session.execute(select(audit_sequence.c.next)).scalar_one_or_none()
+    if (counter or 0) != size(session):
+        yield Finding(ALTERED, "The counter does not stand behind the last entry.")
+    chains = {row.org: (row.org_seq, row.leaf_hash) for row in session.execute(select(audit_org_chain))}
+    for org in sorted(set(chains) | set(newest)):
+        if chains.get(org) != newest.get(org):
+            yield Finding(ALTERED, f"The chain of {org} does not stand at its last entry.")
+
+
+def _next_seq(session: Session) -> int:
+    locked = select(audit_sequence.c.next).where(audit_sequence.c.id == 1).with_for_update()
+    seq = session.execute(locked).scalar_one_or_none()
+    if seq is None:
+        # Two first entries may race: the loser waits, inserts nothing and then reads the winner's row.
+        dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+        session.execute(dialect.insert(audit_sequence).values(id=1, next=0).on_conflict_do_nothing())
+        seq = session.execute(locked).scalar_one()
+    if size(session) != seq:
+        raise SequenceBroken("The stored entries do not end where the counter stands; nothing was added.")
+    return int(seq)
+
+
+def _last_of(session: Session, org: str | None) -> Row[*tuple[Any, ...]] | None:
+    if org is None:
+        return None
+    return session.execute(
+        select(audit_org_chain).where(audit_org_chain.c.org == _indexed(org))
+    ).one_or_none()
+
+
+def _link(session: Session, org: str, org_seq: int | None, hashed: bytes, *, first: bool) -> None:
+    values = {"org_seq": org_seq, "leaf_hash": hashed.hex()}
+    if first:
+        session.execute(insert(audit_org_chain).values(org=org, **values))
+    else:
+        session.execute(update(audit_org_chain).where(audit_org_chain.c.org == org).values(**values))
+
+
+def _columns(document: dict[str, Any], leaf: bytes, hashed: bytes) -> dict[str, Any]:
+    """The row of a leaf: what is searched for, taken from the leaf and from nowhere else."""
+    empty: dict[str, Any] = {}
+    groups = {name: document[name] or empty for name in leaves.GROUPS}
+    columns = {
+        **{name: document[name] for name in ("seq", "id", "time", "kind", "outcome", "code", "org_seq")},
+        "org": groups["actor"].get("org"),
+        "actor_ref": groups["actor"].get("ref"),
+        "role": groups["actor"].get("role"),
+        "request_id": groups["source"].get("request_id"),
+        "object_type": groups["object"].get("type"),
+        "object_id": groups["object"].get("id"),
+        "dataset": groups["object"].get("dataset"),
+        "query_id": groups["query"].get("id"),
+        "purpose": groups["licence"].get("purpose"),
+        "domain": groups["privacy"].get("domain"),
+        "rho_nano": _integer(groups["privacy"].get("rho_nano")),
+        "currency": groups["money"].get("currency"),
+        "amount_minor": _integer(groups["money"].get("amount_minor")),
+        "journal": groups["money"].get("journal"),
+        "leaf": leaf,
+        "leaf_hash": hashed.hex(),
+    }
+    return {name: _indexed(value) if isinstance(value, str) else value for name, value in columns.items()}
+
+
+def _indexed(text: str) -> str:
+    """A text as its search column holds it: PostgreSQL has no NUL in texts, the leaf keeps it."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _integer(amount: str | None) -> int | None:
+    return None if amount is None else int(amount)
+
+
+def _is_about(text: str) -> ColumnElement[bool]:
+    columns = audit_entry.c
+    return or_(
+        columns.query_id == text, columns.id == text, columns.object_id == text, columns.journal == text
+    )
+
+
+def _seq_of(token: str) -> int:
+    if _TOKEN.fullmatch(token) is None:
+        raise PageTokenInvalid("The page token was not given by a search.")
+    return int(token)
+
+
+_RECORD = select(audit_entry.c.seq, audit_entry.c.id, audit_entry.c.leaf, audit_entry.c.leaf_hash)
+
+
+def _record(row: Row[*tuple[Any, ...]]) -> Record:
+    try:
+        hashed = bytes.fromhex(row.leaf_hash)
+    except ValueError:  # altered in place: keep the entry readable, `check` and `verify_log` will name it
+        hashed = b""
+    return Record(row.seq, row.id, bytes(row.leaf), hashed)
+
+
+def _all_rows(session: Session) -> Iterator[Row[*tuple[Any, ...]]]:
+    position = -1
+    while rows := session.execute(
+        select(audit_entry).where(audit_entry.c.seq > position).order_by(audit_entry.c.seq).limit(_CHUNK)
+    ).all():
+        yield from rows
+        position = rows[-1].seq
