@@ -84,7 +84,7 @@ def _noise_of_a_fork() -> tuple[int, ...]:
 
 
 def test_forked_workers_never_draw_equal_noise() -> None:
-    """False alarm below 1e-12: two values of sigma 1e6 agree with probability 3e-7, two vectors with 1e-100."""
+    """False alarm below 1e-12: two values of sigma 1e6 agree one time in 3e6, two vectors never."""
     discrete_gaussian([0] * 16, 1e6)  # the generator is in use before the fork
     draws = [_noise_of_a_fork() for _ in range(8)] + [tuple(discrete_gaussian([0] * 16, 1e6))]
     assert len(set(draws)) == len(draws)

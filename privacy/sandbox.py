@@ -1,0 +1,358 @@
+"""Runs one SELECT at a time in a process that can do nothing else.
+
+Generated SQL runs here because files come from strangers and no SQL engine calls itself safe for untrusted
+input. A `Sandbox` keeps a few workers forked and warm; each runs one task and is thrown away. In a worker:
+limits on memory, processor time, file size and result size; no network, no programs, no files but the named
+ones (kernel and engine both say so); the engine's settings locked. `Sandbox.protections` names what a kernel
+grants. The time limit is kept by SIGKILL. Engine messages never leave a worker. Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from privacy.errors import EngineFailed
+from privacy.worker import FRAME, LENGTH, MAX_FRAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+_GRACE_S = 1.0  # the engine stops itself at the time limit; this much later the worker is killed
+_START_S = 30.0
+_WILDCARDS = frozenset("*?[")
+_FAILURES = frozenset({"query_failed", "query_timeout", "query_too_large"})
+
+# The package's own front (SQL parser, noise) is not loaded into workers: a bare package stands in its place.
+_BOOT = (
+    "import sys, types; package = types.ModuleType('privacy'); package.__path__ = [sys.argv.pop(1)];"
+    " sys.modules['privacy'] = package; from privacy import worker; worker.main()"
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one task may use.
+
+    Attributes:
+        memory_bytes: address space beyond an idle worker's; the engine spills to disk at half of it, the rest
+            is for what it does not count (threads, fragments, the result). 512 MiB and more is sensible.
+        cpu_s: processor seconds over all threads.
+        timeout_s: seconds from sending the task to the last byte of its result; killed one second later.
+        file_bytes: scratch space, in all and for each file.
+        threads: engine threads.
+        result_bytes: size of the result as an Arrow stream.
+    """
+
+    memory_bytes: int = 2 * 2**30
+    cpu_s: int = 120
+    timeout_s: float = 60.0
+    file_bytes: int = 4 * 2**30
+    threads: int = 2
+    result_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Task:
+    """One SELECT and all it may see.
+
+    Attributes:
+        sql: a single SELECT statement.
+        files: view name -> the Parquet files that it reads, at least one; no wildcard characters in paths.
+        tables: table name -> an Arrow table, copied into the worker.
+    """
+
+    sql: str
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+
+
+class Sandbox:
+    """A pool of single-use worker processes. Thread-safe; usable after a fork (the copy starts its own pool).
+
+    At most `workers` tasks run at a time; further callers wait for their turn, each turn being bounded by the
+    time limit.
+
+    Args:
+        limits: what each task may use.
+        workers: tasks at a time, and workers kept warm.
+
+    Raises:
+        EngineFailed: the worker processes do not start.
+    """
+
+    def __init__(self, limits: Limits | None = None, workers: int = 2) -> None:
+        self.limits = limits or Limits()
+        self._workers = workers
+        self._pool = _Pool(self.limits, workers)
+        with _failing():
+            self._pool.ensure_started()
+
+    @property
+    def protections(self) -> tuple[str, ...]:
+        """What holds for every worker on this kernel: `network_namespace`, `seccomp`, `landlock`, ..."""
+        return self._pool.protections
+
+    def run(self, task: Task) -> pa.Table:
+        """Run the task in a fresh worker.
+
+        Raises:
+            EngineFailed: `query_failed`, `query_timeout` or `query_too_large`, without the engine's message.
+        """
+        message = _encode(task)
+        with self._own_pool().turn, _failing():
+            return self._exchange(self._pool.take(), message)
+
+    def close(self) -> None:
+        """End all workers, running or idle, and remove their scratch space. Running tasks fail."""
+        self._own_pool().close()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _own_pool(self) -> _Pool:
+        if self._pool.owner != os.getpid():
+            self._pool = _Pool(self.limits, self._workers)  # the other process keeps the one it owns
+        return self._pool
+
+    def _exchange(self, worker: _Handle, message: list[bytes]) -> pa.Table:
+        with worker:
+            worker.deadline = time.monotonic() + self.limits.timeout_s + _GRACE_S
+            for part in message:
+                worker.send(part)
+            return _decode(worker.receive_result(self.limits.result_bytes))
+
+
+class _Handle:
+    """The parent's hold on one worker; leaving it kills the worker, whatever it does."""
+
+    def __init__(self, channel: socket.socket, pidfd: int) -> None:
+        self.channel = channel
+        self.pidfd = pidfd
+        self.deadline = 0.0
+
+    def __enter__(self) -> _Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self.channel.close()
+        os.close(self.pidfd)
+
+    def alive(self) -> bool:
+        return not select.select([self.pidfd], [], [], 0)[0]
+
+    def send(self, data: bytes) -> None:
+        self._arm()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its reason may still be read
+            self.channel.sendall(data)
+
+    def receive_result(self, most: int) -> bytearray:
+        """All data frames up to the end frame, at most `most` bytes."""
+        result = bytearray()
+        while True:
+            kind, size = FRAME.unpack(self._receive(FRAME.size))
+            if size > MAX_FRAME or len(result) + size > most:
+                raise EngineFailed("query_too_large", "The result is larger than allowed.")
+            data = self._receive(size)
+            if kind == b"Z":
+                return result
+            if kind != b"D":
+                raise _failure(data.decode("ascii", "replace"))
+            result += data
+
+    def _receive(self, size: int) -> bytearray:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            self._arm()
+            count = self.channel.recv_into(view)
+            if count == 0:
+                raise EngineFailed("query_failed")
+            view = view[count:]
+        return data
+
+    def _arm(self) -> None:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.channel.settimeout(left)
+
+
+class _Pool:
+    """The zygote, and the workers that it has forked ahead of demand: they wait in the control socket."""
+
+    def __init__(self, limits: Limits, workers: int) -> None:
+        self.owner = os.getpid()
+        self.turn = threading.BoundedSemaphore(workers)
+        self.protections: tuple[str, ...] = ()
+        self._limits = limits
+        self._ahead = workers
+        self._lock = threading.Lock()
+        self._zygote: _Zygote | None = None
+        self._closed = False
+
+    def ensure_started(self) -> _Zygote:
+        if self._closed:
+            raise EngineFailed("query_failed", "The sandbox is closed.")
+        if self._zygote is not None and self._zygote.alive():
+            return self._zygote
+        self._stop()
+        self._zygote = _Zygote(self._limits)
+        self.protections = self._zygote.protections
+        for _ in range(self._ahead):
+            self._zygote.ask()
+        return self._zygote
+
+    def take(self) -> _Handle:
+        """A worker that lives, from a zygote that lives; another is forked in its place at once."""
+        for _ in range(3 * self._ahead + 3):
+            with self._lock:
+                try:
+                    worker = self.ensure_started().take()
+                except OSError:
+                    self._stop()
+                    continue
+            if worker.alive():
+                return worker
+            worker.discard()
+        raise EngineFailed("query_failed", "The query workers do not start.")
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._zygote is not None:
+            self._zygote.stop()
+            self._zygote = None
+
+
+class _Zygote:
+    def __init__(self, limits: Limits) -> None:
+        self.scratch = tempfile.mkdtemp(prefix="sandbox-")
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        start = {"parent": os.getpid(), "scratch": self.scratch, "limits": asdict(limits)}
+        with theirs:
+            self.process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-I", "-c", _BOOT, str(Path(__file__).parent), json.dumps(start)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=_ENVIRONMENT,
+                start_new_session=True,
+            )
+        self._finalizer = weakref.finalize(self, _end, os.getpid(), self.process, self.control, self.scratch)
+        self.control.settimeout(_START_S)
+        hello = self.control.recv(4096)
+        if not hello:
+            self.stop()
+            raise EngineFailed("query_failed", "The query workers do not start.")
+        self.protections: tuple[str, ...] = tuple(json.loads(hello))
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def ask(self) -> None:
+        self.control.send(b"+")
+
+    def take(self) -> _Handle:
+        _, descriptors, _, _ = socket.recv_fds(self.control, 16, 2)
+        if len(descriptors) != 2:
+            raise ConnectionResetError
+        self.ask()
+        channel, pidfd = descriptors
+        os.set_inheritable(pidfd, False)
+        return _Handle(socket.socket(fileno=channel), pidfd)
+
+    def stop(self) -> None:
+        self._finalizer()
+
+
+_ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "HOME": "/nonexistent",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a fork copies only one thread
+    "MALLOC_ARENA_MAX": "2",  # address space is limited: no 64 MiB arena for each thread
+}
+
+
+def _end(owner: int, process: subprocess.Popen[bytes], control: socket.socket, scratch: str) -> None:
+    control.close()  # the zygote kills its workers and exits
+    if owner != os.getpid():  # a copy after a fork: the processes and files are not its own
+        process.returncode = 0
+        return
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its workers die with it
+        process.wait()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise EngineFailed("query_timeout") from None
+    except (OSError, pa.ArrowException):
+        raise EngineFailed("query_failed") from None
+
+
+def _encode(task: Task) -> list[bytes]:
+    files = {name: [os.path.realpath(path) for path in parts] for name, parts in task.files.items()}
+    if any(_WILDCARDS.intersection(path) for parts in files.values() for path in parts):
+        raise EngineFailed("query_failed", "A table's file has a wildcard (* ? [) in its path.")
+    header = json.dumps({"sql": task.sql, "files": files, "tables": list(task.tables)}).encode()
+    message = [LENGTH.pack(len(header)), header]
+    for table in task.tables.values():
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        data = sink.getvalue()
+        message += [LENGTH.pack(data.size), data]
+    return message
+
+
+def _decode(data: bytearray) -> pa.Table:
+    """The worker may have been taken over by its input: its bytes are checked before anyone reads them."""
+    table = pa.ipc.open_stream(data).read_all()
+    table.validate(full=True)
+    return table
+
+
+def _failure(code: str) -> EngineFailed:
+    if code == "query_too_large":
+        return EngineFailed(code, "The result is larger than allowed.")
+    return EngineFailed(code if code in _FAILURES else "query_failed")
