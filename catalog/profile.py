@@ -1,0 +1,96 @@
+"""What a provider sees of the own table: counts, extremes, common values, rows per unit. Ingest process only.
+
+It reads the rewritten parts, which are ours, and shows values of single rows, so it is for the provider's
+eyes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+
+_MEMORY_MIB = 256
+_COMMON = 10
+_SHOWN_CHARACTERS = 100
+_MOST_DISTINCT_TO_COUNT = 1_000_000
+_QUANTILES = {"q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9, "q99": 0.99}
+
+
+def profile_table(
+    parts: Sequence[Path], schema: pa.Schema, *, unit: str | None, scratch: Path, memory: int
+) -> dict[str, Any]:
+    """Profile a rewritten table.
+
+    Returns ``{"columns": [{name, nulls, distinct, min, max, common}], "unit": {column, units,
+    rows_per_unit}}``; ``distinct`` is approximate, extremes and common values are texts, ``unit`` is None for
+    a public table.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": "1",
+        "memory_limit": f"{min(_MEMORY_MIB, memory // 4 >> 20)}MiB",  # beyond it, to the scratch folder
+        "temp_directory": str(scratch),
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    with duckdb.connect(config=config) as connection:
+        files = ", ".join(_literal(str(part)) for part in parts)
+        connection.execute(f"CREATE VIEW t AS SELECT * FROM read_parquet([{files}])")  # noqa: S608
+        columns = [_column(connection, field) for field in schema]
+        return {"columns": columns, "unit": _unit(connection, unit) if unit else None}
+
+
+def _column(connection: duckdb.DuckDBPyConnection, field: pa.Field) -> dict[str, Any]:
+    name = _quoted(field.name)
+    nulls, distinct, low, high = connection.execute(
+        f"SELECT count(*) - count({name}), "  # noqa: S608 - a quoted identifier
+        f"least(approx_count_distinct({name}), count({name})), "
+        f"CAST(min({name}) AS VARCHAR), CAST(max({name}) AS VARCHAR) FROM t"
+    ).fetchall()[0]
+    return {
+        "name": field.name,
+        "nulls": nulls,
+        "distinct": distinct,
+        "min": _short(low),
+        "max": _short(high),
+        "common": _common(connection, name) if 0 < distinct <= _MOST_DISTINCT_TO_COUNT else [],
+    }
+
+
+def _common(connection: duckdb.DuckDBPyConnection, name: str) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        f"SELECT CAST({name} AS VARCHAR) AS v, count(*) AS n FROM t WHERE {name} IS NOT NULL "  # noqa: S608
+        f"GROUP BY v ORDER BY n DESC, v LIMIT {_COMMON}"
+    ).fetchall()
+    return [{"value": _short(value), "rows": count} for value, count in rows]
+
+
+def _unit(connection: duckdb.DuckDBPyConnection, unit: str) -> dict[str, Any]:
+    points = ", ".join(f"quantile_disc(n, {share})" for share in _QUANTILES.values())
+    units, low, high, *inner = connection.execute(
+        f"SELECT count(*), min(n), max(n), {points} "  # noqa: S608
+        f"FROM (SELECT count(*) AS n FROM t GROUP BY {_quoted(unit)})"
+    ).fetchall()[0]
+    return {
+        "column": unit,
+        "units": units,
+        "rows_per_unit": {"min": low, **dict(zip(_QUANTILES, inner, strict=True)), "max": high},
+    }
+
+
+def _short(text: str | None) -> str | None:
+    return text if text is None else text[:_SHOWN_CHARACTERS]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
