@@ -1,0 +1,315 @@
+"""Datasets, their versions and what is offered of them: create, add a version, publish, withdraw, find.
+
+Every function works on the caller's open ``Session`` with the caller's ids and clock. A version is the
+content that a buyer agrees to - tables, policy, licence, plans - and never changes; a listing is how the
+dataset is shown, and its description may change without a new version.
+
+States: ``draft`` -> ``published`` -> ``withdrawn``. A withdrawn listing is gone from search and stays
+readable for its owner and for officers; withdrawing is final.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select, update
+
+from catalog.errors import InvalidSlug, ListingState, NotFound, SlugTaken
+from catalog.schema import check_declared, is_public, unit_of
+from catalog.search import Page, search
+from catalog.tables import (
+    append_only,
+    canonical,
+    dataset,
+    dataset_version,
+    listing,
+    metadata,
+    publication,
+    sha256_hex,
+    version_part,
+    version_table,
+)
+from catalog.views import (
+    DRAFT,
+    PUBLISHED,
+    WITHDRAWN,
+    Dataset,
+    ListedTable,
+    ListingView,
+    ProviderProfile,
+    TableProfile,
+    dataset_by_slug,
+    dataset_of,
+    domains_holding,
+    find,
+    of_organisation,
+    provider_profile,
+    select_datasets,
+    version_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from catalog.schema import TableSchema
+
+__all__ = [
+    "Dataset",
+    "ListedTable",
+    "ListingView",
+    "Page",
+    "Presentation",
+    "ProviderProfile",
+    "TableContent",
+    "TableProfile",
+    "Version",
+    "VersionContent",
+    "add_version",
+    "append_only",
+    "check_slug",
+    "content_sha256",
+    "create_dataset",
+    "dataset_by_slug",
+    "domains_holding",
+    "find",
+    "metadata",
+    "of_organisation",
+    "present",
+    "provider_profile",
+    "publish",
+    "search",
+    "version_of",
+    "withdraw",
+]
+
+_SLUG = re.compile(r"[a-z0-9-]+/[a-z0-9-]+", re.ASCII)
+_LONGEST_SLUG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """How a dataset is shown: free to change without a new version."""
+
+    title: str
+    description: str
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableContent:
+    """A table of a new version. ``parts`` are (SHA-256, bytes) of its stored Parquet files, in row order.
+
+    Whether it is public, and its privacy unit, are what the version's policy says.
+    """
+
+    schema: TableSchema
+    parts: tuple[tuple[str, int], ...]
+    rows: int
+    rows_without_unit: int = 0
+    profile: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionContent:
+    """What a version consists of. ``policy`` and ``plans`` are JSON documents that are opaque here."""
+
+    tables: tuple[TableContent, ...]
+    policy: Mapping[str, Any]
+    licence_id: str
+    plans: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version's identity; ``created`` is False where the content was the latest version's already."""
+
+    id: str
+    dataset_id: str
+    number: int
+    content_sha256: str
+    created: bool
+
+
+def check_slug(slug: str) -> None:
+    """Raise :class:`InvalidSlug` unless it is ``provider/dataset`` in lower case, at most 128 characters."""
+    if len(slug) > _LONGEST_SLUG or not _SLUG.fullmatch(slug):
+        raise InvalidSlug("The dataset's name is not of the form provider/dataset.")
+
+
+def create_dataset(
+    session: Session, *, dataset_id: str, slug: str, org: str, presentation: Presentation, now: datetime
+) -> Dataset:
+    """Reserve a name for an organisation, as a draft. Raises :class:`InvalidSlug`, :class:`SlugTaken`."""
+    check_slug(slug)
+    if session.execute(select(dataset.c.id).where(dataset.c.slug == slug)).first():
+        raise SlugTaken(f"The name {slug} is in use.")
+    session.execute(insert(dataset).values(id=dataset_id, slug=slug, org=org, created_at=_text(now)))
+    session.execute(
+        insert(listing).values(dataset=dataset_id, state=DRAFT, **_shown(presentation), updated_at=_text(now))
+    )
+    return Dataset(dataset_id, slug, org, DRAFT, None, now)
+
+
+def content_sha256(content: VersionContent) -> str:
+    """The hash that tells versions apart: tables (schemas, objects, order), policy, licence, plans."""
+    tables = [
+        {"schema": table.schema.document(), "objects": [sha256 for sha256, _ in table.parts]}
+        for table in content.tables
+    ]
+    document = {
+        "tables": tables,
+        "policy": content.policy,
+        "licence": content.licence_id,
+        "plans": list(content.plans),
+    }
+    return sha256_hex(canonical(document))
+
+
+def add_version(
+    session: Session, *, version_id: str, dataset_id: str, content: VersionContent, now: datetime
+) -> Version:
+    """Add a version with the next number, or return the latest one unchanged when the content is the same.
+
+    Raises :class:`NotFound` for an unknown dataset, :class:`PolicyMismatch` where policy and tables disagree
+    (see :func:`catalog.schema.check_declared`), :class:`ListingState` for a withdrawn dataset.
+    """
+    _require_state(_one_dataset(session, dataset_id), DRAFT, PUBLISHED)
+    check_declared(content.policy, {table.schema.name: table.schema for table in content.tables})
+    digest = content_sha256(content)
+    latest = session.execute(
+        select(dataset_version)
+        .where(dataset_version.c.dataset == dataset_id)
+        .order_by(dataset_version.c.number.desc())
+        .limit(1)
+    ).one_or_none()
+    if latest is not None and latest.content_sha256 == digest:
+        return Version(latest.id, dataset_id, latest.number, digest, created=False)
+    number = 1 if latest is None else latest.number + 1
+    session.execute(
+        insert(dataset_version).values(
+            id=version_id,
+            dataset=dataset_id,
+            number=number,
+            content_sha256=digest,
+            domain=str(content.policy.get("domain", "")),
+            policy=canonical(content.policy),
+            licence=content.licence_id,
+            plans=canonical(list(content.plans)),
+            created_at=_text(now),
+        )
+    )
+    for position, table in enumerate(content.tables):
+        _insert_table(session, version_id, position, table, content.policy)
+    return Version(version_id, dataset_id, number, digest, created=True)
+
+
+def publish(session: Session, *, dataset_id: str, version_id: str, now: datetime) -> bool:
+    """Offer a version. False when it is the one on offer already: then nothing is written.
+
+    Raises :class:`NotFound` for a version of another dataset, :class:`ListingState` for a withdrawn dataset.
+    """
+    found = _one_dataset(session, dataset_id)
+    _require_state(found, DRAFT, PUBLISHED)
+    own = select(dataset_version.c.id).where(
+        dataset_version.c.id == version_id, dataset_version.c.dataset == dataset_id
+    )
+    if session.execute(own).first() is None:
+        raise NotFound("There is no such version.")
+    if found.state == PUBLISHED and found.version_id == version_id:
+        return False
+    if (
+        session.execute(select(publication.c.version).where(publication.c.version == version_id)).first()
+        is None
+    ):
+        session.execute(insert(publication).values(version=version_id, published_at=_text(now)))
+    _update_listing(session, dataset_id, now, state=PUBLISHED, version=version_id)
+    return True
+
+
+def present(session: Session, *, dataset_id: str, presentation: Presentation, now: datetime) -> bool:
+    """Change title, description and keywords. False when they are so already: then nothing is written."""
+    _require_state(_one_dataset(session, dataset_id), DRAFT, PUBLISHED)
+    shown = _shown(presentation)
+    row = session.execute(select(listing).where(listing.c.dataset == dataset_id)).one()
+    if all(row._mapping[name] == value for name, value in shown.items()):
+        return False
+    _update_listing(session, dataset_id, now, **shown)
+    return True
+
+
+def withdraw(session: Session, *, dataset_id: str, now: datetime) -> bool:
+    """Take a listing off the market for good. False when it is off already. Raises :class:`NotFound`."""
+    if _one_dataset(session, dataset_id).state == WITHDRAWN:
+        return False
+    _update_listing(session, dataset_id, now, state=WITHDRAWN)
+    return True
+
+
+def _text(now: datetime) -> str:
+    if now.tzinfo is None:
+        raise ValueError("a time needs its zone")
+    return now.isoformat(timespec="microseconds")
+
+
+def _shown(presentation: Presentation) -> dict[str, str]:
+    keywords = list(presentation.keywords)
+    return {
+        "title": presentation.title,
+        "description": presentation.description,
+        "keywords": canonical(keywords),
+        "folded_title": presentation.title.casefold(),
+        "folded_description": presentation.description.casefold(),
+        "folded_keywords": "\n".join(keywords).casefold(),
+    }
+
+
+def _one_dataset(session: Session, dataset_id: str) -> Dataset:
+    row = session.execute(select_datasets().where(dataset.c.id == dataset_id)).one_or_none()
+    if row is None:
+        raise NotFound("There is no such dataset.")
+    return dataset_of(row)
+
+
+def _require_state(found: Dataset, *states: str) -> None:
+    if found.state not in states:
+        raise ListingState(
+            f"listing_{found.state}",
+            f"The dataset {found.slug} is {found.state}.",
+            hint="A withdrawn dataset stays so: publish under a new name; the domain keeps its budget.",
+        )
+
+
+def _update_listing(session: Session, dataset_id: str, now: datetime, **values: Any) -> None:
+    session.execute(
+        update(listing).where(listing.c.dataset == dataset_id).values(updated_at=_text(now), **values)
+    )
+
+
+def _insert_table(
+    session: Session, version_id: str, position: int, table: TableContent, policy: Mapping[str, Any]
+) -> None:
+    name = table.schema.name
+    session.execute(
+        insert(version_table).values(
+            version=version_id,
+            name=name,
+            position=position,
+            public=int(is_public(policy, name)),
+            unit=unit_of(policy, name),
+            schema=canonical(table.schema.document()),
+            row_count=table.rows,
+            rows_without_unit=table.rows_without_unit,
+            profile=json.dumps(dict(table.profile), sort_keys=True, ensure_ascii=False),
+        )
+    )
+    parts = [
+        {"version": version_id, "table_name": name, "position": number, "sha256": sha256, "size_bytes": size}
+        for number, (sha256, size) in enumerate(table.parts)
+    ]
+    session.execute(insert(version_part), parts)

@@ -1,0 +1,253 @@
+"""Reading the catalogue: a dataset as its buyers, its owner and an officer may see it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Row, Select, select
+
+from catalog.errors import NotFound
+from catalog.schema import TableSchema
+from catalog.tables import dataset, dataset_version, listing, publication, version_part, version_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+DRAFT, PUBLISHED, WITHDRAWN = "draft", "published", "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset's identity. The slug and the owner never change."""
+
+    id: str
+    slug: str
+    org: str
+    state: str
+    version_id: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTable:
+    """A table as buyers may see it. ``rows`` is None for a private table: its count is data about people."""
+
+    name: str
+    public: bool
+    unit: str | None
+    schema: TableSchema
+    objects: tuple[str, ...]
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListingView:
+    """One version of a dataset as its readers see it, with the dataset's present description.
+
+    ``published_at`` is when this version was first offered, None for one that never was. ``current`` tells
+    whether it is the version on offer now.
+    """
+
+    dataset_id: str
+    slug: str
+    org: str
+    state: str
+    title: str
+    description: str
+    keywords: tuple[str, ...]
+    version_id: str
+    version_number: int
+    content_sha256: str
+    domain: str
+    tables: tuple[ListedTable, ...]
+    policy: dict[str, Any]
+    licence_id: str
+    plans: tuple[dict[str, Any], ...]
+    published_at: datetime | None
+    current: bool
+
+    def table(self, name: str) -> ListedTable | None:
+        """The table of that name, in any letter case."""
+        return next((each for each in self.tables if each.name.lower() == name.lower()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TableProfile:
+    """What a provider sees of one own table."""
+
+    name: str
+    rows: int
+    rows_without_unit: int
+    profile: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderProfile:
+    """What the owner, and nobody else, sees of a version's tables."""
+
+    version_id: str
+    tables: tuple[TableProfile, ...]
+
+
+def dataset_by_slug(session: Session, slug: str) -> Dataset | None:
+    """The dataset of that name in whatever state, or None: for the provider's journey, not for readers."""
+    row = session.execute(select_datasets().where(dataset.c.slug == slug)).one_or_none()
+    return None if row is None else dataset_of(row)
+
+
+def of_organisation(session: Session, org: str) -> tuple[Dataset, ...]:
+    """An organisation's datasets in every state, by name."""
+    rows = session.execute(select_datasets().where(dataset.c.org == org).order_by(dataset.c.slug)).all()
+    return tuple(dataset_of(row) for row in rows)
+
+
+def find(
+    session: Session, reference: str, *, reader: str | None = None, sees_all: bool = False
+) -> ListingView:
+    """The version on offer of the dataset with that slug or id.
+
+    A withdrawn listing is found by its owner (``reader`` is the owning organisation) and with ``sees_all``,
+    which officers have. Raises :class:`NotFound`, in the same words for unknown, unpublished and hidden ones.
+    """
+    key = dataset.c.slug if "/" in reference else dataset.c.id
+    row = session.execute(select_datasets().where(key == reference)).one_or_none()
+    visible = row is not None and (row.state == PUBLISHED or sees_all or row.org == reader)
+    if row is None or not visible or row.version is None:
+        raise NotFound("There is no such dataset.")
+    return version_of(session, row.version)
+
+
+def version_of(session: Session, version_id: str) -> ListingView:
+    """Any version by its id, in whatever state its dataset is: for those who hold a right to it.
+
+    Raises :class:`NotFound`.
+    """
+    statement = select_views().where(dataset_version.c.id == version_id)
+    views = with_tables(session, session.execute(statement).all())
+    if not views:
+        raise NotFound("There is no such version.")
+    return views[0]
+
+
+def provider_profile(session: Session, version_id: str, *, org: str) -> ProviderProfile:
+    """Row counts and profiles of a version, for its owner alone. Raises :class:`NotFound` for others."""
+    statement = (
+        select(version_table)
+        .join(dataset_version, dataset_version.c.id == version_table.c.version)
+        .join(dataset, dataset.c.id == dataset_version.c.dataset)
+        .where(version_table.c.version == version_id, dataset.c.org == org)
+        .order_by(version_table.c.position)
+    )
+    rows = session.execute(statement).all()
+    if not rows:
+        raise NotFound("There is no such version.")
+    tables = [
+        TableProfile(row.name, row.row_count, row.rows_without_unit, json.loads(row.profile)) for row in rows
+    ]
+    return ProviderProfile(version_id, tuple(tables))
+
+
+def domains_holding(session: Session, objects: Sequence[str]) -> dict[str, set[str]]:
+    """Under which privacy domains private tables with these objects were ever stored: object -> domains.
+
+    Listing the same bytes under a second domain would open a second budget for the same people.
+    """
+    statement = (
+        select(version_part.c.sha256, dataset_version.c.domain)
+        .join(dataset_version, dataset_version.c.id == version_part.c.version)
+        .join(
+            version_table,
+            (version_table.c.version == version_part.c.version)
+            & (version_table.c.name == version_part.c.table_name),
+        )
+        .where(version_part.c.sha256.in_(list(objects)), version_table.c.public == 0)
+        .distinct()
+    )
+    found: dict[str, set[str]] = {}
+    for sha256, domain in session.execute(statement):
+        found.setdefault(sha256, set()).add(domain)
+    return found
+
+
+def select_datasets() -> Select[Any]:
+    """Datasets with their listing's state and version."""
+    return select(dataset, listing.c.state, listing.c.version).join(
+        listing, listing.c.dataset == dataset.c.id
+    )
+
+
+def dataset_of(row: Row[Any]) -> Dataset:
+    """The dataset of a row of :func:`select_datasets`."""
+    return Dataset(row.id, row.slug, row.org, row.state, row.version, datetime.fromisoformat(row.created_at))
+
+
+def select_views() -> Select[Any]:
+    """Versions with their dataset's description: the rows that :func:`with_tables` makes into views."""
+    return (
+        select(
+            dataset.c.slug,
+            dataset.c.org,
+            listing.c.state,
+            listing.c.title,
+            listing.c.description,
+            listing.c.keywords,
+            listing.c.version.label("offered"),
+            dataset_version,
+            publication.c.published_at,
+        )
+        .join(dataset, dataset.c.id == dataset_version.c.dataset)
+        .join(listing, listing.c.dataset == dataset.c.id)
+        .outerjoin(publication, publication.c.version == dataset_version.c.id)
+    )
+
+
+def with_tables(session: Session, rows: Sequence[Row[Any]]) -> list[ListingView]:
+    """Views of the rows of :func:`_views`, with two queries for the tables of all of them."""
+    ids = [row.id for row in rows]
+    tables: dict[str, list[ListedTable]] = {each: [] for each in ids}
+    objects: dict[tuple[str, str], list[str]] = {}
+    parts = select(version_part).where(version_part.c.version.in_(ids)).order_by(version_part.c.position)
+    for part in session.execute(parts):
+        objects.setdefault((part.version, part.table_name), []).append(part.sha256)
+    found = select(version_table).where(version_table.c.version.in_(ids)).order_by(version_table.c.position)
+    for row in session.execute(found):
+        tables[row.version].append(_listed_table(row, tuple(objects.get((row.version, row.name), ()))))
+    return [_view(row, tuple(tables[row.id])) for row in rows]
+
+
+def _listed_table(row: Row[Any], objects: tuple[str, ...]) -> ListedTable:
+    return ListedTable(
+        name=row.name,
+        public=bool(row.public),
+        unit=row.unit,
+        schema=TableSchema.from_document(json.loads(row.schema)),
+        objects=objects,
+        rows=row.row_count if row.public else None,
+    )
+
+
+def _view(row: Row[Any], tables: tuple[ListedTable, ...]) -> ListingView:
+    return ListingView(
+        dataset_id=row.dataset,
+        slug=row.slug,
+        org=row.org,
+        state=row.state,
+        title=row.title,
+        description=row.description,
+        keywords=tuple(json.loads(row.keywords)),
+        version_id=row.id,
+        version_number=row.number,
+        content_sha256=row.content_sha256,
+        domain=row.domain,
+        tables=tables,
+        policy=json.loads(row.policy),
+        licence_id=row.licence,
+        plans=tuple(json.loads(row.plans)),
+        published_at=None if row.published_at is None else datetime.fromisoformat(row.published_at),
+        current=row.offered == row.id and row.state == PUBLISHED,
+    )
