@@ -13,23 +13,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    UniqueConstraint,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import func, insert, literal, null, or_, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.audit import leaf as leaves
@@ -37,6 +21,7 @@ from exchange.audit import merkle
 from exchange.audit.entry import Entry, timestamp, truncated_network
 from exchange.audit.errors import Malformed, PageTokenInvalid, SequenceBroken
 from exchange.audit.report import ALTERED, Finding
+from exchange.audit.tables import append_only, audit_entry, audit_org_chain, audit_sequence, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +37,9 @@ __all__ = [
     "Record",
     "append",
     "append_only",
+    "audit_entry",
+    "audit_org_chain",
+    "audit_sequence",
     "check",
     "entries",
     "find",
@@ -60,66 +48,6 @@ __all__ = [
     "size",
     "truncated_network",
 ]
-
-metadata = MetaData()
-append_only = ["audit_entry"]
-"""Tables whose rows never change; migrations give them triggers."""
-
-_TEXT = String(leaves.MAX_TEXT)
-
-audit_entry = Table(
-    "audit_entry",
-    metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", _TEXT, nullable=False, unique=True),
-    Column("time", String(32), nullable=False),
-    Column("kind", _TEXT, nullable=False),
-    Column("outcome", _TEXT, nullable=False),
-    Column("code", _TEXT),
-    Column("org", _TEXT),
-    Column("org_seq", BigInteger),
-    Column("actor_ref", _TEXT),
-    Column("role", _TEXT),
-    Column("request_id", _TEXT),
-    Column("object_type", _TEXT),
-    Column("object_id", _TEXT),
-    Column("dataset", _TEXT),
-    Column("query_id", _TEXT),
-    Column("purpose", _TEXT),
-    Column("domain", _TEXT),
-    Column("rho_nano", BigInteger),
-    Column("currency", _TEXT),
-    Column("amount_minor", BigInteger),
-    Column("journal", _TEXT),
-    Column("leaf", LargeBinary, nullable=False),
-    Column("leaf_hash", String(64), nullable=False),
-    UniqueConstraint("org", "org_seq"),
-    CheckConstraint("seq >= 0", name="audit_entry_seq"),
-    Index("audit_entry_by_kind", "kind", "seq"),
-    Index("audit_entry_by_time", "time"),
-    Index("audit_entry_by_dataset", "dataset", "seq"),
-    Index("audit_entry_by_domain", "domain", "seq"),
-    Index("audit_entry_by_purpose", "purpose", "seq"),
-    Index("audit_entry_by_query", "query_id"),
-    Index("audit_entry_by_object", "object_id"),
-    Index("audit_entry_by_journal", "journal"),
-)
-
-audit_sequence = Table(
-    "audit_sequence",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("next", BigInteger, nullable=False),
-    CheckConstraint("id = 1", name="audit_sequence_single"),
-)
-
-audit_org_chain = Table(
-    "audit_org_chain",
-    metadata,
-    Column("org", _TEXT, primary_key=True),
-    Column("org_seq", BigInteger, nullable=False),
-    Column("leaf_hash", String(64), nullable=False),
-)
 
 _CHUNK = 256
 _MAX_PAGE = 500
@@ -276,7 +204,8 @@ def check(session: Session) -> Iterator[Finding]:
     `verify_log` compares the leaves themselves with the published tree; this finds a change beside them.
     """
     newest: dict[str, tuple[int, str]] = {}
-    for row in _all_rows(session):
+    counter, end, chains = _heads(session)
+    for row in _rows_before(session, end):
         try:
             expected = _columns(leaves.decode(row.leaf), row.leaf, merkle.leaf_hash(row.leaf))
         except Malformed as error:
@@ -288,10 +217,8 @@ def check(session: Session) -> Iterator[Finding]:
             yield Finding(ALTERED, text, seq=row.seq, id=row.id)
         if expected["org"] is not None:
             newest[expected["org"]] = (expected["org_seq"], expected["leaf_hash"])
-    counter = session.execute(select(audit_sequence.c.next)).scalar_one_or_none()
-    if (counter or 0) != size(session):
+    if counter != end:
         yield Finding(ALTERED, "The counter does not stand behind the last entry.")
-    chains = {row.org: (row.org_seq, row.leaf_hash) for row in session.execute(select(audit_org_chain))}
     for org in sorted(set(chains) | set(newest)):
         if chains.get(org) != newest.get(org):
             yield Finding(ALTERED, f"The chain of {org} does not stand at its last entry.")
@@ -385,10 +312,38 @@ def _record(row: Row[*tuple[Any, ...]]) -> Record:
     return Record(row.seq, row.id, bytes(row.leaf), hashed)
 
 
-def _all_rows(session: Session) -> Iterator[Row[*tuple[Any, ...]]]:
+def _heads(session: Session) -> tuple[int, int, dict[str, tuple[int, str]]]:
+    """The counter, the number of entries, and each organisation's last entry, as of one moment.
+
+    One statement sees one state on every isolation level; over several, an entry that comes in between would
+    look like a contradiction.
+    """
+    heads = union_all(
+        select(literal("counter"), null(), audit_sequence.c.next, null()),
+        select(literal("end"), null(), func.max(audit_entry.c.seq) + 1, null()),
+        select(
+            literal("chain"), audit_org_chain.c.org, audit_org_chain.c.org_seq, audit_org_chain.c.leaf_hash
+        ),
+    )
+    counter, end, chains = 0, 0, {}
+    for what, org, number, leaf_hash in session.execute(heads):
+        if what == "chain":
+            chains[org] = (number, leaf_hash)
+        elif what == "counter":
+            counter = number
+        else:
+            end = number or 0
+    return counter, end, chains
+
+
+def _rows_before(session: Session, end: int) -> Iterator[Row[*tuple[Any, ...]]]:
     position = -1
+    columns = audit_entry.c
     while rows := session.execute(
-        select(audit_entry).where(audit_entry.c.seq > position).order_by(audit_entry.c.seq).limit(_CHUNK)
+        select(audit_entry)
+        .where(columns.seq > position, columns.seq < end)
+        .order_by(columns.seq)
+        .limit(_CHUNK)
     ).all():
         yield from rows
         position = rows[-1].seq

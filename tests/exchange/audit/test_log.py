@@ -167,6 +167,29 @@ def test_concurrent_appends_leave_no_gap_and_no_double(engine: Engine) -> None:
         assert list(log.check(session)) == []
 
 
+def test_entries_that_come_in_during_a_check_are_no_contradiction(engine: Engine) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in range(400):
+            if stop.is_set():
+                return
+            with Session(engine) as session, session.begin():
+                log.append(session, query_settled(number, f"org_{number % 5}"), NOW)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(15):
+            with Session(engine) as session:
+                assert list(log.check(session)) == []
+    finally:
+        stop.set()
+        writer.join(60)
+    with Session(engine) as session:
+        assert log.size(session) > 0
+
+
 def test_search_filters_and_pages(session: Session) -> None:
     fill(session, 60)
     log.append(session, query_settled(1_000, "org_late"), NOW + timedelta(hours=1))
