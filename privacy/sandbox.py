@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 _GRACE_S = 1.0  # the engine stops itself at the time limit; this much later the worker is killed
 _START_S = 30.0
 _WILDCARDS = frozenset("*?[")
-_FAILURES = frozenset({"query_failed", "query_timeout", "query_too_large"})
 
 # The package's own front (SQL parser, noise) is not loaded into workers: a bare package stands in its place.
 _BOOT = (
@@ -116,7 +115,8 @@ class Sandbox:
         Raises:
             EngineFailed: `query_failed`, `query_timeout` or `query_too_large`, without the engine's message.
         """
-        message = _encode(task)
+        with _failing():
+            message = _encode(task)
         with self._own_pool().turn, _failing():
             return self._exchange(self._pool.take(), message)
 
@@ -166,7 +166,9 @@ class _Handle:
         os.close(self.pidfd)
 
     def alive(self) -> bool:
-        return not select.select([self.pidfd], [], [], 0)[0]
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)  # readable once the process has ended
+        return not poll.poll(0)
 
     def send(self, data: bytes) -> None:
         self._arm()
@@ -179,7 +181,7 @@ class _Handle:
         while True:
             kind, size = FRAME.unpack(self._receive(FRAME.size))
             if size > MAX_FRAME or len(result) + size > most:
-                raise EngineFailed("query_too_large", "The result is larger than allowed.")
+                raise _failure("query_too_large")
             data = self._receive(size)
             if kind == b"Z":
                 return result
@@ -325,7 +327,7 @@ def _failing() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise EngineFailed("query_timeout") from None
+        raise _failure("query_timeout") from None
     except (OSError, pa.ArrowException):
         raise EngineFailed("query_failed") from None
 
@@ -353,6 +355,12 @@ def _decode(data: bytearray) -> pa.Table:
 
 
 def _failure(code: str) -> EngineFailed:
-    if code == "query_too_large":
-        return EngineFailed(code, "The result is larger than allowed.")
-    return EngineFailed(code if code in _FAILURES else "query_failed")
+    if code == "query_timeout":
+        error = EngineFailed(code)
+        error.hint = "Ask for less: fewer tables joined, fewer groups, a narrower filter."
+    elif code == "query_too_large":
+        error = EngineFailed(code, "The result is larger than allowed.")
+        error.hint = "Group by fewer or coarser keys."
+    else:
+        error = EngineFailed("query_failed")
+    return error

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from privacy import confinement
+from privacy.errors import EngineFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,10 +35,6 @@ LENGTH = struct.Struct("!Q")
 FRAME = struct.Struct("!cI")
 MAX_FRAME = 1 << 20
 _BATCH_ROWS = 16_384
-
-
-class TooLarge(Exception):
-    """The result has more bytes than allowed."""
 
 
 def main() -> NoReturn:
@@ -183,8 +180,8 @@ class _Worker:
             self.run(connection, LENGTH.unpack(header)[0])
         except duckdb.InterruptException:
             self.send(b"E", b"query_timeout")
-        except TooLarge:
-            self.send(b"E", b"query_too_large")
+        except EngineFailed as error:
+            self.send(b"E", error.code.encode())
         except BaseException:  # the reason must not leave
             self.send(b"E", b"query_failed")
 
@@ -282,7 +279,7 @@ class _Sink:
         view = memoryview(data).cast("B")
         self.left -= len(view)
         if self.left < 0:
-            raise TooLarge
+            raise EngineFailed("query_too_large")
         for part in _chunks(view):
             self.worker.send(b"D", bytes(part))
         return len(view)
