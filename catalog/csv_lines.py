@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from catalog.ingest import Limits
 
-MAX_RECORD = 4 << 20
+MAX_RECORD = 1 << 20
 _SHOWN = 20
 _BLOCK = 1 << 20
 _ALWAYS_ALLOWED = 64 << 20

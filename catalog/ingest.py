@@ -190,6 +190,9 @@ def _environment(scratch: str) -> dict[str, str]:
         # glibc's allocator with one arena: the others reserve address space by the gigabyte.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "1",
+        # Large blocks go back to the system when freed: memory follows what is in use, not its history.
+        "MALLOC_MMAP_THRESHOLD_": "1048576",
+        "MALLOC_TRIM_THRESHOLD_": "1048576",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
