@@ -15,10 +15,10 @@ help:  ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(INSTALLED)  ## the main job on real data: list, buy, ask, prove
-	@$(BIN)/exchange demo
+	@$(BIN)/python examples/flights/demo.py
 
 serve: $(INSTALLED)  ## the exchange at http://127.0.0.1:8000 with the demo's data and one login per role
-	@$(BIN)/exchange demo --serve
+	@$(BIN)/python examples/flights/demo.py --serve
 
 test: lint  ## every check and the whole test suite (`make services` first for the tests on PostgreSQL)
 	$(BIN)/python -m pytest
@@ -35,7 +35,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)  ## all benchmarks: a table on the screen, JSON in bench/results/
 	@mkdir -p bench/results
-	@set -e; for program in bench/*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+	@set -e; for program in overhead road; do echo "== $$program"; $(BIN)/python -m bench.$$program; done
 
 services: .python-found  ## install (if missing) and start what the service tests use
 	@$(PYTHON) -m services start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from functools import partial
@@ -39,15 +40,15 @@ def run_once(settings: Settings) -> Checkpoint:
         market.close()
 
 
-def run_forever(settings: Settings) -> None:
-    """Sweep every 10 s and publish every 2 s until SIGTERM or SIGINT."""
+def run_forever(settings: Settings, *, parent: int | None = None) -> None:
+    """Sweep every 10 s and publish every 2 s until SIGTERM, SIGINT, or the end of the process ``parent``."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     market = open_market(settings)
     try:
         waited = SWEEP_EVERY_S
-        while not stop.is_set():
+        while not stop.is_set() and parent in (None, os.getppid()):
             try:
                 if waited >= SWEEP_EVERY_S:
                     waited = 0.0

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-import subprocess
-import sys
-from typing import TYPE_CHECKING, Any
+import signal
+from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from exchange.bootstrap import open_market
+from exchange.config import Settings
 from exchange.web import create_app
-
-if TYPE_CHECKING:
-    from exchange.config import Settings
+from exchange.worker import run_forever
 
 _GRACE_S = 20
 
@@ -49,14 +49,33 @@ def serve(settings: Settings, *, host: str, port: int, worker: bool = True) -> N
         "loglevel": "warning",
         "control_socket_disable": True,
     }
+    owner = os.getpid()
     try:
         _Server(settings, options).run()
     finally:
-        if child is not None:
-            child.terminate()
-            child.wait(timeout=_GRACE_S)
+        # Gunicorn forks its own workers out of run(): only the process that forked ours may end it.
+        if child is not None and os.getpid() == owner:
+            _end(child)
 
 
-def _start_worker(settings: Settings) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "exchange.cli", "worker"]
-    return subprocess.Popen(command, env={**os.environ, "EXCHANGE_HOME": str(settings.home)})  # noqa: S603
+def _start_worker(settings: Settings) -> int:
+    """Fork the worker while this process has one thread: the child reads the log key, we never do."""
+    environ, parent = {**os.environ, "EXCHANGE_HOME": str(settings.home)}, os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        run_forever(Settings.from_env(environ, worker=True), parent=parent)
+        code = 0
+    except Exception as error:
+        logging.getLogger("exchange.worker").critical("the worker ended: %s", error)
+    finally:
+        os._exit(code)
+
+
+def _end(child: int) -> None:
+    """Stop the worker; gunicorn may have noticed its end before us."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
