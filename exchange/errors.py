@@ -112,6 +112,13 @@ class BudgetLoosened(MarketError):
     hint = "Keep rho and delta at or below the granted values; a compliance officer decides on larger ones."
 
 
+class BudgetSpent(MarketError):
+    """A new version asks for a smaller lifetime budget than buyers have spent of it already."""
+
+    code = "policy_below_spent"
+    hint = "Grant at least what is spent and reserved; the dataset's page shows both."
+
+
 class DataListedElsewhere(MarketError):
     """The same private file is already listed under another privacy domain."""
 

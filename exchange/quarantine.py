@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import re
@@ -15,7 +14,6 @@ from exchange.errors import InProgress, NotFound, TooLarge, UploadOffset
 from exchange.store import assert_outside_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -98,7 +96,8 @@ def append(folder: Path, row: Row[Any], *, offset: int, stream: IO[bytes]) -> St
     assert_outside_transaction()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = path_of(folder, row.id)
-    with _only_writer(path), path.open("ab") as file:
+    with path.open("ab") as file:
+        _claim(file)
         if file.tell() != offset:
             raise UploadOffset("the upload has another offset", offset=file.tell())
         while block := stream.read(min(_BLOCK, row.length - file.tell() + 1)):
@@ -122,12 +121,10 @@ def path_of(folder: Path, upload_id: str) -> Path:
     return folder / upload_id
 
 
-@contextlib.contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
-    with path.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InProgress("another request is writing to this upload") from None
-        yield
-    path.with_suffix(".lock").unlink(missing_ok=True)
+def _claim(file: IO[bytes]) -> None:
+    """Be the one writer of a file until it is closed. Raises :class:`InProgress`."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InProgress("another request is writing to this upload") from None
+    file.seek(0, os.SEEK_END)

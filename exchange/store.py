@@ -1,7 +1,8 @@
 """The one way to change state: one command, one idempotency key, one transaction, one audit entry.
 
 SQLite takes ``BEGIN IMMEDIATE``; PostgreSQL takes one advisory lock for the length of a writing transaction,
-which gives the same single-writer order (docs/decisions/0003-one-writer.md). Reading transactions never wait.
+which gives the same single-writer order (docs/decisions/0003-one-writer.md). Reading transactions never wait,
+see one snapshot and cannot write.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ idempotency = Table(
 REFUSALS = (MarketError, SettlementError, CatalogError, PrivacyError, AuditError)
 
 _ATTEMPTS = 6
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _WRITER_LOCK = 7_306_001  # any constant: the one advisory lock of this application
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside_transaction", default=False)
 
@@ -106,6 +108,11 @@ def digest_of(command: Command) -> str:
     """SHA-256 over the command's type and fields; equal bodies have equal digests."""
     body = json.dumps(dataclasses.asdict(command), sort_keys=True, default=str)  # type: ignore[call-overload]
     return hashlib.sha256(f"{type(command).__name__}\n{body}".encode()).hexdigest()
+
+
+def is_logged(refusal: Exception) -> bool:
+    """Whether a refusal has its entry in the log already."""
+    return getattr(refusal, "audit_entry", None) is not None
 
 
 def assert_outside_transaction() -> None:
@@ -152,11 +159,15 @@ class Store:
         try:
             yield
         except REFUSALS as refusal:
-            self.refuse(actor, command, refusal)
+            if not is_logged(refusal):
+                self.refuse(actor, command, refusal)
             raise
 
     def refuse(self, actor: Actor, command: Command, refusal: Exception) -> str:
-        """Log that ``command`` was refused, with the stable code and nothing else; returns the entry's id."""
+        """Log that ``command`` was refused, with the stable code and nothing else; returns the entry's id.
+
+        A refusal is logged once, however many doors it passes on its way out: see :func:`is_logged`.
+        """
         code = str(getattr(refusal, "code", "refused"))
         told = command.entry()
         entry = dataclasses.replace(
@@ -168,12 +179,18 @@ class Store:
                 now = self.clock()
                 return append(session, _signed(entry, actor), now).id
 
-        return self._retrying(write)
+        logged = self._retrying(write)
+        refusal.audit_entry = logged  # type: ignore[attr-defined]
+        return logged
 
     def read(self, look: Callable[[Session], T]) -> T:
-        """Run ``look`` in a reading transaction."""
+        """Run ``look`` in a reading transaction: one snapshot, and the database refuses to write."""
         with self._transaction(writing=False) as session:
             return look(session)
+
+    @property
+    def _sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -207,14 +224,15 @@ class Store:
     def _transaction(self, *, writing: bool) -> Iterator[Session]:
         if _inside.get():
             raise InsideTransaction("a transaction is open already: pass its session on")
+        options = {"writing": writing} | ({} if writing or self._sqlite else _SNAPSHOT)
         with (
-            self.engine.connect().execution_options(writing=writing) as connection,
+            self.engine.connect().execution_options(**options) as connection,
             Session(connection) as session,
         ):
             mark = _inside.set(True)
             try:
                 with session.begin():
-                    if writing and self.engine.dialect.name == "postgresql":
+                    if writing and not self._sqlite:
                         session.execute(text(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
                     yield session
             finally:
@@ -273,4 +291,5 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Any) -> None:
     writing = connection.get_execution_options().get("writing", True)
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writing else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -1,7 +1,8 @@
 """Fixtures that every suite may use: databases to run on.
 
 ``database_url`` runs a test twice, on SQLite and on PostgreSQL; ``postgres_url`` runs it on PostgreSQL alone.
-Both hand out an empty database that nobody else uses and that is gone after the test.
+Both hand out an empty database that nobody else uses and that is gone after the test. ``stand`` and its
+relatives are exchanges with a published listing; ``demo_exchange`` is a served one with the flights example.
 """
 
 from __future__ import annotations
@@ -12,6 +13,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.market.fixtures import (
+    demo_exchange,
+    lent_sandbox,
+    postgres_server,
+    prepared_markets,
+    shared_stand,
+    sqlite_stand,
+    stand,
+)
+
+__all__ = [
+    "demo_exchange",
+    "lent_sandbox",
+    "postgres_server",
+    "prepared_markets",
+    "shared_stand",
+    "sqlite_stand",
+    "stand",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRES = "EXCHANGE_TEST_POSTGRES_URL"

@@ -266,6 +266,6 @@ def _dossier(session: Session, record: Record, names: dict[str, str]) -> dict[st
 def _time(name: str, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise RequestInvalid(f"{name} must be a date or time of ISO 8601, such as 2026-01-31") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

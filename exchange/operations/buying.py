@@ -150,6 +150,8 @@ def show_request(market: Market, actor: Actor, request_id: str) -> dict[str, Any
 def requests(market: Market, actor: Actor, *, state: str | None) -> dict[str, Any]:
     """A provider's inbox, or a buyer's own requests, newest first."""
 
+    actor.require(Role.BUYER, Role.PROVIDER)
+
     def look(session: Session) -> dict[str, Any]:
         table = orders.access_request
         mine = table.c.provider if actor.role == Role.PROVIDER else table.c.org

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 import privacy
 from catalog import listings
+from catalog.errors import NotFound as VersionMissing
 from catalog.ingest import Limits, ingest_table
 from catalog.manifest import Manifest
 from catalog.schema import check_declared, is_public, unit_of
@@ -22,6 +23,7 @@ from exchange import quarantine
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import (
     BudgetLoosened,
+    BudgetSpent,
     DataListedElsewhere,
     DomainTaken,
     NotFound,
@@ -33,6 +35,7 @@ from exchange.operations import uploading
 from exchange.operations.terms import budget
 from settlement import ledger, licences
 from settlement.documents import canonical, sha256_hex
+from settlement.errors import Overdrawn
 from settlement.ledger import Leg, chart, entries
 from settlement.licences import LicenceTerms
 from settlement.prices import PricePlan
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from exchange.store import Tx
 
 _PLANS_PER_LISTING = 20
+_LONGEST_DOMAIN = 120  # its accounts are named after it
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def profile(market: Market, actor: Actor, dataset: str) -> dict[str, Any]:
     """Row counts and profiles of the newest version, for its owner."""
 
     def look(session: Session) -> dict[str, Any]:
-        view = listings.find(session, dataset, reader=actor.org)
+        view = listings.version_of(session, _offered(_own(session, actor, dataset)))
         found = listings.provider_profile(session, view.version_id, org=actor.org)
         tables = [
             {"table": t.name, "rows": t.rows, "rows_without_unit": t.rows_without_unit, "profile": t.profile}
@@ -319,6 +323,9 @@ def _checked(document: Mapping[str, Any]) -> Manifest:
     if len(set(names)) != len(names):
         raise RequestInvalid("two plans have the same name")
     LicenceTerms.from_document(manifest.licence.terms)
+    domain = manifest.policy.get("domain")
+    if isinstance(domain, str) and (len(domain) > _LONGEST_DOMAIN or not domain.isprintable()):
+        raise privacy.PolicyError("domain", f"must be at most {_LONGEST_DOMAIN} printable characters")
     return manifest
 
 
@@ -454,15 +461,20 @@ def _grant_budget(tx: Tx, policy: privacy.Policy) -> str | None:
         raise BudgetLoosened(f"the domain {domain} was granted less than this policy asks for")
     else:
         legs = _given_up(domain, held[0] - wanted[0], held[1] - wanted[1])
-    return ledger.post(
-        tx.session,
-        journal=new_id("jnl"),
-        kind="budget_granted" if held == (0, 0) else "budget_reduced",
-        business_key=f"domain:{domain}:budget:{wanted[0]}:{wanted[1]}",
-        actor=tx.actor.ref,
-        now=tx.now,
-        legs=legs,
-    )
+    try:
+        return ledger.post(
+            tx.session,
+            journal=new_id("jnl"),
+            kind="budget_granted" if held == (0, 0) else "budget_reduced",
+            business_key=f"domain:{domain}:budget:{wanted[0]}:{wanted[1]}",
+            actor=tx.actor.ref,
+            now=tx.now,
+            legs=legs,
+        )
+    except Overdrawn:
+        raise BudgetSpent(
+            f"more of the domain {domain} is spent or reserved than this policy grants"
+        ) from None
 
 
 def _granted(session: Session, domain: str, quantity: chart.Quantity) -> int:
@@ -489,9 +501,20 @@ def _own(session: Session, actor: Actor, dataset: str) -> listings.Dataset:
     raise NotFound("there is no such dataset")
 
 
+def _offered(dataset: listings.Dataset) -> str:
+    if dataset.version_id is None:
+        raise NotFound("no version of the dataset was published yet")
+    return dataset.version_id
+
+
 def _own_version(session: Session, actor: Actor, dataset: str, version: str) -> ListingView:
-    view = listings.version_of(session, version)
-    if view.dataset_id != _own(session, actor, dataset).id:
+    """A version of an own dataset; another's version looks like one that is not there."""
+    own = _own(session, actor, dataset)
+    try:
+        view = listings.version_of(session, version)
+    except VersionMissing:
+        view = None
+    if view is None or view.dataset_id != own.id:
         raise NotFound("there is no such version")
     return view
 

@@ -24,7 +24,15 @@ from exchange.audit.entry import (
 from exchange.errors import InProgress, PriceAboveLimit, QueryLost, RequestInvalid
 from exchange.identity import Role, new_id, still_valid
 from exchange.operations import listing, results, settling
-from exchange.operations.quoting import Question, Terms, logged_terms, permitted, question, sql_digest
+from exchange.operations.quoting import (
+    Question,
+    Terms,
+    logged_terms,
+    nano_rho,
+    permitted,
+    question,
+    sql_digest,
+)
 from exchange.operations.receipting import receipt_of
 from exchange.operations.terms import money
 from settlement import licences, orders
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from sqlalchemy import Row
+    from sqlalchemy.orm import Session
 
     from exchange.identity import Actor
     from exchange.market import Market
@@ -85,7 +94,7 @@ def run_request(given: Mapping[str, Any]) -> RunQuery:
     max_rho = given.get("max_rho")
     limits: dict[str, Any] = {
         "max_price": given.get("max_price") or "",
-        "max_rho_nano": privacy.accounting.rho_to_nano(max_rho) if max_rho is not None else None,
+        "max_rho_nano": nano_rho(max_rho, "max_rho", limit=True) if max_rho is not None else None,
     }
     if given.get("quote"):
         if given.get("sql"):
@@ -97,21 +106,36 @@ def run_request(given: Mapping[str, Any]) -> RunQuery:
 
 
 def run(market: Market, actor: Actor, command: RunQuery, *, key: str | None) -> Answered:
-    """Answer a question once. The same key, or the same question, returns the same bytes for nothing."""
+    """Answer a question once: the same key gives the same reply, the same question the same bytes free."""
     done = market.store.replay(actor, command, key)
     if done is not None:
-        return _deliver(market, actor, done.value["query"], done)
+        return _deliver(market, actor, done)
     terms = _terms(market, actor, command)
     reserved = market.store.perform(actor, command, lambda tx: _reserve(tx, market, command, terms), key=key)
     query_id = reserved.value["query"]
     if not reserved.replayed and not reserved.value["repeated"]:
         _execute(market, actor, query_id, terms)
-    return _deliver(market, actor, query_id, reserved)
+    return _deliver(market, actor, reserved)
 
 
 def answered(market: Market, actor: Actor, query_id: str) -> Answered:
     """Fetch a settled query's answer again; the licence must still allow it."""
-    row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
+    now = market.store.clock()
+
+    def look(session: Session) -> Row[Any]:
+        row = queries.find(session, query_id, org=actor.org)
+        grant = orders.find_grant(session, row.grant_id, org=actor.org)
+        licences.permit(
+            session,
+            acceptance_id=row.acceptance_id,
+            org=actor.org,
+            purpose=row.purpose,
+            territory=grant.territory,
+            now=now,
+        )
+        return row
+
+    row = market.store.read(look)
     _raise_unless_settled(row)
     return _load(market, row, repeated=True)
 
@@ -239,10 +263,12 @@ def _on_grid(market: Market) -> Iterator[None]:
             time.sleep(grid_s - (time.monotonic() - started) % grid_s)
 
 
-def _deliver(market: Market, actor: Actor, query_id: str, reserved: Outcome) -> Answered:
+def _deliver(market: Market, actor: Actor, reserved: Outcome) -> Answered:
+    """The reply of a reservation: a lost one is given again word for word, charge and all."""
+    query_id = reserved.value["query"]
     row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
     _raise_unless_settled(row)
-    return _load(market, row, repeated=reserved.replayed or reserved.value["repeated"])
+    return _load(market, row, repeated=reserved.value["repeated"])
 
 
 def _load(market: Market, row: Row[Any], *, repeated: bool) -> Answered:
@@ -254,7 +280,9 @@ def _load(market: Market, row: Row[Any], *, repeated: bool) -> Answered:
 def _raise_unless_settled(row: Row[Any]) -> None:
     if row.state == queries.SETTLED:
         return
-    if row.state in (queries.VOIDED, queries.FORFEITED):
+    if row.state == queries.VOIDED:
+        raise QueryLost("the query ended before it began", hint="Nothing was charged. Ask again.")
+    if row.state == queries.FORFEITED:
         raise QueryLost("the query ended without an answer")
     raise InProgress("the query is still being answered")
 

@@ -14,7 +14,7 @@ from exchange.identity import Role, new_id
 from exchange.operations import listing
 from exchange.operations.terms import NANO, PICO, decimal_text, money
 from settlement import licences, orders
-from settlement.errors import LicenceNotAccepted
+from settlement.errors import GrantMissing, LicenceNotAccepted
 from settlement.money import Money
 from settlement.prices import PricePlan
 
@@ -36,13 +36,14 @@ _LONGEST_SQL = 64 * 1024
 
 @dataclass(frozen=True)
 class Question:
-    """What a buyer asks of a dataset: SQL, exactly one of rho, epsilon or error, options, and the grant."""
+    """What a buyer asks of a dataset: SQL, exactly one of rho, epsilon or error, options, grant or plan."""
 
     dataset: str
     sql: str
     ask: tuple[str, str]
     options: tuple[tuple[str, int | bool], ...] = ()
     grant: str = ""
+    plan: str = ""
     kind: ClassVar[str] = "query.quoted"
     refused: ClassVar[str] = "quote.refused"
 
@@ -100,6 +101,7 @@ def question(given: Mapping[str, Any]) -> Question:
         ask=_ask(given),
         options=_options(given.get("options") or {}),
         grant=given.get("grant") or "",
+        plan=given.get("plan") or "",
     )
 
 
@@ -174,7 +176,7 @@ def permitted(
         if grant.dataset != view.dataset_id or grant.org != actor.org:
             raise RequestInvalid("the grant is for another dataset")
     else:
-        grant = orders.usable_grant(session, org=actor.org, dataset=view.dataset_id, now=now)
+        grant = _usable(session, actor, view.dataset_id, asked.plan, now)
     licences.permit(
         session,
         acceptance_id=grant.acceptance_id,
@@ -187,6 +189,21 @@ def permitted(
     if accepted.licence_id != view.licence_id:
         raise LicenceNotAccepted("The dataset has a new licence version.", clause="acceptance")
     return view, grant, licences.find_licence(session, view.licence_id)
+
+
+def _usable(session: Session, actor: Actor, dataset: str, plan: str, now: datetime) -> orders.Grant:
+    """The newest usable grant, under the named plan where one is named."""
+    if not plan:
+        return orders.usable_grant(session, org=actor.org, dataset=dataset, now=now)
+    held = [
+        one
+        for one in orders.grants_of(session, org=actor.org)
+        if (one.dataset, one.plan_name) == (dataset, plan)
+    ]
+    if not held:
+        raise GrantMissing(f"Your organisation has no grant for this dataset under the plan {plan!r}.")
+    active = [one for one in held if orders.state_at(one, now) == "active"]
+    return active[0] if active else orders.require_active(held[0], now)
 
 
 def sql_digest(sql: str) -> str:
@@ -203,7 +220,7 @@ def _ask(given: Mapping[str, Any]) -> tuple[str, str]:
         )
     value = given[asks[0]]
     if asks[0] == "rho":
-        return "rho_nano", str(_rho_nano(value))
+        return "rho_nano", str(nano_rho(value, "rho"))
     if asks[0] == "epsilon":
         return "epsilon", repr(_positive(value, "epsilon"))
     if not isinstance(value, dict) or len(value) != 1:
@@ -212,11 +229,12 @@ def _ask(given: Mapping[str, Any]) -> tuple[str, str]:
     return f"error:{column}", repr(_positive(width, "error"))
 
 
-def _rho_nano(value: object) -> int:
+def nano_rho(value: Any, name: str, *, limit: bool = False) -> int:
+    """A rho of a request as nano-rho: what is asked rounds up, a limit rounds down."""
     try:
-        return privacy.accounting.rho_to_nano(value)  # type: ignore[arg-type]
-    except (ValueError, ArithmeticError, TypeError):
-        raise RequestInvalid("rho must be a positive decimal number") from None
+        return privacy.accounting.rho_to_nano(value, budget=limit)
+    except (ValueError, ArithmeticError, TypeError, privacy.PrivacyError):
+        raise RequestInvalid(f"{name} must be a decimal number of at least 0 and at most a million") from None
 
 
 def _positive(value: Any, name: str) -> float:

@@ -22,7 +22,7 @@ from exchange.audit.entry import (
     ResultGroup,
 )
 from exchange.errors import BudgetExhausted, PaymentRequired
-from exchange.identity import Role, new_id
+from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations import listing
 from exchange.operations.terms import NANO, decimal_text, money
 from settlement import ledger, licences
@@ -149,19 +149,23 @@ def keep(market: Market, actor: Actor, query_id: str, kept: Kept) -> None:
     market.store.perform(actor, MoveQuery(query_id, "keep", result_sha256=kept.sha256), work)
 
 
-def settle(market: Market, actor: Actor, query_id: str) -> None:
-    """T4: post both legs, SETTLED. Done once, by whoever comes first."""
-    _end(market, actor, query_id, "settle", leave=queries.RESULT_DURABLE, enter=queries.SETTLED)
+def settle(market: Market, actor: Actor, query_id: str) -> bool:
+    """T4: post both legs, SETTLED. Done once, by whoever comes first; returns whether it was this caller."""
+    return _end(market, actor, query_id, "settle", leave=queries.RESULT_DURABLE, enter=queries.SETTLED)
 
 
-def forfeit(market: Market, actor: Actor, query_id: str, *, code: str) -> None:
+def forfeit(market: Market, actor: Actor, query_id: str, *, code: str) -> bool:
     """End a started query without an answer: privacy loss kept, money returned."""
-    _end(market, actor, query_id, "forfeit", leave=queries.EXECUTING, enter=queries.FORFEITED, code=code)
+    return _end(
+        market, actor, query_id, "forfeit", leave=queries.EXECUTING, enter=queries.FORFEITED, code=code
+    )
 
 
-def void(market: Market, actor: Actor, query_id: str) -> None:
+def void(market: Market, actor: Actor, query_id: str) -> bool:
     """End a reserved query that never started: everything is returned."""
-    _end(market, actor, query_id, "void", leave=queries.RESERVED, enter=queries.VOIDED, code="lease_ended")
+    return _end(
+        market, actor, query_id, "void", leave=queries.RESERVED, enter=queries.VOIDED, code="lease_ended"
+    )
 
 
 def usage(session: Session, actor: Actor) -> dict[str, Any]:
@@ -190,7 +194,9 @@ _KINDS = {"settle": "query.settled", "forfeit": "query.forfeited", "void": "quer
 
 def _end(
     market: Market, actor: Actor, query_id: str, ending: Ending, *, leave: str, enter: str, code: str = ""
-) -> None:
+) -> bool:
+    """End a query. Sweepers share a key for it, so that of two one ends it and the other learns of it."""
+
     def work(tx: Tx) -> dict[str, Any]:
         stamp = tx.now.isoformat(timespec="microseconds")
         row = queries.find(tx.session, query_id)
@@ -219,7 +225,9 @@ def _end(
         )
         return {"query": query_id}
 
-    market.store.perform(actor, MoveQuery(query_id, ending, code=code), work)
+    key = f"end:{query_id}" if actor == SYSTEM else None
+    done = market.store.perform(actor, MoveQuery(query_id, ending, code=code), work, key=key)
+    return not done.replayed
 
 
 def _resolve(tx: Tx, row: Row[Any], ending: Ending) -> str | None:

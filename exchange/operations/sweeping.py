@@ -20,18 +20,17 @@ def sweep(market: Market) -> dict[str, int]:
     now = market.store.clock()
     for row in market.store.read(lambda session: queries.stale(session, now)):
         try:
-            done[_resolve(market, row.id, row.state)] += 1
+            ending, ended = _resolve(market, row.id, row.state)
+            done[ending] += ended
         except (InProgress, SettlementError):
             continue  # another process was first; its entry is in the log
     return done
 
 
-def _resolve(market: Market, query_id: str, state: str) -> str:
+def _resolve(market: Market, query_id: str, state: str) -> tuple[str, bool]:
+    """How the query ended, and whether it was this sweeper that ended it."""
     if state == queries.RESERVED:
-        settling.void(market, SYSTEM, query_id)
-        return "voided"
+        return "voided", settling.void(market, SYSTEM, query_id)
     if state == queries.EXECUTING:
-        settling.forfeit(market, SYSTEM, query_id, code="lease_ended")
-        return "forfeited"
-    settling.settle(market, SYSTEM, query_id)
-    return "settled"
+        return "forfeited", settling.forfeit(market, SYSTEM, query_id, code="lease_ended")
+    return "settled", settling.settle(market, SYSTEM, query_id)

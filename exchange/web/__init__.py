@@ -30,7 +30,7 @@ def create_app(market: Market) -> Flask:
     settings = market.settings
     app.config.update(
         SECRET_KEY=hashlib.sha256(f"cookies:{settings.secret_key}".encode()).digest(),
-        MAX_CONTENT_LENGTH=settings.max_upload_bytes,
+        MAX_CONTENT_LENGTH=settings.max_request_bytes,
         MAX_FORM_MEMORY_SIZE=settings.max_request_bytes,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",

@@ -10,7 +10,8 @@ from flask import current_app, g, request, session
 
 from exchange import identity
 from exchange.audit.entry import Entry, ObjectGroup, truncated_network
-from exchange.errors import TokenUnknown
+from exchange.errors import InProgress, NotFound, RequestInvalid, TokenUnknown
+from exchange.store import is_logged
 
 if TYPE_CHECKING:
     from exchange.identity import Actor
@@ -29,6 +30,19 @@ class Authenticate:
         return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="exchange", id="api"))
 
 
+@dataclasses.dataclass(frozen=True)
+class UseDoor:
+    """Knock at one of the exchange's doors; only a refusal that no command logged is ever logged under it."""
+
+    door: str
+    kind: ClassVar[str] = "door.used"
+    refused: ClassVar[str] = "request.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: the door by its name in the code, never what was sent to it."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="door", id=self.door))
+
+
 def market() -> Market:
     """The market of the running application."""
     found: Market = current_app.extensions["market"]
@@ -36,10 +50,20 @@ def market() -> Market:
 
 
 def start_request() -> None:
-    """Give the request an id; a caller's own id is kept where it is a plain short word."""
+    """Give the request an id, and find out who asks before anything that was sent is read.
+
+    A caller's own request id is kept where it is a plain short word.
+    """
     given = request.headers.get("X-Request-Id", "")
     plain = given.isascii() and given.replace("-", "").isalnum() and len(given) <= 64
     g.request_id = given if plain else f"req_{secrets.token_hex(8)}"
+    if request.path.startswith("/v1/"):
+        actor()
+    # PostgreSQL's texts hold no NUL, so nothing of ours is called by one.
+    if "\x00" in request.path:
+        raise NotFound("there is nothing of that name")
+    if any("\x00" in value for value in request.args.values()):
+        raise RequestInvalid("a parameter of the address holds a NUL character")
 
 
 def actor() -> Actor:
@@ -48,6 +72,16 @@ def actor() -> Actor:
         g.actor = _from_bearer()
     found: Actor = g.actor
     return found
+
+
+def log_refusal(refusal: Exception) -> None:
+    """Give a refusal its entry in the log where no command did: what is refused to a caller leaves a trace.
+
+    An answer that is on its way is no refusal, and is asked for again and again.
+    """
+    known: Actor | None = g.get("actor") or g.get("visitor")
+    if known is not None and not is_logged(refusal) and not isinstance(refusal, InProgress):
+        market().store.refuse(known, UseDoor(request.endpoint or "none"), refusal)
 
 
 def signed_in() -> Actor | None:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from flask import request
 
-from exchange.errors import RequestInvalid, TooLarge
-from exchange.web.auth import market
+from exchange.errors import RequestInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PAGE, _LARGEST_PAGE = 50, 500
+_DEEPEST = 32
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def body(fields: Mapping[str, type | tuple[type, ...]], *, required: tuple[str, ...] = ()) -> dict[str, Any]:
     """The JSON object of the request. Raises :class:`RequestInvalid` naming the first wrong field."""
-    limit = market().settings.max_request_bytes
-    if (request.content_length or 0) > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes")
-    given = request.get_json(silent=True)
-    if not isinstance(given, dict):
-        raise RequestInvalid("the body must be a JSON object", hint="Send Content-Type: application/json.")
+    given = _json_object()
     for name, value in given.items():
         if name not in fields:
             raise RequestInvalid(
@@ -39,10 +36,36 @@ def body(fields: Mapping[str, type | tuple[type, ...]], *, required: tuple[str, 
     return given
 
 
+def _json_object() -> dict[str, Any]:
+    try:
+        given = request.get_json(silent=True)
+    except RecursionError:
+        raise RequestInvalid("the body is nested too deeply") from None
+    if not isinstance(given, dict):
+        raise RequestInvalid("the body must be a JSON object", hint="Send Content-Type: application/json.")
+    _check_texts(given)
+    return given
+
+
+def _check_texts(document: object) -> None:
+    """Every text can be stored and hashed - no NUL, no half of a surrogate pair - and nothing is too deep."""
+    waiting = [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise RequestInvalid(f"the body is nested more than {_DEEPEST} levels deep")
+        if isinstance(value, dict):
+            waiting += [(one, depth + 1) for pair in value.items() for one in pair]
+        elif isinstance(value, list):
+            waiting += [(one, depth + 1) for one in value]
+        elif isinstance(value, str) and _UNSTORABLE.search(value):
+            raise RequestInvalid("a text of the body holds a NUL character or half of a surrogate pair")
+
+
 def page() -> tuple[int, str | None]:
     """The page's size and token from the query string."""
     text = request.args.get("limit", str(_PAGE))
-    if not text.isdecimal() or not 0 < int(text) <= _LARGEST_PAGE:
+    if not text.isdecimal() or len(text) > 9 or not 0 < int(text) <= _LARGEST_PAGE:
         raise RequestInvalid(f"limit must be between 1 and {_LARGEST_PAGE}")
     return int(text), request.args.get("page_token")
 

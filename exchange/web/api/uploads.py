@@ -36,6 +36,7 @@ def append(upload: str) -> Response:
     """Append bytes at the offset that the server has; another offset is answered with 409."""
     if request.content_type != "application/offset+octet-stream":
         raise RequestInvalid("send Content-Type: application/offset+octet-stream")
+    request.max_content_length = market().settings.max_upload_bytes
     arrived = uploading.append(
         market(), actor(), upload, offset=_length("Upload-Offset"), stream=request.stream
     )
@@ -55,7 +56,8 @@ def _file_name() -> str:
         key, _, value = pair.strip().partition(" ")
         if key == "filename":
             try:
-                return base64.b64decode(value, validate=True).decode("utf-8")[:200]
+                name = base64.b64decode(value, validate=True).decode("utf-8")
+                return "".join(letter for letter in name if letter.isprintable())[:200]
             except (binascii.Error, UnicodeDecodeError):
                 raise RequestInvalid("Upload-Metadata: filename is not base64 of UTF-8") from None
     return ""

@@ -11,7 +11,7 @@ from exchange.operations import listing
 from exchange.store import REFUSALS
 from exchange.web.auth import market
 from exchange.web.portal import portal
-from exchange.web.portal.session import problem_page, visitor_page
+from exchange.web.portal.session import refusal_page, visitor_page
 
 
 @portal.get("/")
@@ -21,9 +21,7 @@ def catalogue() -> Any:
     try:
         found = listing.search(market(), NOBODY, text, limit=50, page_token=request.args.get("page"))
     except REFUSALS as refusal:
-        return problem_page(
-            str(getattr(refusal, "code", "")), str(refusal), str(getattr(refusal, "hint", ""))
-        )
+        return refusal_page(refusal)
     return render_template("catalogue.html", found=found, text=text)
 
 

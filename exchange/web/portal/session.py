@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, abort, current_app, g, redirect, render_template, request, session, url_for
 
+from exchange.errors import RoleMissing
 from exchange.operations.terms import NANO, decimal_text
 from exchange.store import REFUSALS
 from exchange.web import auth
@@ -65,24 +66,24 @@ def visitor_page(*roles: str) -> Callable[[View], View]:
             if visitor is None:
                 return redirect(url_for("portal.sign_in", next=request.full_path.rstrip("?")))
             if roles and visitor.role not in roles:
-                return problem_page(
-                    "role_missing", f"This page is for: {', '.join(roles)}.", "Sign in with another role."
-                )
+                told = f"This page is for: {', '.join(roles)}."
+                return refusal_page(RoleMissing(told, hint="Sign in with another role."))
             try:
                 return view(visitor, *args, **kwargs)
             except REFUSALS as refusal:
-                return problem_page(
-                    str(getattr(refusal, "code", "refused")), str(refusal), str(getattr(refusal, "hint", ""))
-                )
+                return refusal_page(refusal)
 
         return page
 
     return wrap
 
 
-def problem_page(code: str, message: str, hint: str) -> Response:
-    """A refusal as a page: what happened and what to do next."""
-    body = render_template("problem.html", code=code, message=message, hint=hint)
+def refusal_page(refusal: Exception) -> Response:
+    """A refusal as a page: what happened and what to do next. It is in the log by then."""
+    auth.log_refusal(refusal)
+    code = str(getattr(refusal, "code", "refused"))
+    hint = str(getattr(refusal, "hint", ""))
+    body = render_template("problem.html", code=code, message=str(refusal), hint=hint)
     return Response(body, status=STATUS.get(code, 422))
 
 
