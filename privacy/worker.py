@@ -99,10 +99,17 @@ class _Zygote:
             ready = [descriptor for descriptor, _ in poll.poll(1000)]
             self.reap()
             if self.control.fileno() in ready:
-                if not self.control.recv(1):
+                if not self.asked():
                     break
                 self.fork()
         self.end()
+
+    def asked(self) -> bool:
+        """Whether the parent wants one more; not so when it closed, be it with workers unclaimed."""
+        try:
+            return bool(self.control.recv(1))
+        except ConnectionError:
+            return False
 
     def fork(self) -> None:
         self.serial += 1
@@ -151,6 +158,7 @@ class _Zygote:
         for child, scratch in self.children.items():
             os.waitpid(child, 0)
             shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         sys.exit(0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -110,7 +111,7 @@ def test_the_cost_is_the_sum_of_the_measures_and_the_threshold() -> None:
     "change",
     [{"rho_nano": FREE - 1}, {"sensitivity_squared": 2}, {"sigma": SILENT * 0.999999}, {"rho_nano": 0}],
 )
-def test_a_measure_that_claims_too_little_does_not_run(change: dict[str, float]) -> None:
+def test_a_measure_that_claims_too_little_does_not_run(change: dict[str, Any]) -> None:
     release = silent("n")
     forged = dataclasses.replace(release, measures=(dataclasses.replace(release.measures[0], **change),))
     with pytest.raises(ChargeMismatch) as caught:

@@ -243,7 +243,7 @@ def test_attaching_a_readable_file_is_not_a_select(
 
 def test_a_worker_that_does_not_stop_is_killed_one_second_after_the_limit() -> None:
     """A stopped process answers no time limit of the engine: only the kill can end the wait."""
-    with Sandbox(Limits(timeout_s=0.5, memory_bytes=512 * MIB), workers=1) as sandbox:
+    with Sandbox(Limits(timeout_s=1.5, memory_bytes=512 * MIB), workers=1) as sandbox:
         rows(sandbox, "SELECT 1 AS a")
         (zygote,) = sandbox_processes(sandbox)
         with ThreadPoolExecutor(1) as pool:
@@ -253,7 +253,7 @@ def test_a_worker_that_does_not_stop_is_killed_one_second_after_the_limit() -> N
             with pytest.raises(EngineFailed) as caught:
                 running.result(timeout=10)
         assert caught.value.code == "query_timeout"
-        assert 1.0 < time.monotonic() - started < 4.0
+        assert 2.4 < time.monotonic() - started < 6.0
         assert gone({stopped})
         assert rows(sandbox, "SELECT 1 AS a") == [{"a": 1}]
 
@@ -265,15 +265,21 @@ def sandbox_processes(sandbox: Sandbox) -> set[int]:
     return {zygote.process.pid}
 
 
+def ticks_of(process: int) -> int:
+    """Hundredths of a second of processor time, 0 for a process that has ended."""
+    try:
+        after_name = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(after_name[11]) + int(after_name[12])
+
+
 def stop_busy_child(zygote: int) -> int:
     """SIGSTOP the worker that burns processor time."""
     until = time.monotonic() + 5
     while time.monotonic() < until:
         for child in children_of(zygote):
-            ticks = sum(
-                map(int, Path("/proc", str(child), "stat").read_text().rpartition(")")[2].split()[11:13])
-            )
-            if ticks > 20:
+            if ticks_of(child) > 10:
                 os.kill(child, signal.SIGSTOP)
                 return child
         time.sleep(0.005)
@@ -312,7 +318,10 @@ def test_a_zygote_that_died_is_started_again_and_takes_its_workers_along() -> No
         assert sandbox_processes(sandbox) != {zygote}
 
 
-def test_workers_end_when_their_parent_is_killed() -> None:
+def test_workers_and_scratch_space_end_with_a_killed_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:
@@ -331,6 +340,7 @@ def test_workers_end_when_their_parent_is_killed() -> None:
         os.kill(parent, signal.SIGKILL)
         os.waitpid(parent, 0)
     assert all_ended(family)
+    assert list(tmp_path.iterdir()) == []
 
 
 def all_ended(processes: set[int]) -> bool:
