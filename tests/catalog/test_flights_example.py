@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flights"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example with its data, in a folder of its own."""
     target = tmp_path_factory.mktemp("flights")
-    for name in ("listing.toml", "LICENCE.txt"):
+    for name in ("listing.toml", "policy.toml", "LICENCE.txt"):
         (target / name).write_bytes((EXAMPLE / name).read_bytes())
     runpy.run_path(str(EXAMPLE / "make_data.py"))["write"](target / "data")
     return target
