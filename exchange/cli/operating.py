@@ -49,7 +49,7 @@ def init() -> None:
 def serve(host: str, port: int, worker: bool) -> None:
     """Serve the API, the portal and the published log."""
     from exchange.config import Settings
-    from exchange.web.serve import serve as run
+    from exchange.serving import serve as run
 
     click.echo(f"serving http://{host}:{port} (stop with Ctrl-C)", err=True)
     run(Settings.from_env(), host=host, port=port, worker=worker)

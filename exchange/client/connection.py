@@ -134,6 +134,12 @@ class Connection:
         **rest: Any,
     ) -> httpx.Response:
         """A reply of status 2xx, fully read. Raises :class:`~exchange.client.errors.ExchangeError`."""
+        if self._client.is_closed:
+            raise errors.ConfigurationError(
+                "the client is closed",
+                code="client_closed",
+                hint="Use it inside its `with` block; to verify receipts later, keep the keys: `x.keys()`.",
+            )
         sent = dict(headers or {})
         began, failures = time.monotonic(), 0
         while True:

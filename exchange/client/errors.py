@@ -296,6 +296,7 @@ class Conflict(ExchangeError):
         "domain_taken",
         "data_listed_elsewhere",
         "policy_loosened",
+        "policy_below_spent",
         "listing_state",
         "listing_draft",
         "listing_published",

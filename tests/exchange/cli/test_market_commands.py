@@ -1,0 +1,231 @@
+"""The command line of providers, buyers and officers against a served market: output, JSON and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner, Result
+
+from exchange.cli import main
+from exchange.client import Retry, connection
+from exchange.client.configuration import user_file
+from exchange.identity import Role
+from tests.exchange.marketplace import COUNT, PLAN, SLUG, Marketplace, write_listing
+
+Run = Callable[..., Result]
+RHO = iter(range(1, 1000))
+
+
+def _rho() -> str:
+    return f"0.06{next(RHO):03d}"
+
+
+@pytest.fixture
+def run(marketplace: Marketplace, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command as an organisation of the market."""
+
+    def command(*words: str, who: str = "lab", stdin: str | None = None) -> Result:
+        monkeypatch.setenv("EXCHANGE_URL", marketplace.url)
+        monkeypatch.setenv("EXCHANGE_TOKEN", marketplace.tokens[who])
+        return CliRunner().invoke(main, list(words), input=stdin, catch_exceptions=False)
+
+    return command
+
+
+@pytest.fixture
+def allowed(run: Run) -> None:
+    """The buyer may ask."""
+    terms = ("--plan", PLAN, "--purpose", "research", "--territory", "US", "--accept-licence")
+    assert run("request", SLUG, *terms).exit_code == 0
+
+
+def test_login_keeps_the_token_to_its_owner(marketplace: Marketplace) -> None:
+    done = CliRunner().invoke(
+        main, ["login", "--url", marketplace.url], input=marketplace.tokens["lab"] + "\n"
+    )
+    assert done.exit_code == 0, done.output
+    assert marketplace.tokens["lab"] not in done.output
+    assert stat.S_IMODE(user_file().stat().st_mode) == 0o600
+    who = json.loads(CliRunner().invoke(main, ["whoami", "--json"]).stdout)
+    assert (who["name"], who["role"], who["url"]) == ("lab", "buyer", marketplace.url)
+    verified = CliRunner().invoke(main, ["audit", "verify", "--no-books"])
+    assert (verified.exit_code, "good" in verified.stdout) == (0, True)
+
+
+def test_login_with_a_wrong_token_keeps_nothing(marketplace: Marketplace) -> None:
+    done = CliRunner().invoke(main, ["login", "--url", marketplace.url], input="tok_wrong\n")
+    assert done.exit_code == 3
+    assert not user_file().exists()
+
+
+def test_search_and_show(run: Run) -> None:
+    assert [hit["slug"] for hit in json.loads(run("search", "visits", "--json").stdout)] == [SLUG]
+    shown = run("show", SLUG).stdout
+    assert "Do no harm." in shown
+    assert "0 to 120" in shown
+    assert json.loads(run("show", SLUG, "--json").stdout)["slug"] == SLUG
+    assert json.loads(run("search", "zzz", "--json").stdout) == []
+
+
+def test_licence_is_shown_before_it_is_accepted(run: Run, marketplace: Marketplace) -> None:
+    marketplace.admit("careful", Role.BUYER)
+    terms = ("--plan", PLAN, "--purpose", "research", "--territory", "US")
+    done = run("request", SLUG, *terms, who="careful")
+    assert (done.exit_code, "Do no harm." in done.stderr) == (3, True)
+    assert "--accept-licence" in done.stderr
+    refused = run("request", SLUG, *terms[:3], "war", *terms[4:], "--accept-licence", "--json", who="careful")
+    assert refused.exit_code == 3
+    error = json.loads(refused.stderr)
+    assert (error["error"], error["code"]) == ("PurposeNotAllowed", "purpose_not_allowed")
+    assert error["request_id"]
+    assert error["hint"]
+
+
+@pytest.mark.usefixtures("allowed")
+def test_quote_then_run_it(run: Run, alone: Path, marketplace: Marketplace) -> None:
+    quoted = run("quote", SLUG, "-", "--rho", _rho(), "--json", stdin=COUNT)
+    quote = json.loads(quoted.stdout)
+    assert quote["sql"] == COUNT
+    done = run("query", "--quote", quote["quote"], "--json", "--receipt", "r.json")
+    answer = json.loads(done.stdout)
+    assert (answer["charged"], answer["rho_nano"]) == (quote["price"], quote["rho_nano"])
+    assert [row[0] for row in answer["rows"]] == ["north", "south", "west"]
+    jobs = json.loads(run("jobs", "--json").stdout)
+    assert jobs[0]["query"] == answer["query"]
+    assert json.loads(run("usage", "--json").stdout)["items"]
+    assert json.loads(run("wallet", "show", "--json").stdout)[0]["currency"] == "USD"
+    good = run("receipt", "verify", "r.json", "--json")
+    assert (good.exit_code, json.loads(good.stdout)["state"]) == (0, "promised")
+    marketplace.publish_log()
+    assert "in the log" in run("receipt", "save", answer["query"], "r.json").stdout
+    assert "is in the log" in run("receipt", "verify", "r.json").stdout
+    receipt = json.loads((alone / "r.json").read_text())
+    receipt["summary"]["purpose"] = "advertising"
+    (alone / "r.json").write_text(json.dumps(receipt))
+    assert run("receipt", "verify", "r.json").exit_code == 13
+    (alone / "r.json").write_text("not json")
+    assert run("receipt", "verify", "r.json").exit_code == 15
+
+
+@pytest.mark.usefixtures("allowed")
+def test_an_answer_in_every_format(run: Run, alone: Path) -> None:
+    asked = ("query", SLUG, COUNT, "--rho", _rho())
+    first = run(*asked)
+    assert "charged" in first.stderr
+    assert "[" in first.stdout
+    text = run(*asked, "--format", "csv")
+    assert "repeated, nothing charged" in text.stderr
+    rows = list(csv.reader(io.StringIO(text.stdout)))
+    assert rows[0] == ["site", "n"]
+    run(*asked, "--format", "arrow", "--out", "a.arrow")
+    table = pa.ipc.open_stream((alone / "a.arrow").read_bytes()).read_all()
+    assert [[str(value) for value in row.values()] for row in table.to_pylist()] == rows[1:]
+    run(*asked, "--format", "csv", "--out", "a.csv")
+    assert list(csv.reader(io.StringIO((alone / "a.csv").read_bytes().decode()))) == rows
+
+
+@pytest.mark.usefixtures("allowed")
+def test_exit_codes(run: Run, marketplace: Marketplace) -> None:
+    marketplace.admit("broke", Role.BUYER)
+    terms = ("--plan", PLAN, "--purpose", "research", "--territory", "US", "--accept-licence")
+    assert run("request", SLUG, *terms, who="broke").exit_code == 0
+    cases = [
+        (0, "query", (SLUG, COUNT, "--epsilon", "0.5", "--max-price", "9.00"), "lab"),
+        (2, "query", (SLUG, COUNT), "lab"),
+        (2, "query", (SLUG,), "lab"),
+        (2, "quote", (SLUG, COUNT, "--rho", "minus one"), "lab"),
+        (2, "quote", (SLUG, COUNT, "--error", "n"), "lab"),
+        (2, "show", ("nobody/nothing",), "lab"),
+        (3, "quote", (SLUG, "select * from visits", "--rho", "0.1"), "lab"),
+        (3, "jobs", (), "guard"),
+        (4, "query", (SLUG, COUNT, "--rho", _rho(), "--max-rho", "0.001"), "lab"),
+        (5, "query", (SLUG, COUNT, "--rho", _rho(), "--max-price", "0.01"), "lab"),
+        (5, "query", (SLUG, COUNT, "--rho", _rho()), "broke"),
+    ]
+    for code, command, words, who in cases:
+        done = run(command, *words, who=who)
+        assert (done.exit_code, command, words) == (code, command, words), done.stderr
+        assert "Traceback" not in done.output
+
+
+def test_refused_sql_is_explained(run: Run, allowed: None) -> None:
+    done = run("quote", SLUG, "select patient from visits", "--rho", "0.1")
+    assert done.exit_code == 3
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("error: ")
+    assert "[raw_rows, line 1, column" in lines[0]
+    assert lines[1].startswith("hint: ")
+    assert lines[2].startswith("request: req_")
+
+
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "Retry", partial(Retry, times=0))
+    done = CliRunner().invoke(main, ["whoami", "--url", "http://127.0.0.1:9", "--json"])
+    assert done.exit_code == 6
+    assert json.loads(done.stderr)["code"] == "connection_failed"
+
+
+def test_without_configuration_the_way_is_shown() -> None:
+    done = CliRunner().invoke(main, ["whoami"])
+    assert done.exit_code == 2
+    assert "exchange login" in done.stderr
+
+
+def test_publish_again_and_refused(run: Run, tmp_path: Path) -> None:
+    manifest = write_listing(tmp_path / "listing")
+    first = json.loads(run("publish", str(manifest), "--json", who="clinic").stdout)
+    again = run("publish", str(manifest), who="clinic")
+    assert (first["slug"], again.exit_code, "unchanged" in again.stdout) == (SLUG, 0, True)
+    manifest.write_text(manifest.read_text().replace("minutes = {", "seconds = {"))
+    refused = run("publish", str(manifest), "--json", who="clinic")
+    assert refused.exit_code == 3, refused.stderr
+    assert json.loads(refused.stderr)["code"].startswith("policy_")
+    manifest.write_text("slug = ")
+    assert run("publish", str(manifest), who="clinic").exit_code == 2
+    assert run("publish", str(tmp_path / "none.toml"), who="clinic").exit_code == 2
+
+
+def test_a_provider_decides(run: Run, marketplace: Marketplace) -> None:
+    marketplace.admit("asker", Role.BUYER)
+    terms = ("--plan", "asked", "--purpose", "research", "--territory", "EU", "--accept-licence", "--json")
+    asked = json.loads(run("request", SLUG, *terms, who="asker").stdout)
+    assert asked["state"] == "open"
+    listed = json.loads(run("requests", "list", "--state", "open", "--json", who="clinic").stdout)
+    assert [one["request"] for one in listed] == [asked["request"]]
+    assert "approved" in run("requests", "approve", asked["request"], who="clinic").stdout
+    declined = run("requests", "decline", asked["request"], "--reason", "late", "--json", who="clinic")
+    assert declined.exit_code == 3
+    assert json.loads(declined.stderr)["code"] == "request_not_open"
+
+
+def test_officer_verifies_and_exports(run: Run, alone: Path, marketplace: Marketplace) -> None:
+    marketplace.publish_log()
+    good = run("audit", "verify", "--save-checkpoint", "cp", "--json", who="guard")
+    assert (good.exit_code, json.loads(good.stdout)["good"]) == (0, True)
+    assert (alone / "cp").read_text().startswith("exchange.local/log\n")
+    assert (
+        json.loads(run("audit", "search", "--limit", "1", "--json", who="guard").stdout)[0]["kind"]
+        == "log.read"
+    )
+    marketplace.publish_log()
+    assert run("audit", "verify", "--checkpoint", "cp", who="guard").exit_code == 0
+    forged = (alone / "cp").read_text().split("\n")
+    (alone / "cp").write_text("\n".join([forged[0], "1", *forged[2:]]))
+    bad = run("audit", "verify", "--checkpoint", "cp", who="guard")
+    assert (bad.exit_code, "[13]" in bad.stdout) == (13, True)
+    assert run("audit", "export", "e.jsonl", "--kind", "listing.published", who="guard").exit_code == 0
+    assert len((alone / "e.jsonl").read_text().splitlines()) >= 2
+
+
+def test_a_buyer_verifies_the_public_log(run: Run) -> None:
+    done = run("audit", "verify")
+    assert done.exit_code == 0
+    assert "role officer" in done.stderr
