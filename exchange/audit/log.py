@@ -13,7 +13,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, literal, null, or_, select, union_all, update
+from sqlalchemy import LargeBinary, cast, func, insert, literal, null, or_, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.audit import leaf as leaves
@@ -301,7 +301,10 @@ def _seq_of(token: str) -> int:
     return int(token)
 
 
-_RECORD = select(audit_entry.c.seq, audit_entry.c.id, audit_entry.c.leaf, audit_entry.c.leaf_hash)
+# SQLite lets a tamperer store text where bytes were: cast, so that it is read and named.
+_LEAF = cast(audit_entry.c.leaf, LargeBinary).label("leaf")
+_COLUMNS = [_LEAF if column.name == "leaf" else column for column in audit_entry.c]
+_RECORD = select(audit_entry.c.seq, audit_entry.c.id, _LEAF, audit_entry.c.leaf_hash)
 
 
 def _record(row: Row[*tuple[Any, ...]]) -> Record:
@@ -340,10 +343,7 @@ def _rows_before(session: Session, end: int) -> Iterator[Row[*tuple[Any, ...]]]:
     position = -1
     columns = audit_entry.c
     while rows := session.execute(
-        select(audit_entry)
-        .where(columns.seq > position, columns.seq < end)
-        .order_by(columns.seq)
-        .limit(_CHUNK)
+        select(*_COLUMNS).where(columns.seq > position, columns.seq < end).order_by(columns.seq).limit(_CHUNK)
     ).all():
         yield from rows
         position = rows[-1].seq

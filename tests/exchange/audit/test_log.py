@@ -315,3 +315,18 @@ def test_an_entry_of_nobody_has_no_chain(session: Session) -> None:
     document = leaf.decode(log.append(session, Entry(kind="log.opened", outcome="done"), NOW).leaf)
     assert (document["actor"], document["org_seq"], document["prev_org_leaf"]) == (None, None, None)
     assert session.execute(select(audit_org_chain)).all() == []
+
+
+def test_text_in_place_of_bytes_is_named_and_breaks_nothing(session: Session) -> None:
+    fill(session, 3)
+    if session.get_bind().dialect.name == "sqlite":  # the other database has typed columns
+        session.connection().exec_driver_sql(
+            "UPDATE audit_entry SET leaf = CAST(leaf AS TEXT) || ' ' WHERE seq = 1"
+        )
+    else:
+        session.connection().exec_driver_sql(
+            "UPDATE audit_entry SET leaf = leaf || '\\x20'::bytea WHERE seq = 1"
+        )
+    findings = list(log.check(session))
+    assert [(finding.exit_code, finding.seq) for finding in findings] == [(ALTERED, 1)]
+    assert len(list(log.entries(session))) == 3
