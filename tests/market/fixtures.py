@@ -35,9 +35,9 @@ def lent_sandbox() -> Iterator[Callable[[], Sandbox]]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+def postgres_server(request: pytest.FixtureRequest) -> Postgres:
     """The PostgreSQL server of the services."""
-    yield Postgres(request.getfixturevalue("postgres_server_url"))
+    return Postgres(request.getfixturevalue("postgres_server_url"))
 
 
 @pytest.fixture(scope="session")

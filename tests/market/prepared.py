@@ -75,7 +75,7 @@ class Postgres:
 
 
 def environment(home: Path, database_url: str = "") -> dict[str, str]:
-    """The settings of a market under test: no waiting for the reply grid, small files, one query at a time."""
+    """The settings of a market under test: no waiting for the reply grid, small files, one engine thread."""
     url = {"EXCHANGE_DATABASE_URL": database_url} if database_url else {}
     return {
         "EXCHANGE_HOME": str(home),

@@ -82,7 +82,7 @@ def _token(market: Market, org: str, role: Role) -> str:
 def _flights(folder: Path) -> Path:
     """The flights example with its data, in a folder of its own."""
     folder.mkdir()
-    for name in ("listing.toml", "LICENCE.txt"):
+    for name in ("listing.toml", "policy.toml", "LICENCE.txt"):
         shutil.copyfile(EXAMPLE / name, folder / name)
     runpy.run_path(str(EXAMPLE / "make_data.py"))["write"](folder / "data")
     return folder / "listing.toml"

@@ -56,7 +56,7 @@ class LentEngine(OutsideEngine):
 
 
 class Stand:
-    """One exchange over WSGI. ``tokens`` maps a person's name to the token's text, ``orgs`` to its organisation."""
+    """One exchange over WSGI. ``tokens`` and ``orgs`` map a person to a token's text and an organisation."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class Stand:
         return sum(grant["rho_nano_remaining"] for grant in grants)
 
     def books(self) -> dict[str, Any]:
-        """Everything that a refusal must not move: balances of all accounts, and how many queries stand in which state."""
+        """What a refusal must not move: the balances of all accounts, and the state of every query."""
 
         def look(session: Any) -> dict[str, Any]:
             held = select(ledger.account).order_by(ledger.account.c.id)

@@ -1,0 +1,307 @@
+"""One command, one key, one transaction, one entry - on both databases."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from exchange import quarantine
+from exchange.audit import AuditError
+from exchange.audit.entry import Entry, ObjectGroup
+from exchange.errors import InsideTransaction, KeyReused, RequestInvalid
+from exchange.identity import SYSTEM, Actor, new_id
+from exchange.schema import append_only, metadatas
+from exchange.store import Outcome, Store, Tx
+from tests.market.stand import Stand
+
+ACTOR = Actor(ref="tok_test", org="org_test", name="test", role="provider")
+
+
+@dataclass(frozen=True)
+class WriteNote:
+    """A command for tests: it inserts one row."""
+
+    words: str
+    kind: ClassVar[str] = "note.written"
+    refused: ClassVar[str] = "note.refused"
+
+    def entry(self) -> Entry:
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="note"))
+
+
+@pytest.fixture
+def store(shared_stand: Stand) -> Store:
+    return shared_stand.market.store
+
+
+def write(tx: Tx, words: str = "one") -> dict[str, Any]:
+    note = new_id("upl")
+    quarantine.record(tx.session, id=note, org=tx.actor.org, name=words, length=1, now=tx.now)
+    tx.record(object=ObjectGroup(type="note", id=note))
+    return {"note": note}
+
+
+def notes(store: Store) -> set[str]:
+    table = quarantine.upload
+    mine = select(table.c.id).where(table.c.org == ACTOR.org)
+    return store.read(lambda session: set(session.scalars(mine)))
+
+
+def seen(stand: Stand, actor: Actor = ACTOR) -> list[dict[str, Any]]:
+    """The entries of an organisation, as (kind, outcome, code, object)."""
+    return [r.document for r in stand.entries() if (r.document["actor"] or {}).get("org") == actor.org]
+
+
+def test_a_command_leaves_its_fact_and_one_entry(shared_stand: Stand, store: Store) -> None:
+    before = len(seen(shared_stand))
+    done = store.perform(ACTOR, WriteNote("one"), write)
+    entries = seen(shared_stand)[before:]
+    assert done.value["note"] in notes(store)
+    assert [(e["kind"], e["outcome"], e["id"]) for e in entries] == [("note.written", "done", done.entry_id)]
+    assert entries[0]["object"]["id"] == done.value["note"]
+    assert (entries[0]["actor"]["ref"], entries[0]["actor"]["role"]) == ("tok_test", "provider")
+
+
+def test_the_same_key_replays_the_outcome_and_does_nothing(shared_stand: Stand, store: Store) -> None:
+    first = store.perform(ACTOR, WriteNote("twice"), write, key="twice")
+    before = (len(seen(shared_stand)), notes(store))
+    again = store.perform(ACTOR, WriteNote("twice"), write, key="twice")
+    assert (len(seen(shared_stand)), notes(store)) == before
+    assert again == Outcome(first.value, first.entry_id, replayed=True)
+    assert store.replay(ACTOR, WriteNote("twice"), "twice") == again
+    assert store.replay(ACTOR, WriteNote("twice"), "unused") is None
+    assert store.replay(ACTOR, WriteNote("twice"), None) is None
+
+
+def test_a_key_belongs_to_its_organisation(store: Store) -> None:
+    other = Actor(ref="tok_b", org="org_b", name="b", role="buyer")
+    first = store.perform(ACTOR, WriteNote("mine"), write, key="same word")
+    second = store.perform(other, WriteNote("mine"), write, key="same word")
+    assert not second.replayed
+    assert second.value != first.value
+
+
+@pytest.mark.parametrize("door", ["perform", "replay"])
+def test_a_key_with_another_body_is_refused_and_logged(shared_stand: Stand, store: Store, door: str) -> None:
+    key = f"reused-{door}"
+    store.perform(ACTOR, WriteNote("first"), write, key=key)
+    before = (len(seen(shared_stand)), notes(store))
+    doors = {
+        "perform": lambda: store.perform(ACTOR, WriteNote("second"), write, key=key),
+        "replay": lambda: store.replay(ACTOR, WriteNote("second"), key),
+    }
+    with pytest.raises(KeyReused):
+        doors[door]()
+    assert notes(store) == before[1]
+    entries = seen(shared_stand)[before[0] :]
+    assert [(e["kind"], e["outcome"], e["code"]) for e in entries] == [
+        ("note.refused", "refused", "key_reused")
+    ]
+
+
+def test_a_refusal_rolls_back_and_leaves_only_its_entry(shared_stand: Stand, store: Store) -> None:
+    def refuse(tx: Tx) -> dict[str, Any]:
+        write(tx)
+        raise RequestInvalid("not today")
+
+    before = (len(seen(shared_stand)), notes(store))
+    with pytest.raises(RequestInvalid):
+        store.perform(ACTOR, WriteNote("no"), refuse, key="refused")
+    assert notes(store) == before[1]
+    entries = seen(shared_stand)[before[0] :]
+    assert [(e["kind"], e["code"]) for e in entries] == [("note.refused", "request_invalid")]
+    assert not store.perform(ACTOR, WriteNote("yes"), write, key="refused").replayed, (
+        "the key was not used up"
+    )
+
+
+def test_a_refusal_passing_two_doors_is_logged_once(shared_stand: Stand, store: Store) -> None:
+    before = len(seen(shared_stand))
+    with (
+        pytest.raises(RequestInvalid),
+        store.refusing(ACTOR, WriteNote("outer")),
+        store.refusing(ACTOR, WriteNote("inner")),
+    ):
+        raise RequestInvalid("once")
+    assert len(seen(shared_stand)) == before + 1
+
+
+def test_a_defect_rolls_back_and_says_nothing(shared_stand: Stand, store: Store) -> None:
+    def fail(tx: Tx) -> dict[str, Any]:
+        write(tx)
+        raise ZeroDivisionError
+
+    before = (len(seen(shared_stand)), notes(store))
+    with pytest.raises(ZeroDivisionError):
+        store.perform(ACTOR, WriteNote("defect"), fail)
+    assert (len(seen(shared_stand)), notes(store)) == before
+
+
+def test_a_refusal_that_cannot_be_logged_is_not_answered_as_if_it_were(store: Store) -> None:
+    @dataclass(frozen=True)
+    class Unloggable(WriteNote):
+        refused: ClassVar[str] = "x" * 600
+
+    with pytest.raises(AuditError) as caught, store.refusing(ACTOR, Unloggable("a")):
+        raise RequestInvalid("the reason")
+    assert isinstance(caught.value.__context__, RequestInvalid)
+
+
+def test_adapters_fail_loudly_inside_a_transaction(shared_stand: Stand, store: Store) -> None:
+    market = shared_stand.market
+    calls: list[Any] = [
+        lambda: market.objects.put(shared_stand.home / "keys.env"),
+        lambda: market.objects.read("0" * 64),
+        market.engine.sandbox,
+        lambda: store.read(notes),  # type: ignore[arg-type]
+        lambda: store.perform(ACTOR, WriteNote("nested"), write),
+    ]
+    before = notes(store)
+    for call in calls:
+        with pytest.raises(InsideTransaction):
+            store.perform(ACTOR, WriteNote("outer"), lambda tx, call=call: call())  # type: ignore[misc]
+        with pytest.raises(InsideTransaction):
+            store.read(lambda session, call=call: call())  # type: ignore[misc]
+    assert notes(store) == before
+    market.engine.sandbox()  # and outside of one they work
+
+
+def test_work_runs_again_after_a_serialization_failure(shared_stand: Stand, store: Store) -> None:
+    tries: list[int] = []
+
+    class Passing(Exception):
+        sqlstate = "40001"
+
+    def work(tx: Tx) -> dict[str, Any]:
+        tries.append(len(tries))
+        made = write(tx)
+        if len(tries) < 3:
+            raise OperationalError("COMMIT", {}, Passing())
+        return made
+
+    before = (len(seen(shared_stand)), len(notes(store)))
+    done = store.perform(ACTOR, WriteNote("again"), work, key="again")
+    assert tries == [0, 1, 2]
+    assert (len(seen(shared_stand)), len(notes(store))) == (before[0] + 1, before[1] + 1)
+    assert done.value["note"] in notes(store)
+
+
+def test_a_lasting_failure_is_not_tried_again(store: Store) -> None:
+    tries: list[int] = []
+
+    def work(tx: Tx) -> dict[str, Any]:
+        tries.append(1)
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("no such table: x"))
+
+    with pytest.raises(OperationalError):
+        store.perform(ACTOR, WriteNote("lasting"), work)
+    assert len(tries) == 1
+
+
+def test_writers_at_once_come_one_after_the_other(shared_stand: Stand, store: Store) -> None:
+    """Eight threads, four commands each: no entry is lost, none repeated, the sequence has no gap."""
+    start = threading.Barrier(8)
+    failures: list[BaseException] = []
+
+    def many(number: int) -> None:
+        start.wait()
+        try:
+            for _ in range(4):
+                store.perform(ACTOR, WriteNote(str(number)), write)
+        except BaseException as error:
+            failures.append(error)
+
+    before = len(seen(shared_stand))
+    threads = [threading.Thread(target=many, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(seen(shared_stand)) == before + 32
+    assert [r.seq for r in shared_stand.entries()] == list(range(len(shared_stand.entries())))
+
+
+def test_one_key_at_once_is_performed_once(shared_stand: Stand, store: Store) -> None:
+    start, outcomes = threading.Barrier(6), []
+
+    def one() -> None:
+        start.wait()
+        outcomes.append(store.perform(ACTOR, WriteNote("race"), write, key="race"))
+
+    before = len(seen(shared_stand))
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({outcome.value["note"] for outcome in outcomes}) == 1
+    assert sorted(outcome.replayed for outcome in outcomes) == [False] + 5 * [True]
+    assert len(seen(shared_stand)) == before + 1
+
+
+def test_reading_cannot_write(shared_stand: Stand, store: Store) -> None:
+    row = {"id": new_id("upl"), "org": "o", "name": "n", "length": 1, "created_at": "2026"}
+    with pytest.raises(DBAPIError):
+        store.read(lambda session: session.execute(insert(quarantine.upload).values(row)))
+    assert store.perform(ACTOR, WriteNote("after"), write).value["note"] in notes(store)
+
+
+def test_reading_sees_one_moment(store: Store) -> None:
+    """What another writer commits meanwhile is not seen by a look that has begun."""
+
+    def look(session: Any) -> tuple[int, int]:
+        count = select(quarantine.upload.c.id)
+        first = len(session.execute(count).all())
+        writer = threading.Thread(target=store.perform, args=(ACTOR, WriteNote("meanwhile"), write))
+        writer.start()
+        writer.join()
+        return first, len(session.execute(count).all())
+
+    first, second = store.read(look)
+    assert first == second
+    assert store.read(lambda session: len(session.execute(select(quarantine.upload.c.id)).all())) == first + 1
+
+
+@pytest.mark.parametrize("name", append_only)
+def test_append_only_tables_refuse_change(shared_stand: Stand, store: Store, name: str) -> None:
+    table = next(m.tables[name] for m in metadatas if name in m.tables)
+    column = next(iter(table.c))
+    if name == "licence_withdrawal":  # the prepared market has none
+        values = {
+            "licence_id": _first(store, "licence", "id"),
+            "actor": "a",
+            "reason": "r",
+            "withdrawn_at": "z",
+        }
+        statement = insert(table).values(values)
+        with pytest.raises(ZeroDivisionError):
+            store.perform(SYSTEM, WriteNote("w"), lambda tx: _refused_change(tx, table, column, statement))
+        return
+    assert store.read(lambda session: session.execute(select(table).limit(1)).first()) is not None
+    with pytest.raises(ZeroDivisionError):
+        store.perform(SYSTEM, WriteNote("w"), lambda tx: _refused_change(tx, table, column, None))
+
+
+def _first(store: Store, table: str, column: str) -> Any:
+    statement = text(f"SELECT {column} FROM {table} LIMIT 1")
+    return store.read(lambda session: session.execute(statement).scalar_one())
+
+
+def _refused_change(tx: Tx, table: Any, column: Any, first: Any) -> dict[str, Any]:
+    """Each way of changing the table's rows fails; then everything is rolled back."""
+    if first is not None:
+        tx.session.execute(first)
+    changes = [update(table).values({column.name: column}), delete(table)]
+    if tx.session.get_bind().dialect.name == "postgresql":
+        changes.append(text(f"TRUNCATE {table.name} CASCADE"))  # type: ignore[arg-type]
+    for change in changes:
+        with pytest.raises(DBAPIError, match="append-only"), tx.session.begin_nested():
+            tx.session.execute(change)
+    raise ZeroDivisionError
