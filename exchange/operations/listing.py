@@ -283,6 +283,7 @@ def detail(session: Session, view: ListingView) -> dict[str, Any]:
             "version": licence.version,
             "text": licence.text,
             "text_sha256": licence.text_sha256,
+            "terms": dict(licence.terms.document),
             "odrl": json.loads(licence.odrl),
             "odrl_sha256": licence.odrl_sha256,
         },

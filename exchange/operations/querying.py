@@ -149,8 +149,13 @@ def receipt(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
 
 
 def show(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
-    """One query as its buyer sees it."""
-    return _job(market.store.read(lambda session: queries.find(session, query_id, org=actor.org)))
+    """One query as its buyer sees it; once it has succeeded with what is known of its columns."""
+    row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
+    document = _job(row)
+    if row.state == queries.SETTLED:
+        table, columns, intervals = results.open_result(market.objects.read(row.result_sha256))
+        document |= {"columns": columns, "intervals": intervals, "row_count": table.num_rows}
+    return document
 
 
 def jobs(market: Market, actor: Actor) -> dict[str, Any]:
