@@ -126,6 +126,8 @@ class Join:
 
 @dataclass(frozen=True)
 class Filter:
+    """The rows on which the predicate is true; NULL is not."""
+
     input: Relation
     predicate: Scalar
 
@@ -270,6 +272,8 @@ class Grouped:
 
 @dataclass(frozen=True)
 class Order:
+    """One expression to sort by, with the place of NULL always said."""
+
     scalar: Scalar
     descending: bool = False
     nulls_first: bool = False

@@ -24,7 +24,7 @@ Interval = tuple[float, float]
 MIN_SALT_BYTES = 16
 
 
-class TablesMissing(PrivacyError):  # noqa: N818 - says what happened
+class TablesMissing(PrivacyError):
     """The files of a table that the plan reads were not given, or the salt is too short."""
 
     code = "tables_missing"

@@ -37,13 +37,15 @@ class Bounds:
 BoundsOf = Callable[[Column], Bounds | None]
 
 
-class NotFixed(Exception):  # noqa: N818 - a finding, turned into Refused where the position is known
+class NotFixed(Exception):
     """The expression has no proven range.
 
     Attributes:
         code: ``missing_bounds``, ``overflow``, ``type_mismatch`` or ``unsupported_function``.
         column: the column at fault, when it is one.
     """
+
+    code = "missing_bounds"
 
     def __init__(self, code: str, message: str, hint: str, column: Column | None = None) -> None:
         super().__init__(message)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from privacy.algebra import TRUE, Aggregate, Bound, Call, Column, Key, Literal, Measure, Question, Scalar, Sum
 from privacy.arithmetic import LIMIT
 from privacy.errors import Refused
+from privacy.policy import LARGEST_CAPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from privacy.policy import Table
 
+
 MAX_GRID = 100_000
-MAX_GROUPS = 10_000
-MAX_ROWS = 1_000_000_000
 NORMAL_95 = 1.959963984540054
 """Half-width of a 95% interval in standard deviations."""
 
@@ -82,9 +82,9 @@ def lower(question: Question, table: Table, options: Options) -> Lowered:
 def _bound(question: Question, table: Table, options: Options) -> Bound:
     keys = tuple(sorted(question.keys, key=lambda key: key.text))
     keys = tuple(Key(f"k{place}", key.scalar, key.domain) for place, key in enumerate(keys))
-    cap = _cap(options.max_groups, min(table.max_groups, MAX_GROUPS), MAX_GROUPS, "max_groups")
-    per_group = _cap(options.max_rows_per_group, table.max_rows_per_group, MAX_ROWS, "max_rows_per_group")
-    in_all = _cap(options.max_rows, table.max_rows, MAX_ROWS, "max_rows")
+    cap = _cap(options.max_groups, table.max_groups, "max_groups")
+    per_group = _cap(options.max_rows_per_group, table.max_rows_per_group, "max_rows_per_group")
+    in_all = _cap(options.max_rows, table.max_rows, "max_rows")
     if not keys:
         return Bound(question.input, question.unit, (), 1, in_all, ranked=False, grid=False)
     size = math.prod(len(key.domain) for key in keys if key.domain is not None)
@@ -101,9 +101,10 @@ def _bound(question: Question, table: Table, options: Options) -> Bound:
     )
 
 
-def _cap(asked: int | None, default: int, most: int, name: str) -> int:
+def _cap(asked: int | None, default: int, name: str) -> int:
     if asked is None:
         return default
+    most = LARGEST_CAPS[name]
     if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= most:
         raise Refused(
             "option_invalid", f"{name} must be a whole number from 1 to {most}.", hint=f"Choose {name}."
@@ -170,9 +171,11 @@ def definition(
     columns = [Column("released", one.name, "integer") for one in parts]
     if measure.kind == "avg":
         return _average(measure, parts[1].middle, columns, sigmas)
-    ends = [Call(name, (columns[0], Literal(widths[0], "integer")), "integer") for name in ("sub", "add")]
-    decimals = measure.decimals if measure.kind == "sum" else 0
-    return Definition(*(_unscaled(one, decimals) for one in (columns[0], *ends)))
+    width = Literal(widths[0], "integer")
+    numbers: list[Scalar] = [columns[0]]
+    numbers += [Call(name, (columns[0], width), "integer") for name in ("sub", "add")]
+    value, low, high = (_unscaled(one, measure.decimals if measure.kind == "sum" else 0) for one in numbers)
+    return Definition(value, low, high)
 
 
 def _unscaled(number: Scalar, decimals: int) -> Scalar:

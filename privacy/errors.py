@@ -23,7 +23,7 @@ class PrivacyError(Exception):
     hint: str = "See the message."
 
 
-class Refused(PrivacyError):  # noqa: N818 - the word a buyer reads
+class Refused(PrivacyError):
     """A statement that is not answered. Decided from text, policy and options alone, never from data.
 
     Attributes:
@@ -61,7 +61,7 @@ class PolicyError(PrivacyError):
             self.hint = hint
 
 
-class EngineFailed(PrivacyError):  # noqa: N818 - says what happened
+class EngineFailed(PrivacyError):
     """The engine did not answer. The reason is kept from the reader: engine messages carry cell values.
 
     ``code`` is ``query_failed``, ``query_timeout`` or ``query_too_large``.

@@ -25,7 +25,9 @@ from privacy.values import TYPES, Value, arrow_type_name, type_of, value_of
 TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 MAX_DECIMALS = 9
 MAX_KEYS = 10_000
-LARGEST_CAP = 1_000_000_000
+LARGEST_CAPS = {"max_groups": 10_000, "max_rows_per_group": 1_000_000_000, "max_rows": 1_000_000_000}
+"""Caps are public choices; these limits keep sums within 2^62 for useful bounds, and rankings affordable."""
+
 DEFAULT_MAX_GROUPS = 8
 DEFAULT_MAX_ROWS_PER_GROUP = 50
 
@@ -135,6 +137,7 @@ class Policy:
         delta_pico = _budget(filled, "delta", 12)
         if delta_pico >= 10**12:
             raise PolicyError("delta", "must be below 1")
+        tables = _tables(filled)
         return cls(
             document=filled,
             sha256=hashlib.sha256(canonical_json(filled).encode()).hexdigest(),
@@ -145,7 +148,7 @@ class Policy:
             max_delta_per_query_pico=_share(
                 filled, "max_delta_per_query", 12, delta_pico, max(delta_pico // 100, 1)
             ),
-            tables=_tables(filled),
+            tables=tables,
         )
 
     def table(self, name: str) -> Table | None:
@@ -198,11 +201,12 @@ def _with_types(document: dict[str, Any], schemas: Mapping[str, Mapping[str, str
             raise PolicyError(f"tables.{name}.unit", "is not a column of the table's file")
         columns = table.setdefault("columns", {})
         if isinstance(columns, dict):
-            _fill_columns(columns, schema, f"tables.{name}.columns")
+            unit = str(table.get("unit", "")).lower()
+            _fill_columns(columns, schema, unit, f"tables.{name}.columns")
     return document
 
 
-def _fill_columns(columns: dict[str, Any], schema: Mapping[str, str], path: str) -> None:
+def _fill_columns(columns: dict[str, Any], schema: Mapping[str, str], unit: str, path: str) -> None:
     types = {name.lower(): (name, kind) for name, kind in schema.items()}
     for name, column in columns.items():
         found = types.pop(str(name).lower(), None)
@@ -210,6 +214,8 @@ def _fill_columns(columns: dict[str, Any], schema: Mapping[str, str], path: str)
             raise PolicyError(f"{path}.{name}", "is not a column of the table's file")
         if isinstance(column, dict):
             column.setdefault("type", found[1])
+            if str(name).lower() == unit and column["type"] != found[1]:
+                raise PolicyError(f"{path}.{name}.type", "must be the file's own type for the unit column")
     columns.update({name: {"type": kind} for name, kind in types.values()})
 
 
@@ -277,15 +283,28 @@ def _table(name: str, settings: Any, path: str, document: Mapping[str, Any]) -> 
     if not isinstance(unit, str) or not unit:
         raise PolicyError(f"{path}.unit", "must name a column of the table")
     columns.setdefault(unit.lower(), Column(unit, "text"))
+    if columns[unit.lower()].type not in (None, "integer", "text"):
+        raise PolicyError(
+            f"{path}.unit",
+            "must be a column of whole numbers or text, so that no two units can be taken for one",
+            hint="Convert the unit column to text before publishing.",
+        )
     groups = _cap(settings, document, "max_groups", DEFAULT_MAX_GROUPS, path)
     rows = _cap(settings, document, "max_rows_per_group", DEFAULT_MAX_ROWS_PER_GROUP, path)
-    return Table(name, unit, columns, groups, rows, _cap(settings, {}, "max_rows", groups * rows, path))
+    return Table(
+        name,
+        unit,
+        columns,
+        groups,
+        rows,
+        _cap(settings, {}, "max_rows", min(groups * rows, LARGEST_CAPS["max_rows"]), path),
+    )
 
 
 def _cap(settings: Mapping[str, Any], fallback: Mapping[str, Any], name: str, default: int, path: str) -> int:
     value = settings.get(name, fallback.get(name, default))
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_CAP:
-        raise PolicyError(f"{path}.{name}", f"must be a whole number from 1 to {LARGEST_CAP}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_CAPS[name]:
+        raise PolicyError(f"{path}.{name}", f"must be a whole number from 1 to {LARGEST_CAPS[name]}")
     return value
 
 

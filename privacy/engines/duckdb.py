@@ -304,6 +304,8 @@ def ordered(order: Sequence[Order]) -> str:
     """An ORDER BY clause, or nothing."""
     words = []
     for one in order:
+        if isinstance(one.scalar, Literal):
+            continue  # the same on every row: no order, and not allowed here
         direction = "DESC" if one.descending else "ASC"
         words.append(f"{scalar(one.scalar)} {direction} NULLS {'FIRST' if one.nulls_first else 'LAST'}")
     return f" ORDER BY {', '.join(words)}" if words else ""

@@ -9,7 +9,7 @@ from sqlglot import exp
 from privacy.algebra import Column, Grouped, Limited, Order, Scalar
 from privacy.query.aggregates import RELEASED, Grouping, has_aggregate
 from privacy.query.relations import Environment, Rows
-from privacy.query.scalars import Scalars
+from privacy.query.scalars import Scalars, Special
 from privacy.query.scope import Named, Scope
 
 if TYPE_CHECKING:
@@ -106,12 +106,28 @@ class Block:
         above = Scalars(self.source, self.scope, self._subquery, self._window, grouping.special)
         columns = self._columns(above)
         having = self.select.args.get("having")
-        kept = () if having is None else (above.predicate(having.this),)
-        order = self._order(columns, above)
+        after = Scalars(
+            self.source, self.scope, self._subquery, self._window, self._aliased(columns, grouping)
+        )
+        kept = () if having is None else (after.predicate(having.this),)
+        order = self._order(columns, after)
         if private:
             statement.question = grouping.question()
         made = Rows(grouping.relation(), columns, None, None, kept, grouping.default_order())
         return self._finished(made, above, order)
+
+    def _aliased(self, columns: dict[str, Scalar], grouping: Grouping) -> Special:
+        """What names stand for in HAVING and ORDER BY: also the columns of the SELECT list."""
+        named = {name.lower(): scalar for name, scalar in columns.items()}
+
+        def special(node: exp.Expr) -> Scalar | None:
+            if isinstance(node, exp.Column) and not node.table and self.scope.find(node) is None:
+                found = named.get(node.name.lower())
+                if found is not None:
+                    return found
+            return grouping.special(node)
+
+        return special
 
     def _group_keys(self, rows: Rows) -> list[tuple[exp.Expr, Scalar]]:
         group = self.select.args.get("group")
@@ -128,6 +144,10 @@ class Block:
                     f"GROUP BY {name.replace('_', ' ').upper()} is not supported.",
                     hint,
                 )
+        for node in group.expressions:
+            if isinstance(node, exp.Rollup | exp.Cube | exp.GroupingSets | exp.Tuple):
+                hint = "List the grouping columns one by one."
+                self.source.refuse(node, "unsupported_clause", "Grouping sets are not supported.", hint)
         keys = [self._group_key(node) for node in group.expressions]
         if not self.top and rows.unit is not None and any(scalar == rows.unit for _, scalar in keys):
             place = next(node for node, scalar in keys if scalar == rows.unit)
@@ -194,7 +214,11 @@ class Block:
     def _star(self, star: exp.Expr) -> list[tuple[str, Scalar]]:
         inner = star if isinstance(star, exp.Star) else star.this
         self.scalars.only(inner)
-        if self._aggregated() or (self.top and self._input.unit is not None):
+        if self.input is None:
+            self.source.refuse(
+                star, "unsupported_clause", "There is no table to ask about.", "Add FROM and a table."
+            )
+        if self._aggregated() or (self.top and self.input.unit is not None):
             self.source.refuse(
                 star, "raw_rows", "A star would show raw rows.", "Name the columns or aggregates."
             )

@@ -79,6 +79,8 @@ def _text_function(scalars: Scalars, node: exp.Expr) -> Scalar:
 
 def _substring(scalars: Scalars, node: exp.Substring) -> Scalar:
     scalars.only(node, "this", "start", "length")
+    if node.args.get("start") is None:
+        scalars.refuse_unknown(node)
     bounds = [
         _count(scalars, node.args[name]) for name in ("start", "length") if node.args.get(name) is not None
     ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from sqlglot import exp
 
-from privacy.algebra import Call, Literal, Scalar, conjunction
+from privacy.algebra import COMMUTATIVE, Call, Literal, Scalar, conjunction
 from privacy.query.functions import FUNCTIONS, NAMES, text
 from privacy.values import NUMBERS, TIMES, value_of
 
@@ -77,6 +77,10 @@ class Scalars:
         """
         if self._special is not None and (found := self._special(node)) is not None:
             return found
+        if not isinstance(node, exp.Expr):  # sqlglot lets some arguments be left out
+            self.source.refuse(
+                None, "syntax", "A part of an expression is missing.", "Complete the statement."
+            )
         handler = self._HANDLERS.get(type(node))
         if handler is None:
             self.refuse_unknown(node)
@@ -96,6 +100,8 @@ class Scalars:
 
     def call(self, node: exp.Expr, operation: str, arguments: Sequence[Scalar], kind: str) -> Call:
         """An operation, within the limits of depth and size."""
+        if operation in COMMUTATIVE:
+            arguments = sorted(arguments, key=lambda argument: argument.text)
         made = Call(operation, tuple(arguments), kind)
         if made.depth > MAX_DEPTH:
             self.source.refuse(

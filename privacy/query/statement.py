@@ -15,7 +15,7 @@ from privacy.algebra import (
 from privacy.errors import Refused
 from privacy.query.block import Block
 from privacy.query.relations import Catalog, Environment, From, Rows
-from privacy.query.text import Source, parse
+from privacy.query.text import Source, parse, room_for_nesting
 
 if TYPE_CHECKING:
     from privacy.policy import Policy
@@ -46,9 +46,10 @@ def compile_query(text: str, policy: Policy) -> Query:
     Raises:
         Refused: with code, position and hint.
     """
-    source, tree = parse(text)
-    _check_depth(source, tree)
-    return Statement(source, policy).query(tree)
+    with room_for_nesting():
+        source, tree = parse(text)
+        _check_depth(source, tree)
+        return Statement(source, policy).query(tree)
 
 
 class Statement:
@@ -101,6 +102,10 @@ class Statement:
                 tree, "too_complex", "The statement has too many subqueries.", "Ask a smaller question."
             )
         self._parts(tree, _SELECT_PARTS)
+        if not tree.expressions:
+            self.source.refuse(
+                tree, "syntax", "SELECT names no columns.", "Select an aggregate, as in count(*)."
+            )
         block = Block(self, tree, {**environment, **self._named(tree, environment)}, top)
         return block.rows(), tree.expressions[0]
 

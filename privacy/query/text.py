@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import NoReturn
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from privacy.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_TEXT_BYTES = 64 * 1024
 MAX_TOKENS = 5_000
 MAX_NESTING = 100
 
-_PARSER_STACK = 30_000  # frames: above what MAX_NESTING and MAX_PREFIXES can need (about 60 a level)
-_parser_turn = threading.Lock()
+STEPS_PER_TOKEN = 4
+STACK_FRAMES = 6_000
+"""Above what MAX_NESTING levels need (27 frames a level), and far from the end of a thread's stack."""
+
+_turn = threading.RLock()
 
 _OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE})
 _CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END})
@@ -43,8 +51,11 @@ class Source:
         self.tokens = _tokens(text)
 
     def position(self, node: exp.Expr | None) -> tuple[int, int]:
-        """1-based line and column of the first character of ``node``."""
+        """1-based line and column of the first character of ``node``, or of what it stands in."""
         offset = None if node is None else _offset(node)
+        while offset is None and node is not None and node.parent is not None:
+            node = node.parent
+            offset = _offset(node)
         if offset is None:
             return (1, 1)
         if isinstance(node, exp.Func) and "start" not in node.meta:
@@ -79,7 +90,7 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
 
 
 def parse(text: str) -> tuple[Source, exp.Expr]:
-    """The syntax tree of one query.
+    """The syntax tree of one query. To be called with `room_for_nesting`.
 
     Raises:
         Refused: too long or deep, not SQL, several statements, or not a query.
@@ -91,7 +102,9 @@ def parse(text: str) -> tuple[Source, exp.Expr]:
         trees = [tree for tree in _parsed(source) if tree is not None]
     except ParseError as error:
         raise _syntax(error) from None
-    except (SqlglotError, RecursionError, ValueError, TypeError, AttributeError, IndexError, KeyError):
+    except (_TooMuchWork, RecursionError):
+        raise Refused("too_complex", "The statement is too tangled to read.", hint=_WRITE_A_QUERY) from None
+    except (SqlglotError, ValueError, TypeError, AttributeError, IndexError, KeyError):
         raise Refused("syntax", "The statement is not SQL that can be read.", hint=_WRITE_A_QUERY) from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Expr):
         raise Refused("syntax", "There is no statement to answer.", hint=_WRITE_A_QUERY)
@@ -160,16 +173,44 @@ def _refuse_at(source: Source, token: Token, code: str, message: str, hint: str)
     raise Refused(code, message, line=line, column=column, hint=hint)
 
 
-def _parsed(source: Source) -> list[exp.Expr | None]:
-    """Parse with room for the deepest statement the limits admit: the default stack ends at 30 levels."""
-    parser = Dialect.get_or_raise("duckdb").parser()
-    with _parser_turn:
+@contextmanager
+def room_for_nesting() -> Iterator[None]:
+    """Stack for the deepest statement that the limits admit; Python's default ends at 30 levels."""
+    with _turn:
         usual = sys.getrecursionlimit()
-        sys.setrecursionlimit(max(usual, _PARSER_STACK))
+        sys.setrecursionlimit(max(usual, STACK_FRAMES))
         try:
-            return list(parser.parse(source.tokens, source.text))
+            yield
         finally:
             sys.setrecursionlimit(usual)
+
+
+class _TooMuchWork(Exception):
+    pass
+
+
+class _Parser(DuckDBParser):
+    """A parser whose work is linear in its input: sqlglot backtracks, for some texts exponentially.
+
+    Real statements take at most 1.6 steps for each token.
+    """
+
+    steps_left = 0
+
+    def _advance(self, times: int = 1) -> None:
+        self.steps_left -= 1
+        if self.steps_left < 0:
+            raise _TooMuchWork
+        super()._advance(times)
+
+    def _warn_unsupported(self) -> None:
+        """Nothing: the warning would write a buyer's text to a log, and the statement is refused anyway."""
+
+
+def _parsed(source: Source) -> list[exp.Expr | None]:
+    parser = _Parser(dialect=Dialect.get_or_raise("duckdb"))
+    parser.steps_left = STEPS_PER_TOKEN * len(source.tokens) + 200
+    return list(parser.parse(source.tokens, source.text))
 
 
 def _syntax(error: ParseError) -> Refused:

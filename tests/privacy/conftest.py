@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import io
 import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
@@ -14,6 +17,7 @@ import pytest
 
 import privacy
 
+SALT = b"a salt of the tests"
 MONTHS = list(range(1, 13))
 CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
 FLIGHTS_POLICY = {
@@ -108,3 +112,49 @@ def sandbox() -> privacy.Sandbox:
     """One sandbox for all tests of a session."""
     with privacy.Sandbox(privacy.Limits(), workers=1) as made:
         yield made
+
+
+Engine = Callable[[str, Mapping[str, Any]], pa.Table]
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """Runs SQL in this process, without sandbox or noise: for tests of the exact part alone."""
+    connection = duckdb.connect()
+    connection.execute("SET disabled_optimizers = 'top_n_window_elimination'; SET TimeZone = 'UTC'")
+
+    def run(sql: str, tables: Mapping[str, Any]) -> pa.Table:
+        for name, table in tables.items():
+            if isinstance(table, pa.Table):
+                connection.register(name, table)
+            else:
+                connection.execute(f"CREATE OR REPLACE VIEW \"{name}\" AS FROM read_parquet('{table}')")
+        return connection.sql(sql).to_arrow_table()
+
+    yield run
+    connection.close()
+
+
+@pytest.fixture
+def exact(engine: Engine) -> Engine:
+    """The exact table of a plan, and nothing else of it."""
+
+    def run(plan: privacy.Plan, tables: Mapping[str, Any]) -> pa.Table:
+        return engine(plan.sql, {**tables, "_salt": pa.table({"salt": [SALT.hex()]})})
+
+    return run
+
+
+@pytest.fixture
+def noiseless(engine: Engine, exact: Engine) -> Engine:
+    """What a plan would answer with no noise at all: exact part, no threshold, public part."""
+
+    def run(plan: privacy.Plan, tables: Mapping[str, Any]) -> pa.Table:
+        released = {} if plan.release is None else {"_released": exact(plan, tables)}
+        shown = engine(plan.public_sql, {**tables, **released})
+        width = len(plan.columns)
+        return shown.select([f"o{place}" for place in range(width)]).rename_columns(
+            [c.name for c in plan.columns]
+        )
+
+    return run

@@ -1,0 +1,202 @@
+"""The front door under attack: limits hold in milliseconds, and whatever is sent, only `Refused` comes
+out."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import privacy
+from privacy.query import text as front
+
+LINES = [
+    line.rstrip(";")
+    for name in ("accepted", "refused", "later")
+    for line in (Path(__file__).parent / "fixtures" / f"{name}.sql").read_text().splitlines()
+    if line.strip() and not line.startswith("--")
+]
+ACCEPTED = LINES[: LINES.index("SELECT * FROM flights")]
+N = front.MAX_NESTING
+
+
+def _refused(sql: str, policy: privacy.Policy) -> privacy.Refused:
+    with pytest.raises(privacy.Refused) as caught:
+        privacy.plan(sql, policy, rho=0.01)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("SELECT count(*) AS n FROM flights " + " " * front.MAX_TEXT_BYTES, "too_long"),
+        ("SELECT '" + "é" * (front.MAX_TEXT_BYTES // 2) + "'", "too_long"),
+        ("SELECT " + "1," * (front.MAX_TOKENS // 2) + "1", "too_long"),
+        ("SELECT " + "(" * (N + 1) + "1" + ")" * (N + 1), "too_deep"),
+        ("SELECT " + "[" * 4000, "too_deep"),
+        ("SELECT " + "CASE WHEN true THEN " * (N + 1) + "1" + " END" * (N + 1), "too_deep"),
+        ("SELECT " + "NOT " * (N + 2) + "true", "too_deep"),
+        ("SELECT " + "- " * (N + 2) + "1", "too_deep"),
+        ("SELECT count(*) FROM flights WHERE dep_delay = 1" + " + 1" * 300, "too_deep"),
+        ("SELECT count(*)\x00 FROM flights", "syntax"),
+        ("SELECT count(*) FROM flights WHERE dest = '\ud800'", "syntax"),
+        ("", "syntax"),
+        (" \n\t ", "syntax"),
+        ("-- nothing", "syntax"),
+    ],
+)
+def test_limits(sql: str, code: str, flights_policy: privacy.Policy) -> None:
+    started = time.perf_counter()
+    assert _refused(sql, flights_policy).code == code
+    assert time.perf_counter() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM " + "a LEFT JOIN " * 40 + "b",
+        "SELECT * FROM " + "a LEFT JOIN " * 40 + "b " + "ON x " * 20,
+        "SELECT " + "struct(" * 40 + ")" * 40,
+        "SELECT * FROM " + "( INT8 " * 40 + ")" * 40,
+        "WITH x AS (SELECT 1) " + "TIMESTAMP (" * 90,
+        "SELECT a FROM t JOIN b ON " + "f( LOCALTIME LIMIT " * 20 + "1",
+        "SELECT a " + "= NOT b " * 1600,
+        "SELECT " + "NOT - " * 2400 + "1",
+        "SELECT " + "interval " * 4000 + "1",
+        "SELECT " + "CASE " * 90 + "WHEN " * 2000,
+        "SELECT " + "EXISTS " * 4000,
+        "SELECT " + "x -> " * 2400 + "1",
+        "SELECT 1 " + "UNION SELECT 1 " * 1600,
+    ],
+)
+def test_texts_that_tangle_the_parser_are_refused_quickly(sql: str, flights_policy: privacy.Policy) -> None:
+    """Some of these take sqlglot alone minutes; its work is cut off after a few steps for each token."""
+    started = time.perf_counter()
+    assert _refused(sql, flights_policy).hint
+    assert time.perf_counter() - started < 5.0
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "(" * 90 + "dep_delay > 1" + ")" * 90,
+        " AND ".join(f"dep_delay <> {number}" for number in range(1000)),
+        " OR ".join(f"dep_delay = {number}" for number in range(1000)),
+        f"dep_delay IN ({', '.join(map(str, range(2000)))})",
+        "abs(" * 60 + "dep_delay" + ")" * 60 + " > 1",
+        "CASE WHEN dep_delay > 1 THEN " * 40 + "true" + " ELSE false END" * 40,
+    ],
+)
+def test_long_but_plain_statements_are_planned(condition: str, flights_policy: privacy.Policy) -> None:
+    plan = privacy.plan(f"SELECT count(*) AS n FROM flights WHERE {condition}", flights_policy, rho=0.01)
+    assert plan.sql
+
+
+def test_expressions_cannot_be_blown_up_by_naming_them_again(flights_policy: privacy.Policy) -> None:
+    steps = ["a0 AS (SELECT dep_delay AS x FROM flights)"]
+    steps += [f"a{k} AS (SELECT x + x AS x FROM a{k - 1})" for k in range(1, 30)]
+    sql = f"WITH {', '.join(steps)} SELECT count(*) AS n FROM a29 WHERE x > 1"
+    assert _refused(sql, flights_policy).code == "too_complex"
+    doubling = [
+        f"a{k} AS (SELECT a.* FROM a{k - 1} a JOIN a{k - 1} b ON a.name = b.name)" for k in range(1, 30)
+    ]
+    sql = f"WITH a0 AS (SELECT name FROM airlines), {', '.join(doubling)} SELECT count(*) AS n FROM a29"
+    assert _refused(sql, flights_policy).code == "too_complex"
+
+
+def test_the_usual_stack_is_left_as_it_was(flights_policy: privacy.Policy) -> None:
+    before = sys.getrecursionlimit()
+    privacy.plan(
+        "SELECT count(*) AS n FROM flights WHERE " + "(" * 90 + "true" + ")" * 90, flights_policy, rho=0.01
+    )
+    _refused("SELECT " + "(" * 5000, flights_policy)
+    assert sys.getrecursionlimit() == before
+
+
+def test_planning_from_many_threads(flights_policy: privacy.Policy) -> None:
+    sql = (
+        "SELECT origin, count(*) AS n FROM flights WHERE " + "(" * 80 + "true" + ")" * 80 + " GROUP BY origin"
+    )
+    digests: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: digests.append(privacy.plan(sql, flights_policy, rho=0.01).digest))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(digests) == 8
+    assert len(set(digests)) == 1
+
+
+def _mutated(random_: random.Random) -> str:
+    """A statement with pieces of others in it, words dropped, doubled or swapped."""
+    others = random_.choice([LINES, ACCEPTED, ACCEPTED])
+    words = random_.choice(others).split(" ")
+    for _ in range(random_.choice([1, 1, 2, 4])):
+        place = random_.randrange(len(words))
+        other = random_.choice(others).split(" ")
+        change = random_.randrange(6)
+        if change == 0 and len(words) > 1:
+            del words[place]
+        elif change == 1:
+            words.insert(place, random_.choice(other))
+        elif change == 2:
+            words[place] = random_.choice(other)
+        elif change == 3:
+            start = random_.randrange(len(other))
+            words[place:place] = other[start : start + random_.randint(1, 5)]
+        elif change == 4:
+            words[place] = random_.choice(
+                ["(", ")", ",", "'", '"', "*", ";", "--", "NULL", "1e9", ".", "::", "\\"]
+            )
+        else:
+            letter = random_.randrange(len(words[place]) + 1)
+            words[place] = words[place][:letter] + chr(random_.randrange(1, 0x300)) + words[place][letter:]
+    return " ".join(words)
+
+
+def _planned(sql: str, policy: privacy.Policy) -> privacy.Plan | privacy.Refused:
+    try:
+        return privacy.plan(sql, policy, rho=0.01)
+    except privacy.Refused as refused:
+        return refused
+
+
+def test_only_refusals_come_out_of_mutated_statements(flights_policy: privacy.Policy) -> None:
+    random_ = random.Random(20130101)
+    planned = 0
+    codes: set[str] = set()
+    for _ in range(3000):
+        sql = _mutated(random_)
+        plan = _planned(sql, flights_policy)
+        if isinstance(plan, privacy.Refused):
+            codes.add(plan.code)
+            lines = sql.split("\n")
+            assert 1 <= plan.line <= len(lines)
+            assert 1 <= plan.column <= len(lines[plan.line - 1]) + 1
+        else:
+            planned += 1
+            assert plan.sql
+            assert plan.public_sql
+            assert plan.digest
+    assert planned > 100
+    assert len(codes) > 15
+
+
+def test_mutated_statements_that_are_planned_run(
+    flights_policy: privacy.Policy, flights_files: dict[str, str], noiseless: object
+) -> None:
+    random_ = random.Random(7)
+    ran = 0
+    for _ in range(2000):
+        plan = _planned(_mutated(random_), flights_policy)
+        if isinstance(plan, privacy.Plan) and ran < 60:
+            noiseless(plan, {name: path for name, path in flights_files.items() if name in plan.tables})
+            ran += 1
+    assert ran > 50

@@ -1,0 +1,181 @@
+"""The policy: what is declared is read exactly, and what cannot be meant is refused at its place."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import privacy
+
+TOML = """
+domain = "aircraft:nyc"
+rho    = 5.0
+delta  = 1e-6
+max_rho_per_query = 0.5
+
+[tables.flights]
+unit = "tailnum"
+max_groups = 8
+max_rows_per_group = 50
+[tables.flights.columns]
+origin    = { keys = ["EWR", "JFK", "LGA"] }
+dest      = { keys = "private" }
+dep_delay = { bounds = [-60, 600], decimals = 0 }
+price     = { bounds = [0.5, 99.95], decimals = 2 }
+flight    = { selectable = false }
+day       = { keys = [2013-01-01, 2013-01-02], type = "date" }
+
+[tables.airlines]
+public = true
+"""
+MINIMAL: dict[str, Any] = {
+    "domain": "people:test",
+    "rho": 1.0,
+    "delta": 1e-6,
+    "tables": {"t": {"unit": "u", "columns": {"x": {"bounds": [0, 10]}, "k": {"keys": ["a"]}}}},
+}
+
+
+def _changed(path: str, value: Any) -> dict[str, Any]:
+    document = copy.deepcopy(MINIMAL)
+    *folders, name = path.split(".")
+    place = document
+    for folder in folders:
+        place = place.setdefault(folder, {})
+    if value is None:
+        place.pop(name)
+    else:
+        place[name] = value
+    return document
+
+
+def test_a_toml_policy_with_types_from_parquet(tmp_path: Path) -> None:
+    (tmp_path / "flights.toml").write_text(TOML)
+    schema = {
+        "tailnum": pa.string(), "origin": pa.dictionary(pa.int32(), pa.string()), "dest": pa.large_string(),
+        "dep_delay": pa.int16(), "price": pa.float64(), "flight": pa.int64(), "day": pa.date32(),
+        "extra": pa.timestamp("ns", "UTC"), "nested": pa.list_(pa.int64()),
+    }  # fmt: skip
+    table = pa.schema(list(schema.items())).empty_table()
+    pq.write_table(table, tmp_path / "flights.parquet")
+    policy = privacy.Policy.load(tmp_path / "flights.toml", tables={"flights": tmp_path / "flights.parquet"})
+    assert (policy.domain, policy.rho_nano, policy.delta_pico) == ("aircraft:nyc", 5_000_000_000, 1_000_000)
+    assert policy.max_rho_per_query_nano == 500_000_000
+    assert policy.max_delta_per_query_pico == 10_000
+    flights = policy.table("Flights")
+    assert flights is not None
+    types = {name: column.type for name, column in flights.columns.items()}
+    assert types == {
+        "tailnum": "text", "origin": "text", "dest": "text", "dep_delay": "integer", "price": "float",
+        "flight": "integer", "day": "date", "extra": "timestamp",
+    }  # fmt: skip
+    price = flights.column("price")
+    assert price is not None
+    assert (price.low, price.high, price.decimals) == (50, 9995, 2)
+    assert flights.columns["day"].keys == (dt.date(2013, 1, 1), dt.date(2013, 1, 2))
+    assert flights.max_rows == 400
+    assert not policy.tables["airlines"].private
+    assert policy.document["tables"]["flights"]["columns"]["extra"] == {"type": "timestamp"}
+
+
+def test_the_document_survives_json_with_the_same_hash(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(TOML)
+    policy = privacy.Policy.load(tmp_path / "p.toml")
+    again = privacy.Policy.from_document(json.loads(json.dumps(policy.document)))
+    assert again.sha256 == policy.sha256
+    (tmp_path / "p.json").write_text(json.dumps(policy.document))
+    assert privacy.Policy.load(tmp_path / "p.json").sha256 == policy.sha256
+
+
+def test_types_without_a_schema_are_inferred_or_asked_for() -> None:
+    policy = privacy.Policy.from_document(_changed("tables.t.columns.d", {"keys": "private"}))
+    columns = policy.tables["t"].columns
+    assert (columns["x"].type, columns["k"].type, columns["u"].type) == ("integer", "text", "text")
+    with pytest.raises(privacy.Refused) as caught:
+        privacy.plan("SELECT d, count(*) AS n FROM t GROUP BY d", policy, rho=0.1)
+    assert (caught.value.code, caught.value.column) == ("unknown_type", 41)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("domain", None),
+        ("domain", " "),
+        ("rho", None),
+        ("rho", 0),
+        ("rho", -1.0),
+        ("rho", float("inf")),
+        ("rho", True),
+        ("rho", 1e-12),
+        ("delta", 1.0),
+        ("delta", "much"),
+        ("max_rho_per_query", 2.0),
+        ("max_delta_per_query", 1e-3),
+        ("tables", {}),
+        ("tabels", {}),
+        ("tables.t.unit", None),
+        ("tables.t.public", True),
+        ("tables.t.max_group", 5),
+        ("tables.t.max_groups", 0),
+        ("tables.t.max_groups", 20_000),
+        ("tables.t.max_rows", 1.5),
+        ("tables.t.path", [{"from": "a", "table": "b", "to": "c"}]),
+        ("tables.t-1", {"public": True}),
+        ("tables._salt", {"public": True}),
+        ("tables.T", {"public": True}),
+        ("tables.t.columns.x.bounds", [10, 0]),
+        ("tables.t.columns.x.bounds", [0]),
+        ("tables.t.columns.x.bounds", [0, 0.5]),
+        ("tables.t.columns.x.bounds", [0, float("nan")]),
+        ("tables.t.columns.x.bounds", [0, 2**62]),
+        ("tables.t.columns.x.decimals", -1),
+        ("tables.t.columns.x.decimals", 10),
+        ("tables.t.columns.x.bound", [0, 1]),
+        ("tables.t.columns.x.type", "int"),
+        ("tables.t.columns.k.bounds", [0, 1]),
+        ("tables.t.columns.k.keys", []),
+        ("tables.t.columns.k.keys", ["a", "a"]),
+        ("tables.t.columns.k.keys", ["a", 1]),
+        ("tables.t.columns.k.keys", "public"),
+        ("tables.t.columns.k.selectable", "no"),
+        ("tables.t.columns.X", {}),
+        ("tables.t.columns.u", {"type": "float"}),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_its_place(path: str, value: Any) -> None:
+    with pytest.raises(privacy.PolicyError) as caught:
+        privacy.Policy.from_document(_changed(path, value))
+    assert caught.value.code == "policy_invalid"
+    assert caught.value.path.split(".")[0] == path.split(".")[0]
+    assert caught.value.hint
+
+
+def test_columns_that_the_file_does_not_have_are_refused() -> None:
+    with pytest.raises(privacy.PolicyError) as caught:
+        privacy.Policy.from_document(MINIMAL, {"t": {"u": "text", "x": "integer"}})
+    assert caught.value.path == "tables.t.columns.k"
+    with pytest.raises(privacy.PolicyError) as caught:
+        privacy.Policy.from_document(MINIMAL, {"t": {"x": "integer", "k": "text"}})
+    assert caught.value.path == "tables.t.unit"
+
+
+def test_a_unit_is_never_read_as_another_type_than_its_file_has() -> None:
+    """Rounding or parsing could take two people for one, and one person's leaving would then move twice as
+    much."""
+    document = _changed("tables.t.columns.u", {"type": "integer"})
+    with pytest.raises(privacy.PolicyError):
+        privacy.Policy.from_document(document, {"t": {"u": "text", "x": "integer", "k": "text"}})
+    with pytest.raises(privacy.PolicyError):
+        privacy.Policy.from_document(MINIMAL, {"t": {"u": "float", "x": "integer", "k": "text"}})
+
+
+def test_budgets_round_down() -> None:
+    policy = privacy.Policy.from_document(_changed("rho", 0.0000000019))
+    assert policy.rho_nano == 1

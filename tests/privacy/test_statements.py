@@ -1,0 +1,170 @@
+"""The fixture files are the specification of the SQL front door: one statement a line."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+import privacy
+
+FIXTURES = Path(__file__).parent / "fixtures"
+WIDE = {"dep_delay": [-100, 2000], "arr_delay": [-100, 2000], "air_time": [0, 1000], "distance": [0, 10000]}
+# Where our answer is meant to differ from plain SQL: NULL forms no public group, and is not skipped by
+# greatest.
+DIFFERENT = ("CASE carrier WHEN", "GROUP BY dep_delay > 15", "greatest(dep_delay, 0)")
+
+
+def _lines(name: str) -> list[str]:
+    return [line for line in (FIXTURES / name).read_text().splitlines() if line.strip()]
+
+
+def _accepted() -> list[str]:
+    return [line for line in _lines("accepted.sql") if not line.startswith("--")]
+
+
+def _refused(name: str) -> list[tuple[str, str]]:
+    lines = _lines(name)[1:]
+    return [(line[3:], after) for line, after in pairwise(lines) if line.startswith("-- ")]
+
+
+@pytest.mark.parametrize(("expected", "sql"), _refused("refused.sql") + _refused("later.sql"))
+def test_refused_with_code_position_and_hint(expected: str, sql: str, flights_policy: privacy.Policy) -> None:
+    with pytest.raises(privacy.Refused) as caught:
+        privacy.plan(sql, flights_policy, rho=0.01)
+    refused = caught.value
+    assert f"{refused.code} {refused.line}:{refused.column}" == expected
+    assert refused.hint.endswith(".")
+    assert len(refused.hint) > 10
+    assert str(refused)
+
+
+def test_fixture_files_hold_the_corpus() -> None:
+    assert len(_accepted()) > 80
+    assert len(_refused("refused.sql")) > 190
+
+
+@pytest.mark.parametrize(
+    "code", ["raw_rows", "unit_as_key", "missing_bounds", "correlated", "private_window"]
+)
+def test_codes_of_the_corpus_are_in_use(code: str) -> None:
+    assert any(expected.startswith(f"{code} ") for expected, _ in _refused("refused.sql"))
+
+
+@pytest.mark.parametrize("sql", [sql for sql in _accepted() if not any(words in sql for words in DIFFERENT)])
+def test_accepted_statements_answer_exactly_what_sql_means(
+    sql: str, flights_files: dict[str, str], noiseless: Any
+) -> None:
+    """With bounds and caps too wide to bind, no noise and no threshold, the answer is plain SQL's."""
+    plan = privacy.plan(sql, _wide_policy(), rho=0.5, options=privacy.Options(10_000, 1_000_000, 1_000_000))
+    ours = _rows(noiseless(plan, flights_files))
+    plain = _plain(sql, flights_files)
+    if re.search(r"\bLIMIT\b", sql):
+        assert len(ours) == len(plain)
+        return
+    missing = [row for row in plain if not any(_alike(row, other) for other in ours)]
+    assert missing == []
+    assert len(ours) == len(plain) or plan.lowered.aggregate.input.grid
+
+
+def _wide_policy() -> privacy.Policy:
+    from tests.privacy.conftest import FLIGHTS_POLICY, FLIGHTS_TYPES
+
+    document = privacy.Policy.from_document(FLIGHTS_POLICY, FLIGHTS_TYPES).document
+    for name, bounds in WIDE.items():
+        document["tables"]["flights"]["columns"][name]["bounds"] = bounds
+    return privacy.Policy.from_document(document)
+
+
+def _plain(sql: str, files: dict[str, str]) -> list[tuple[Any, ...]]:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'; SET error_on_division_by_zero = false")
+        for name, path in files.items():
+            # as the policy sees it: the timestamps without zone, flight as text, and no rows of nobody
+            replaced = [
+                f"{column}::{kind} AS {column}"
+                for column, kind in (("time_hour", "TIMESTAMP"), ("flight", "VARCHAR"))
+                if f"{column}" in connection.sql(f"FROM '{path}'").columns
+            ]
+            columns = f"* REPLACE ({', '.join(replaced)})" if replaced else "*"
+            nobody = "WHERE tailnum IS NOT NULL" if name in ("flights", "planes") else ""
+            connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM '{path}' {nobody}")
+        return _rows(connection.sql(sql.rstrip(";")).to_arrow_table())
+
+
+def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    return [
+        tuple(row.values())
+        for row in table.rename_columns(list(map(str, range(table.num_columns)))).to_pylist()
+    ]
+
+
+def _alike(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
+    return len(left) == len(right) and all(map(_same, left, right))
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
+        return left == right
+    if isinstance(left, str) or isinstance(right, str) or not hasattr(left, "__float__"):
+        return left == right
+    return math.isclose(float(left), float(right), rel_tol=1e-6, abs_tol=1e-6)
+
+
+def test_null_forms_no_public_group_but_a_private_one(exact: Any) -> None:
+    document = {
+        "domain": "people:test",
+        "rho": 1.0,
+        "delta": 1e-6,
+        "tables": {"t": {"unit": "u", "columns": {"k": {"keys": ["a", "b"]}, "d": {"keys": "private"}}}},
+    }
+    policy = privacy.Policy.from_document(document, {"t": {"u": "text", "k": "text", "d": "text"}})
+    table = pa.table({"u": ["1", "2", "3"], "k": ["a", None, "c"], "d": ["x", None, "y"]})
+    public = privacy.plan("SELECT k, count(*) AS n FROM t GROUP BY k", policy, rho=0.1)
+    assert [list(row.values()) for row in exact(public, {"t": table}).to_pylist()] == [["a", 1], ["b", 0]]
+    private = privacy.plan("SELECT d, count(DISTINCT u) AS n FROM t GROUP BY d", policy, rho=0.1)
+    rows = [list(row.values()) for row in exact(private, {"t": table}).to_pylist()]
+    assert rows == [["x", 1], ["y", 1], [None, 1]]
+
+
+def test_least_and_greatest_of_null_are_null(exact: Any, flights_policy: privacy.Policy) -> None:
+    """The engine's own would skip NULL and return the other operand, which may be a clamp bound."""
+    plan = privacy.plan("SELECT count(greatest(dep_delay, 600)) AS n FROM flights", flights_policy, rho=0.1)
+    table = pa.table({"tailnum": ["a", "b"], "dep_delay": pa.array([None, 5], pa.int64())})
+    assert exact(plan, {"flights": table}).to_pylist() == [{"c0": 1}]
+
+
+@pytest.mark.parametrize("sql", _accepted()[::6])
+def test_accepted_statements_run_in_the_sandbox(
+    sql: str, flights_policy: privacy.Policy, flights_files: dict[str, str], sandbox: privacy.Sandbox
+) -> None:
+    plan = privacy.plan(sql, flights_policy, rho=0.1)
+    answer = privacy.answer(plan, flights_files, salt=b"a salt of the tests", sandbox=sandbox)
+    assert answer.table.column_names == [column.name for column in plan.columns]
+    for column in plan.columns:
+        if column.half_width is not None:
+            assert len(answer.intervals[column.name]) == answer.table.num_rows
+
+
+@pytest.mark.parametrize(
+    ("sql", "line", "column"),
+    [
+        ("SELECT count(*) AS n\nFROM flights\nWHERE passenger = 'Ann'", 3, 7),
+        ("SELECT count(*) AS n\n  FROM flights\n WHERE error(dest) IS NULL", 3, 8),
+        ("SELECT\n\n  min ( dep_delay ) AS m FROM flights", 3, 3),
+        ("SELECT count(*) AS n FROM flights;\n\nSELECT 1", 3, 1),
+        ("SELECT count(*) AS é, passenger FROM flights", 1, 23),
+    ],
+)
+def test_positions_count_lines_and_characters(
+    sql: str, line: int, column: int, flights_policy: privacy.Policy
+) -> None:
+    with pytest.raises(privacy.Refused) as caught:
+        privacy.plan(sql, flights_policy, rho=0.01)
+    assert (caught.value.line, caught.value.column) == (line, column)

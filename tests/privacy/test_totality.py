@@ -1,0 +1,223 @@
+"""Every operation is total: no value that a file can hold makes a query fail, so that failure tells
+nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import privacy
+from privacy.algebra import Call
+from privacy.engines.duckdb import OPERATIONS
+
+TEXTS = [
+    None, "", "x", "%", "_", "\\", "'", '"', "nan", "inf", "-0", "1e999", "9223372036854775808", "true",
+    "NULL",
+    "2013-13-45", "0001-01-01", "9999-12-31 23:59:59.999999", "infinity", "é\U0001f600" * 9, "\x00", "ß" * 50,
+    "a" * 1_000_000, "İ", "\u202e", "290309-12-22 (BC)", "24:00:00", "2013-01-01 00:00:00+99",
+]  # fmt: skip
+INTEGERS = [None, 0, 1, -1, 7, 2**31, -(2**31), 2**53 + 1, 2**62, -(2**62), 2**63 - 1, -(2**63)]
+FLOATS = [
+    None, 0.0, -0.0, 1.5, float("nan"), float("inf"), -float("inf"), 5e-324, 1e-300,
+    1.7976931348623157e308, -1e308,
+    0.1, 9.3e18, -9.3e18, 2.5,
+]  # fmt: skip
+
+
+def _moment(*parts: int) -> dt.datetime:
+    return dt.datetime(*parts, tzinfo=dt.UTC).replace(tzinfo=None)
+
+
+TIMES = [
+    None, _moment(1, 1, 1), _moment(9999, 12, 31, 23, 59, 59, 999999), _moment(1970, 1, 1),
+    _moment(2013, 1, 1, 5), _moment(2012, 2, 29, 23, 59, 59),
+]  # fmt: skip
+FAR_TIMES = pa.array([-(2**63) + 2, 2**63 - 2, 0, None], pa.int64()).cast(pa.timestamp("us"))
+FAR_DATES = pa.array([-(2**31) + 2, 2**31 - 2, 0, None], pa.int32()).cast(pa.date32())
+
+POLICY = privacy.Policy.from_document(
+    {
+        "domain": "people:test",
+        "rho": 10.0,
+        "delta": 1e-6,
+        "tables": {
+            "t": {
+                "unit": "u",
+                "columns": {"i": {"bounds": [-100, 100]}, "f": {"bounds": [-2.5, 1000000.25], "decimals": 2}},
+            },
+            "p": {"public": True},
+        },
+    },
+    {
+        "t": {
+            "u": "text",
+            "i": "integer",
+            "j": "integer",
+            "f": "float",
+            "g": "float",
+            "b": "boolean",
+            "s": "text",
+            "d": "date",
+            "m": "timestamp",
+        },
+        "p": {"s": "text", "x": "float"},
+    },
+)
+PARTS = ("year", "quarter", "month", "week", "day", "hour", "minute", "second")
+EXPRESSIONS = [
+    "i + j", "i - j", "i * j", "i / j", "i % j", "f + g", "f - g", "f * g", "f / g", "f % g", "i + f", "-i",
+    "-f", "abs(i)", "abs(g)", "floor(f)", "ceil(g)", "round(f)", "round(g, 3)", "round(g, -15)",
+    "round(g, 15)", "floor(j / 30) * 30", "lower(s)", "upper(s)", "length(s)", "substring(s, 2, 3)",
+    "substring(s, -5)", "substring(s, 0, -2)", "substring(s, 1000000, 1000000)", "left(s, 3)", "left(s, -3)",
+    "right(s, -1000000)", "right(s, 2)", "coalesce(i, j, 0)", "nullif(s, 'x')", "least(i, j)",
+    "greatest(f, g)", "b", "NOT b", "CASE WHEN b THEN f WHEN g > 0 THEN g END", "if(b, i, j)",
+    "s LIKE '%a_b%'", "s ILIKE '\\%'", "s NOT LIKE ''", "i IN (1, 2)", "g IN (1.5, 0)",
+    "s IN ('x', '''')", "i BETWEEN j AND f", "i = f", "f <> g", "g < 0", "g <= f",
+    "f IS DISTINCT FROM g", "i IS NOT DISTINCT FROM j", "s IS NULL", "b IS TRUE",
+    "b AND g > 0 OR b IS NULL", "d = m", "m > TIMESTAMP '9999-12-31 00:00:00'", "d < DATE '0001-01-02'",
+    *(f"date_trunc('{part}', m)" for part in PARTS),
+    *(f"date_trunc('{part}', d)" for part in ("year", "week", "hour")),
+    *(f"date_part('{part}', m)" for part in PARTS),
+    *(f"date_part('{part}', d)" for part in ("dow", "isodow", "doy", "year", "week")),
+    *(f"try_cast(s AS {kind})" for kind in ("tinyint", "integer", "bigint", "double", "boolean")),
+    *(f"try_cast(s AS {kind})" for kind in ("date", "timestamp")),
+    *(f"try_cast(g AS {kind})" for kind in ("tinyint", "integer", "bigint", "float", "varchar")),
+    *(f"try_cast(j AS {kind})" for kind in ("tinyint", "double", "varchar")),
+    "try_cast(b AS bigint)", "try_cast(m AS date)", "try_cast(d AS timestamp)", "try_cast(m AS varchar)",
+    "CAST(try_cast(s AS double) AS bigint)", "date_trunc('week', try_cast(s AS timestamp))",
+    "upper(try_cast(g AS varchar))", "length(lower(upper(s)))",
+]  # fmt: skip
+MEASURES = [
+    "sum(i)", "avg(i)", "sum(f)", "avg(f)", "sum(i * i + f)", "sum(-i)", "sum(abs(f))", "avg(i / 3)",
+    "sum(f / -0.7)", "sum(CASE WHEN g > 0 THEN f ELSE i END)", "sum(least(i, f))", "sum(greatest(i, 5))",
+    "sum(coalesce(f, i, 1))", "sum(i - f)", "avg(month(m))", "avg(year(d))", "count(j + 1)",
+    "count(DISTINCT u) FILTER (WHERE g > 1)", "sum(i) FILTER (WHERE s LIKE '%a%')",
+]  # fmt: skip
+
+
+def _nasty() -> pa.Table:
+    length = 60
+    columns = {
+        "u": pa.array([None, *(f"u{row % 9}" for row in range(length - 1))]),
+        "i": _repeated(INTEGERS, pa.int64(), length),
+        "j": _repeated(INTEGERS[::-1], pa.int64(), length),
+        "f": _repeated(FLOATS, pa.float64(), length),
+        "g": _repeated([*FLOATS[::-1], 1.0], pa.float64(), length),
+        "b": _repeated([True, None, False], pa.bool_(), length),
+        "s": _repeated(TEXTS, pa.string(), length),
+        "d": pa.concat_arrays(
+            [FAR_DATES, _repeated([time and time.date() for time in TIMES], pa.date32(), length - 4)]
+        ),
+        "m": pa.concat_arrays([FAR_TIMES, _repeated(TIMES, pa.timestamp("us"), length - 4)]),
+    }
+    return pa.table(columns)
+
+
+def _repeated(values: list[Any], kind: pa.DataType, length: int) -> pa.Array:
+    return pa.array([values[row % len(values)] for row in range(length)], kind)
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    """The same table with every column as text: declared types must be reached by TRY_CAST."""
+    columns = [
+        pa.array([None if one is None else str(one) for one in column.to_pylist()])
+        for column in table.columns
+    ]
+    return pa.table(columns, table.column_names)
+
+
+NASTY = _nasty().drop(["d", "m"]).append_column("d", _nasty()["d"]).append_column("m", _nasty()["m"])
+TEXTUAL = _as_text(NASTY.drop(["d", "m"])).append_column("d", NASTY["s"]).append_column("m", NASTY["s"])
+
+
+ROWS_OF_SOMEBODY = NASTY.num_rows - NASTY["u"].null_count
+UNITS = len(set(NASTY["u"].to_pylist()) - {None})
+
+
+def _count(where: str, table: pa.Table, exact: Any) -> int:
+    plan = privacy.plan(f"SELECT count(*) AS n FROM t WHERE {where}", POLICY, rho=1.0)
+    count: int = exact(plan, {"t": table}).to_pylist()[0]["c0"]
+    return count
+
+
+@pytest.mark.parametrize("table", [NASTY, TEXTUAL], ids=["typed", "text"])
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_no_value_makes_an_expression_fail(expression: str, table: pa.Table, exact: Any) -> None:
+    """As a filter it splits the rows in two, none lost; as a key it makes groups of rows that are there."""
+    missing = _count(f"({expression}) IS NULL", table, exact)
+    present = _count(f"({expression}) IS NOT NULL", table, exact)
+    assert missing + present == ROWS_OF_SOMEBODY
+    grouped = privacy.plan(f"SELECT {expression} AS k, count(*) AS n FROM t GROUP BY k", POLICY, rho=1.0)
+    rows = exact(grouped, {"t": table})
+    counted = next(name for name in rows.column_names if name == grouped.lowered.parts[0][0].name)
+    assert sum(rows[counted].to_pylist()) <= ROWS_OF_SOMEBODY
+
+
+@pytest.mark.parametrize("table", [NASTY, TEXTUAL], ids=["typed", "text"])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_no_value_makes_a_measure_fail(measure: str, table: pa.Table, exact: Any) -> None:
+    """However wild the values, the total is within what so many units may contribute."""
+    for sql in (f"SELECT {measure} AS x FROM t", f"SELECT s, b, {measure} AS x FROM t GROUP BY s, b"):
+        plan = privacy.plan(sql, POLICY, rho=1.0)
+        rows = exact(plan, {"t": table})
+        for released in plan.release.measures:
+            most = UNITS * math.isqrt(released.sensitivity_squared)
+            assert all(abs(value) <= most for value in rows[released.name].to_pylist())
+
+
+def test_every_operation_is_tried() -> None:
+    """An operation that enters the closed list must enter the corpus of this file as well."""
+    used: set[str] = set()
+
+    def collect(node: object) -> None:
+        if isinstance(node, Call):
+            used.add(node.operation)
+        if isinstance(node, tuple):
+            for part in node:
+                collect(part)
+        for name in getattr(node, "__dataclass_fields__", {}):
+            collect(getattr(node, name))
+
+    for expression in EXPRESSIONS:
+        collect(privacy.plan(f"SELECT {expression} AS k FROM t GROUP BY k", POLICY, rho=1.0).lowered)
+    for measure in MEASURES:
+        plan = privacy.plan(f"SELECT {measure} AS x FROM t", POLICY, rho=1.0)
+        collect(plan.lowered)
+        collect(plan.definitions)
+    private = {name for name in OPERATIONS if not name.startswith("aggregate_")}
+    assert private - used == set()
+
+
+@pytest.mark.parametrize(
+    ("values", "expression"),
+    [
+        ([1, 0], "10 / j"),
+        ([1, 2**63 - 1], "j + 1"),
+        (["1", "x"], "try_cast(s AS integer)"),
+        (["2013-01-01", "2013-99-99"], "CAST(s AS date)"),
+    ],
+)
+def test_data_dependent_errors_do_not_exist(values: list[Any], expression: str, exact: Any) -> None:
+    """Neighbours get the same status: the row that would raise in plain SQL counts as NULL."""
+    name = "s" if isinstance(values[0], str) else "j"
+    plan = privacy.plan(f"SELECT count(*) AS n FROM t WHERE {expression} IS NOT NULL", POLICY, rho=1.0)
+    table = pa.table({"u": ["a", "b"], name: values})
+    whole = exact(plan, {"t": table}).to_pylist()
+    without = exact(plan, {"t": table.slice(0, 1)}).to_pylist()
+    assert whole[0]["c0"] - without[0]["c0"] in (0, 1)
+
+
+def test_totals_do_not_depend_on_the_order_of_rows(exact: Any) -> None:
+    plan = privacy.plan("SELECT sum(f) AS s, avg(f) AS a FROM t", POLICY, rho=1.0)
+    values = [decimal.Decimal(number) / 100 for number in range(-250, 250, 7)] * 20
+    table = pa.table(
+        {"u": [f"u{row % 50}" for row in range(len(values))], "f": [float(value) for value in values]}
+    )
+    assert exact(plan, {"t": table}).equals(
+        exact(plan, {"t": table.take(list(reversed(range(len(values)))))})
+    )
