@@ -33,7 +33,6 @@
 person.
 """
 
-# ruff: noqa: N818  (the names say what happened; an Error suffix would add nothing)
 from __future__ import annotations
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
+import shutil
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import click
 import pytest
@@ -189,19 +191,29 @@ def test_continuous_checks_run_the_services_and_the_whole_suite() -> None:
     assert re.findall(r"^make (\S+)$", text, re.MULTILINE) == ["services", "test"]
 
 
-def test_readme_runs(
-    project: list[Source], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", ["README.md", "docs/how-an-answer-is-made.md"])
+def test_python_of_a_document_runs(
+    path: str, project: list[Source], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's Python, in order, against a running exchange with the demo's data.
+    """A document's Python, in order, against a running exchange with the demo's data.
 
     Its address and ``token="..."`` stand for those of the exchange under test. Its shell blocks are compared
     with the Makefile and the command line above, since running them would run the tests again.
     """
-    readme = next(source for source in project if source.path == "README.md")
+    document = next(source for source in project if source.path == path)
     demo = request.getfixturevalue("demo_exchange")
-    monkeypatch.chdir(request.getfixturevalue("tmp_path"))
+    folder = request.getfixturevalue("tmp_path")
+    _lay_out_flights(folder / "examples" / "flights")
+    monkeypatch.chdir(folder)
     address = {"http://127.0.0.1:8000": demo.url, 'token="..."': f'token="{demo.token}"'}
-    assert documents.run_python(readme, address) > 0
+    assert documents.run_python(document, address) > 0
+
+
+def _lay_out_flights(folder: Path) -> None:
+    """The example as it lies in a checkout whose demo has run, where documents look for it."""
+    example = ROOT / "examples" / "flights"
+    runpy.run_path(str(example / "make_data.py"))["write"](folder / "data")
+    shutil.copy(example / "policy.toml", folder)
 
 
 def test_failing_document_is_caught() -> None:
