@@ -220,7 +220,10 @@ def _ask(given: Mapping[str, Any]) -> tuple[str, str]:
         )
     value = given[asks[0]]
     if asks[0] == "rho":
-        return "rho_nano", str(nano_rho(value, "rho"))
+        nano = nano_rho(value, "rho")
+        if nano == 0:
+            raise RequestInvalid("rho must be above 0", hint='For example "rho": "0.01".')
+        return "rho_nano", str(nano)
     if asks[0] == "epsilon":
         return "epsilon", repr(_positive(value, "epsilon"))
     if not isinstance(value, dict) or len(value) != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -92,7 +93,7 @@ def test_a_key_with_another_body_is_refused_and_logged(shared_stand: Stand, stor
     key = f"reused-{door}"
     store.perform(ACTOR, WriteNote("first"), write, key=key)
     before = (len(seen(shared_stand)), notes(store))
-    doors = {
+    doors: dict[str, Callable[[], object]] = {
         "perform": lambda: store.perform(ACTOR, WriteNote("second"), write, key=key),
         "replay": lambda: store.replay(ACTOR, WriteNote("second"), key),
     }

@@ -102,6 +102,18 @@ def shared_stand(
         yield made
 
 
+@pytest.fixture(scope="module")
+def shared_sqlite_stand(
+    prepared_markets: Callable[[str], tuple[Prepared, Postgres | None]],
+    lent_sandbox: Callable[[], Sandbox],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stand]:
+    """One market on SQLite for all tests of a module that leave it as it was."""
+    prepared, server = prepared_markets("sqlite")
+    with copied(prepared, tmp_path_factory.mktemp("shared") / "market", lent_sandbox, server) as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
 def demo_exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoExchange]:
     """A served exchange with the flights example, a buyer's token and an officer's."""
