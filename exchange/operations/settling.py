@@ -21,7 +21,7 @@ from exchange.audit.entry import (
     QueryGroup,
     ResultGroup,
 )
-from exchange.errors import BudgetExhausted, PaymentRequired
+from exchange.errors import BudgetExhausted, InProgress, PaymentRequired
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations import listing
 from exchange.operations.terms import NANO, decimal_text, money
@@ -200,6 +200,8 @@ def _end(
     def work(tx: Tx) -> dict[str, Any]:
         stamp = tx.now.isoformat(timespec="microseconds")
         row = queries.find(tx.session, query_id)
+        if row.state != leave:
+            raise InProgress("another process moved this query on")
         journal = _resolve(tx, row, ending)
         queries.advance(
             tx.session,

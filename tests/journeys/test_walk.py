@@ -1,0 +1,242 @@
+"""A random walk over the market beside a small model: every law of the books holds after every step."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from exchange.operations import administering
+from privacy.sandbox import Sandbox
+from settlement.prices import PricePlan
+from tests.journeys.crashes import BY_NAME, CRASHES, LEASE_S, Died, plant
+from tests.market import sample
+from tests.market.prepared import Postgres, Prepared, copied
+from tests.market.stand import Stand
+
+BUYERS = ("buyer", "other", "poor")
+NAMES = {"buyer": "acme", "other": "globex", "poor": "initech"}
+QUESTIONS = (sample.COUNT, sample.BY_ZONE, sample.MINUTES, "select count(*) as n from rides where paid")
+RHO = (10_000_000, 150_000_000, 600_000_000)
+ALLOWANCE = 1_000_000_000
+PRICE = PricePlan.from_document(sample.plan())
+
+Prepare = Callable[[str], tuple[Prepared, Postgres | None]]
+
+
+class Walk(RuleBasedStateMachine):
+    """People do what people do; the model keeps money, budgets and allowances as plain numbers."""
+
+    stands: Callable[[], contextlib.AbstractContextManager[Stand]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = contextlib.ExitStack()
+        self.keys = itertools.count()
+        self.money = {"buyer": 10_000, "other": 10_000, "poor": 0}
+        self.allowance = dict.fromkeys(BUYERS, ALLOWANCE)
+        self.spent = 0
+        self.version = 1
+        self.bought: dict[tuple[str, int, str, int], Any] = {}
+        self.replies: list[tuple[str, str, int, str, Any]] = []
+        self.held: list[tuple[str, int, str, int, str]] = []
+        self.broken_calls: set[tuple[str, int, str, int]] = set()
+
+    @initialize()
+    def begin(self) -> None:
+        self.stand = self.open.enter_context(type(self).stands())
+
+    def teardown(self) -> None:
+        self.open.close()
+
+    # what people do
+
+    @rule(who=st.sampled_from(BUYERS), cents=st.integers(1, 3_000))
+    def credit(self, who: str, cents: int) -> None:
+        administering.credit_wallet(
+            self.stand.market,
+            org=NAMES[who],
+            amount=f"{cents // 100}.{cents % 100:02d}",
+            currency="USD",
+            reference=f"walk-{next(self.keys)}",
+        )
+        self.money[who] += cents
+
+    @rule(who=st.sampled_from(BUYERS), sql=st.sampled_from(QUESTIONS), rho=st.sampled_from(RHO))
+    def ask(self, who: str, sql: str, rho: int) -> None:
+        key = f"ask-{next(self.keys)}"
+        reply = self.stand.run(who, sql, f"{rho / 1e9:.9f}", key=key)
+        expected = self.expected(who, sql, rho)
+        assert (reply.status_code, reply.json().get("code", "")) == expected, reply.text
+        if reply.status_code == 200:
+            self.answered(who, sql, rho, key, reply.json())
+
+    @rule(who=st.sampled_from(BUYERS), sql=st.sampled_from(QUESTIONS), rho=st.sampled_from(RHO))
+    def quote_and_run(self, who: str, sql: str, rho: int) -> None:
+        quoted = self.stand.quote(who, sql, f"{rho / 1e9:.9f}").json()
+        assert (quoted["rho_nano"], quoted["price"]["amount_minor"]) == (rho, PRICE.price(rho))
+        key = f"quoted-{next(self.keys)}"
+        expected = self.expected(who, sql, rho)
+        reply = self.stand.post(who, "/v1/queries", {"quote": quoted["quote"]}, key=key)
+        assert (reply.status_code, reply.json().get("code", "")) == expected, reply.text
+        if reply.status_code == 200:
+            self.answered(who, sql, rho, "", reply.json())
+
+    @rule(number=st.integers(0, 1_000))
+    def repeat_a_call(self, number: int) -> None:
+        """The same key again: word for word the same, whatever happened since."""
+        if self.replies:
+            who, sql, rho, key, body = self.replies[number % len(self.replies)]
+            again = self.stand.run(who, sql, f"{rho / 1e9:.9f}", key=key)
+            assert again.status_code == 200, again.text
+            assert {**again.json(), "receipt": None} == {**body, "receipt": None}
+
+    @rule(
+        who=st.sampled_from(BUYERS),
+        sql=st.sampled_from(QUESTIONS),
+        rho=st.sampled_from(RHO),
+        crash=st.sampled_from([crash.name for crash in CRASHES]),
+    )
+    def die(self, who: str, sql: str, rho: int, crash: str) -> None:
+        """The process dies at a boundary; what it held stays held until the sweep."""
+        same = (who, self.version, sql, rho)
+        if self.expected(who, sql, rho) != (200, "") or same in self.bought:
+            return
+        key = f"died-{next(self.keys)}"
+        with pytest.MonkeyPatch.context() as patch:
+            plant(patch, crash, _die)
+            with pytest.raises(Died):
+                self.stand.run(who, sql, f"{rho / 1e9:.9f}", key=key)
+        self.charge(who, rho)
+        if crash == "before the reply":
+            self.bought[same] = None
+        else:
+            self.held.append((*same, crash))
+
+    @rule()
+    def sweep(self) -> None:
+        self.stand.clock.advance(seconds=LEASE_S)
+        done = self.stand.sweep()
+        assert sum(done.values()) == len(self.held)
+        for who, version, sql, rho, name in self.held:
+            crash = BY_NAME[name]
+            if not crash.pays:
+                self.money[who] += PRICE.price(rho)
+            if not crash.spends:
+                self.allowance[who] += rho
+                self.spent -= rho
+            if crash.pays:
+                self.bought[who, version, sql, rho] = None
+        self.held.clear()
+        assert not any(self.stand.sweep().values())
+
+    @rule(again=st.booleans())
+    def publish(self, again: bool) -> None:
+        """The same files are no new version; other files are, under the budget that is left."""
+        made = self.stand.publish(files=sample.files(seed=100 + self.version) if not again else self.files())
+        assert made["unchanged"] is again
+        self.version += not again
+        assert made["version_number"] == self.version
+
+    @rule()
+    def publish_the_log(self) -> None:
+        self.stand.publish_log()
+        assert self.stand.verify().exit_code == 0
+
+    # the model
+
+    def files(self) -> dict[str, bytes]:
+        return sample.files(seed=7 if self.version == 1 else 99 + self.version)
+
+    def expected(self, who: str, sql: str, rho: int) -> tuple[int, str]:
+        same = (who, self.version, sql, rho)
+        if same in self.bought:
+            return 200, ""
+        if any(held[:4] == same for held in self.held):
+            return 409, "in_progress"
+        if rho > self.allowance[who] or rho > sample.RHO_NANO - self.spent:
+            # What is short is told by the first account in id order: budgets stand behind wallets.
+            return (
+                (402, "payment_required") if PRICE.price(rho) > self.money[who] else (409, "budget_exhausted")
+            )
+        return (402, "payment_required") if PRICE.price(rho) > self.money[who] else (200, "")
+
+    def charge(self, who: str, rho: int) -> None:
+        self.money[who] -= PRICE.price(rho)
+        self.allowance[who] -= rho
+        self.spent += rho
+
+    def answered(self, who: str, sql: str, rho: int, key: str, body: dict[str, Any]) -> None:
+        same = (who, self.version, sql, rho)
+        assert body["repeated"] is (same in self.bought)
+        if same not in self.bought:
+            self.charge(who, rho)
+        elif self.bought[same] is not None:
+            assert body["result_sha256"] == self.bought[same]
+        self.bought[same] = body["result_sha256"]
+        if key:
+            self.replies.append((who, sql, rho, key, body))
+
+    @invariant()
+    def books_agree_with_the_model(self) -> None:
+        stand: Stand | None = getattr(self, "stand", None)
+        if stand is None:
+            return
+        assert stand.broken_laws() == []
+        assert {who: stand.wallet(who).available for who in BUYERS} == self.money
+        budget = stand.budget()
+        assert budget["rho_nano_remaining"] == sample.RHO_NANO - self.spent
+        assert {who: stand.allowance(who) for who in BUYERS} == self.allowance
+
+
+def _die() -> None:
+    raise Died
+
+
+def walk(
+    stands: Callable[[], contextlib.AbstractContextManager[Stand]], *, examples: int, steps: int
+) -> None:
+    here = type("WalkHere", (Walk,), {"stands": staticmethod(stands)})
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(here, settings=chosen)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples", "steps"),
+    [("sqlite", 8, 20), pytest.param("postgres", 3, 16, marks=pytest.mark.postgres)],
+)
+def test_a_random_walk_breaks_no_law(
+    prepared_markets: Prepare,
+    lent_sandbox: Callable[[], Sandbox],
+    tmp_path: Path,
+    kind: str,
+    examples: int,
+    steps: int,
+) -> None:
+    number = itertools.count()
+    seen: list[int] = []
+
+    @contextlib.contextmanager
+    def stands() -> Iterator[Stand]:
+        prepared, server = prepared_markets(kind)
+        with copied(prepared, tmp_path / f"walk{next(number)}", lent_sandbox, server) as made:
+            yield made
+            seen.append(len(made.states()))
+
+    walk(stands, examples=examples, steps=steps)
+    assert sum(seen) >= 2 * examples, "a walk that asks nothing shows nothing"
