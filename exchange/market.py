@@ -5,10 +5,12 @@ Adapters that touch files or processes are wrapped so that a call with a transac
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from catalog.errors import ObjectDamaged
 from exchange.store import assert_outside_transaction
 
 if TYPE_CHECKING:
@@ -38,9 +40,12 @@ class OutsideObjects:
         return self._objects.path(sha256)
 
     def read(self, sha256: str) -> bytes:
-        """An object's bytes."""
+        """An object's bytes, whole. Raises ObjectDamaged where they are not those that its name promises."""
         assert_outside_transaction()
-        return self._objects.path(sha256).read_bytes()
+        data = self._objects.path(sha256).read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ObjectDamaged(f"The object {sha256} does not have the bytes that its name promises.")
+        return data
 
 
 class OutsideEngine:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from flask import current_app, g, request, session
 
 from exchange import identity
+from exchange.audit import AuditError
 from exchange.audit.entry import Entry, ObjectGroup, truncated_network
 from exchange.errors import InProgress, NotFound, RequestInvalid, TokenUnknown
 from exchange.store import is_logged
@@ -80,8 +81,12 @@ def log_refusal(refusal: Exception) -> None:
     An answer that is on its way is no refusal, and is asked for again and again.
     """
     known: Actor | None = g.get("actor") or g.get("visitor")
-    if known is not None and not is_logged(refusal) and not isinstance(refusal, InProgress):
+    if known is None or is_logged(refusal) or isinstance(refusal, InProgress):
+        return
+    try:
         market().store.refuse(known, UseDoor(request.endpoint or "none"), refusal)
+    except AuditError as broken:  # the log takes nothing more until somebody has looked: the answer goes out
+        current_app.logger.critical("a refusal in request %s is not logged: %s", g.request_id, broken.code)
 
 
 def signed_in() -> Actor | None:

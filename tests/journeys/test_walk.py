@@ -213,7 +213,7 @@ def walk(
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(here, settings=chosen)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(here, settings=chosen)
 
 
 @pytest.mark.parametrize(
