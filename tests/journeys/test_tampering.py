@@ -229,11 +229,11 @@ MONEY = (
     "(SELECT t.id FROM transfer t JOIN journal j ON j.id = t.journal "
     "WHERE j.kind = 'query_settled' AND t.unit = 'USD' ORDER BY j.position, t.leg LIMIT 1)"
 )
-WALLET = "(SELECT id FROM account WHERE kind = 'buyer_prepaid' ORDER BY id LIMIT 1)"
+ELSEWHERE = "'external:bank:USD'"
 SETTLED = "(SELECT MIN(position) FROM journal WHERE kind = 'query_settled')"
 ALTERED = {
     "an amount": ("transfer", f"UPDATE transfer SET amount = amount + 1 WHERE id = {MONEY}"),
-    "an account": ("transfer", f"UPDATE transfer SET credit = {WALLET} WHERE id = {MONEY}"),
+    "an account": ("transfer", f"UPDATE transfer SET credit = {ELSEWHERE} WHERE id = {MONEY}"),
     "a name": ("journal", f"UPDATE journal SET actor = 'somebody else' WHERE position = {SETTLED}"),
 }
 
