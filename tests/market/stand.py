@@ -70,7 +70,7 @@ class Stand:
         self.clock = Clock()
         opened = bootstrap.open_market(self.settings)
         opened.store.clock = self.clock
-        self.market: Market = dataclasses.replace(opened, engine=LentEngine(sandbox))
+        self.market: Market = dataclasses.replace(opened, engine=LentEngine(sandbox, workers=2))
         self.app = create_app(self.market)
         self.app.logger.disabled = True
         self.http = httpx.Client(

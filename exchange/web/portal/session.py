@@ -89,9 +89,8 @@ def refusal_page(refusal: Exception) -> Response:
 
 def check_csrf() -> None:
     """Refuse a form that did not come from a page of ours."""
-    if not hmac.compare_digest(request.form.get("csrf", ""), session.get("csrf", "")) or not session.get(
-        "csrf"
-    ):
+    given, ours = request.form.get("csrf", "").encode(), session.get("csrf", "").encode()
+    if not ours or not hmac.compare_digest(given, ours):
         abort(400, "the form is stale: open the page again")
 
 
