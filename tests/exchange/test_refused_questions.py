@@ -76,7 +76,7 @@ CASES = [
     Case("raw rows", quote(ask(sql="select rider\nfrom rides")), 422, "raw_rows", (("category", "sql"),)),
     Case("run raw rows", run(ask(sql="select rider from rides")), 422, "raw_rows", (("line", 1),)),
     Case("no sql", quote(ask(sql="select")), 422, "syntax"),
-    Case("sql of 65 KiB", quote(ask(sql="select 1 -- " + "x" * 65_536)), 413, "too_large"),
+    Case("sql of 65 KiB", quote(ask(sql="select 1 -- " + "x" * 65_536)), 422, "too_long"),
     Case("too much rho for one query", quote(ask(rho="1.5")), 422, "rho_too_large"),
     # who may not ask
     Case("no grant", quote(ask(), "stranger"), 403, "grant_missing"),
