@@ -10,8 +10,8 @@ import pytest
 
 from exchange.operations import querying, settling
 
-#: Longer than the lease of a query under test: 30 s for the query, 30 s of margin.
-LEASE_S = 61
+#: Longer than the lease of a query under test: twice 30 s for its two tasks, 30 s of margin.
+LEASE_S = 91
 
 
 class Died(BaseException):
