@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 # Raised when suites grow: about nine tenths of what is there.
 FLOORS = {
-    "catalog": 95,
-    "exchange": 165,
+    "catalog": 195,
+    "exchange": 1300,
     "house": 140,
-    "journeys": 1,
-    "privacy": 170,
+    "journeys": 135,
+    "privacy": 900,
     "settlement": 260,
-    "statistics": 1,
+    "statistics": 25,
 }
 
 
