@@ -6,14 +6,17 @@ plan.cost, plan.columns, plan.sql             # nothing touched yet
 privacy.answer(plan, {"flights": "flights.parquet"}, salt=secret).table
 """
 
-from privacy.answering import Answer, TablesMissing, answer
+from privacy.admission import MAX_FAN_OUT, admit
+from privacy.answering import Answer, answer
 from privacy.bounding import Options
 from privacy.errors import EngineFailed, PolicyError, PrivacyError, Refused
+from privacy.files import TablesMissing, TablesUnfit
 from privacy.plan import Cost, Plan, PlanColumn, plan
 from privacy.policy import Policy
 from privacy.sandbox import Limits, Sandbox
 
 __all__ = [
+    "MAX_FAN_OUT",
     "Answer",
     "Cost",
     "EngineFailed",
@@ -27,6 +30,8 @@ __all__ = [
     "Refused",
     "Sandbox",
     "TablesMissing",
+    "TablesUnfit",
+    "admit",
     "answer",
     "plan",
 ]

@@ -19,12 +19,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from privacy.values import Value, canonical
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 COMMUTATIVE = frozenset({"and", "or", "eq", "ne", "add", "mul", "exact_add", "exact_mul"})
-_WRITTEN_TWICE = frozenset({"least", "greatest", "try_cast", "clamp"})
+_BYTES_A_NODE = 8
+"""A node of an expression comes to about as many bytes of text."""
+_WRITTEN_TWICE = frozenset({"least", "greatest", "try_cast", "clamp", "held"})
 """Operations whose SQL repeats an operand: they count double, so that nesting them stays within the size
 limit."""
 
@@ -52,8 +57,12 @@ class Literal:
     value: Value | None
     type: str
 
-    size = 1
     depth = 1
+
+    @property
+    def size(self) -> int:
+        """Text counts by its bytes: it is written out wherever the literal is named."""
+        return 1 + len(self.value.encode()) // _BYTES_A_NODE if isinstance(self.value, str) else 1
 
     @property
     def text(self) -> str:
@@ -231,8 +240,10 @@ class Measure:
 
     @property
     def text(self) -> str:
+        """Names the aggregate: the same integers at another scale are another number."""
         argument = self.argument.text if self.argument is not None else "*"
-        return f"{self.kind} {argument} if {self.condition.text}"
+        scale = f"in [{self.low},{self.high}] / 1e{self.decimals}"
+        return f"{self.kind} {argument} {scale} if {self.condition.text}"
 
 
 @dataclass(frozen=True)
@@ -317,11 +328,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Query:
-    """A whole statement: at most one question about private rows, and the public part over its answer."""
+    """A whole statement: at most one question about private rows, and the public part over its answer.
+
+    ``places`` says where the text names each scan: its line and column, by source.
+    """
 
     question: Question | None
     output: Output
     tables: frozenset[str] = field(default_factory=frozenset)
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def conjuncts(predicate: Scalar) -> list[Scalar]:
@@ -344,6 +359,24 @@ def conjunction(parts: list[Scalar]) -> Scalar:
     if not ordered:
         return TRUE
     return ordered[0] if len(ordered) == 1 else Call("and", ordered, "boolean")
+
+
+def shown_sources(relation: Relation) -> set[str]:
+    """Names of the sources whose columns the relation shows."""
+    if isinstance(relation, Join):
+        return shown_sources(relation.left) | shown_sources(relation.right)
+    if isinstance(relation, Filter | Limited):
+        return shown_sources(relation.input)
+    return {relation.source}
+
+
+def scans_of(relation: Relation) -> list[Scan]:
+    """Every scan below, in the order of the tree."""
+    if isinstance(relation, Scan):
+        return [relation]
+    if isinstance(relation, Join):
+        return scans_of(relation.left) + scans_of(relation.right)
+    return [] if isinstance(relation, Released) else scans_of(relation.input)
 
 
 def columns_of(node: Any) -> set[Column]:

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from privacy.admission import admit
 from privacy.engines.duckdb import RELEASED_TABLE, SALT_TABLE
-from privacy.errors import PrivacyError
+from privacy.files import Files, TablesMissing, check_private_files, files_of
 from privacy.release import perturb
 from privacy.sandbox import Limits, Sandbox, Task
 
 if TYPE_CHECKING:
     from privacy.plan import Plan
 
-Files = Mapping[str, str | Path | Sequence[str | Path]]
 Interval = tuple[float, float]
 
 MIN_SALT_BYTES = 16
-
-
-class TablesMissing(PrivacyError):
-    """The files of a table that the plan reads were not given, or the salt is too short."""
-
-    code = "tables_missing"
-    hint = "Pass the files of every table in plan.tables, and a secret salt of 16 bytes or more."
+EXACT_BYTES = 2**30
+"""Room for the exact table: its size follows the data, so that the limit on results does not apply to it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,9 @@ class Answer:
     intervals: dict[str, list[Interval | None]]
 
 
-def answer(plan: Plan, tables: Files, *, salt: bytes, sandbox: Sandbox | None = None) -> Answer:
+def answer(
+    plan: Plan, tables: Files, *, salt: bytes, sandbox: Sandbox | None = None, admitted: bool = False
+) -> Answer:
     """Answer a plan from Parquet files.
 
     Args:
@@ -55,39 +50,34 @@ def answer(plan: Plan, tables: Files, *, salt: bytes, sandbox: Sandbox | None = 
         salt: secret of the dataset version; fixes which groups of a unit are kept, so that repeats keep
         the same.
         sandbox: where the engine runs; without one, a sandbox is made for this answer alone.
+        admitted: `admit` has already passed for this plan and these public tables.
 
     Raises:
         TablesMissing: a table's files or the salt are missing.
+        TablesUnfit: a private table's file is not one that every question can be answered from.
+        Refused: ``join_multiplies``, unless already admitted.
         EngineFailed: the engine did not answer.
     """
-    files = _files(plan, tables)
+    files = files_of(plan.tables, tables)
     if len(salt) < MIN_SALT_BYTES:
         raise TablesMissing(f"The salt must have at least {MIN_SALT_BYTES} bytes.")
-    if sandbox is not None:
-        return _answer(plan, files, salt, sandbox)
-    with Sandbox(Limits(), workers=1) as own:
-        return _answer(plan, files, salt, own)
+    if sandbox is None:
+        with Sandbox(Limits(), workers=1) as own:
+            return answer(plan, tables, salt=salt, sandbox=own, admitted=admitted)
+    if not admitted:
+        admit(plan, tables, sandbox=sandbox)
+    check_private_files(plan, files)
+    return _answer(plan, files, salt, sandbox)
 
 
 def _answer(plan: Plan, files: dict[str, tuple[str, ...]], salt: bytes, sandbox: Sandbox) -> Answer:
     given: dict[str, pa.Table] = {}
     if plan.release is not None:
         salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
-        exact = sandbox.run(Task(plan.sql, files, salted))
+        exact = sandbox.run(Task(plan.sql, files, salted, EXACT_BYTES))
         given = {RELEASED_TABLE: perturb(exact, plan.release)}
     public = {name: files[name] for name in plan.public_tables}
     return _shown(plan, sandbox.run(Task(plan.public_sql, public, given)))
-
-
-def _files(plan: Plan, tables: Files) -> dict[str, tuple[str, ...]]:
-    given = {name.lower(): paths for name, paths in tables.items()}
-    files: dict[str, tuple[str, ...]] = {}
-    for name in plan.tables:
-        paths = given.get(name.lower())
-        if paths is None:
-            raise TablesMissing(f"The files of the table {name} were not given.")
-        files[name] = (str(paths),) if isinstance(paths, str | Path) else tuple(str(path) for path in paths)
-    return files
 
 
 def _shown(plan: Plan, computed: pa.Table) -> Answer:
@@ -131,7 +121,12 @@ def metadata(plan: Plan) -> dict[str, Any]:
         "max_rows": None if bound.keys else bound.rows,
         "threshold_units": None if threshold is None else threshold.value,
         "columns": {
-            column.name: {"kind": column.kind, "sigma": column.sigma, "half_width": column.half_width}
+            column.name: {
+                "kind": column.kind,
+                "sigma": column.sigma,
+                "half_width": column.half_width,
+                "interval_holds": "before the threshold selects" if column.before_threshold else "as shown",
+            }
             for column in plan.columns
         },
         "plan": plan.digest,

@@ -189,13 +189,20 @@ def _average(measure: Measure, middle: int, columns: Sequence[Scalar], sigmas: S
     positive."""
     count, centred = columns
     offset = _call("div", centred, count)
-    mean: Scalar = _unscaled(_call("add", _number(middle), offset), measure.decimals)
+    mean = _unscaled(_call("add", _number(middle), offset), measure.decimals)
     spread = _call("mul", offset, _number(sigmas[0]))
     variance = _call("add", _number(sigmas[1] * sigmas[1]), _call("mul", spread, spread))
     deviation = _call("div", _call("sqrt", variance), count)
     half = _unscaled(_call("mul", _number(NORMAL_95), deviation), measure.decimals)
-    ends = [_where_counted(count, _call(name, mean, half)) for name in ("sub", "add")]
-    return Definition(_where_counted(count, mean), ends[0], ends[1])
+    numbers = [mean, _call("sub", mean, half), _call("add", mean, half)]
+    value, low, high = (_where_counted(count, _held(number, measure)) for number in numbers)
+    return Definition(value, low, high)
+
+
+def _held(number: Scalar, measure: Measure) -> Scalar:
+    """A mean lies within the bounds of what it is a mean of; noise may not."""
+    ends = [_number(Decimal(end).scaleb(-measure.decimals)) for end in (measure.low, measure.high)]
+    return _call("held", number, *ends)
 
 
 def _where_counted(count: Scalar, value: Scalar) -> Scalar:

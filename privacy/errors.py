@@ -64,7 +64,8 @@ class PolicyError(PrivacyError):
 class EngineFailed(PrivacyError):
     """The engine did not answer. The reason is kept from the reader: engine messages carry cell values.
 
-    ``code`` is ``query_failed``, ``query_timeout`` or ``query_too_large``.
+    ``code`` is ``query_failed``, ``query_timeout`` or ``query_too_large``: for the operator alone. Which of
+    them it was can depend on private rows, so a buyer is shown `for_buyer` instead.
     """
 
     code = "query_failed"
@@ -76,3 +77,7 @@ class EngineFailed(PrivacyError):
         )
         super().__init__(message or default)
         self.code = code
+
+    def for_buyer(self) -> EngineFailed:
+        """The same for every cause: code ``query_failed``, one message and one hint."""
+        return EngineFailed()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from privacy.values import MAX_KEY_BYTES
+
 if TYPE_CHECKING:
     from privacy.algebra import Bound, Key
     from privacy.plan import Plan, PlanColumn
@@ -36,6 +38,8 @@ def _bounding(bound: Bound) -> list[str]:
     lines = [f"groups by {', '.join(_key(key) for key in bound.keys)}"]
     how = "chosen by keyed rank" if bound.ranked else "all there are"
     lines.append(f"bounds each {unit} to {bound.groups} groups ({how}) and {bound.rows} rows in each")
+    if any(key.scalar.type == "text" for key in bound.keys):
+        lines.append(f"takes text of more than {MAX_KEY_BYTES} bytes for NULL where it names a group")
     return lines
 
 
@@ -46,7 +50,8 @@ def _key(key: Key) -> str:
 
 def _column(column: PlanColumn) -> str:
     if column.half_width is not None and column.sigma is not None:
-        return f"{column.name}: {column.kind}, sigma {column.sigma:.6g}, 95% within {column.half_width:.6g}"
+        line = f"{column.name}: {column.kind}, sigma {column.sigma:.6g}, 95% within {column.half_width:.6g}"
+        return f"{line} before the threshold selects" if column.before_threshold else line
     if column.table is not None:
         sizes = ", ".join(f"{width:.4g} at {size:,} rows" for size, width in column.table.items())
         return f"{column.name}: {column.kind}, 95% within {sizes}"

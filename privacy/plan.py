@@ -24,20 +24,20 @@ from privacy.accounting import (
     sigma_for,
     threshold_for,
 )
-from privacy.algebra import Column, Output, Query, Question, Scalar, columns_of
+from privacy.algebra import Column, Query, Question, Scalar, columns_of, scans_of
 from privacy.bounding import Definition, Lowered, Options, average_half_widths, definition, lower
 from privacy.engines import duckdb
 from privacy.errors import Refused
 from privacy.query import compile_query
 from privacy.query.aggregates import RELEASED
 from privacy.release import Measure, Release, Threshold
-from privacy.values import canonical
+from privacy.values import canonical, value_of
 
 if TYPE_CHECKING:
     from privacy.policy import Policy
 
 _KINDS = {"rows": "count", "units": "count_distinct", "sum": "sum", "avg": "avg"}
-_DIGEST_FORMAT = 1
+_DIGEST_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class PlanColumn:
         sigma: noise scale in the column's own unit, for counts and sums.
         half_width: half of its 95% interval, for counts and sums.
         table: for averages, the half-width at cells of 100, 1,000 and 10,000 rows (at the widest).
+        before_threshold: whether rows are shown by this very number. Its 95% interval then holds over all
+        groups, before the threshold selects among them; close to the threshold, shown numbers lie high.
     """
 
     name: str
@@ -64,6 +66,7 @@ class PlanColumn:
     sigma: float | None = None
     half_width: float | None = None
     table: Mapping[int, float] | None = None
+    before_threshold: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,8 @@ class Plan:
     @property
     def public_tables(self) -> frozenset[str]:
         """The tables that the public part reads."""
-        private = self.policy.tables.values()
-        return frozenset(table.name for table in private if not table.private) & _scanned(self.query.output)
+        scanned = {scan.table for scan in scans_of(self.query.output.input)}
+        return frozenset(table.name for table in self.policy.tables.values() if not table.private) & scanned
 
     @cached_property
     def interval_ends(self) -> tuple[tuple[Scalar, Scalar] | None, ...]:
@@ -195,7 +198,8 @@ class Plan:
         if measure.kind == "avg":
             return PlanColumn(name, kind, table=average_half_widths(measure, parts[1].middle, sigmas))
         scale = 10**measure.decimals if measure.kind == "sum" else 1
-        return PlanColumn(name, kind, sigmas[0] / scale, half_width(sigmas[0]) / scale)
+        width = half_width(sigmas[0]) / scale
+        return PlanColumn(name, kind, sigmas[0] / scale, width, None, parts[0] == self.lowered.units)
 
     def _sigma(self, name: str) -> float:
         assert self.release is not None
@@ -240,6 +244,7 @@ def plan(
     """
     chosen = options or Options()
     query = compile_query(sql, policy)
+    _check_names(query, chosen)
     if query.question is None:
         return Plan(policy, query, chosen, None, None, ())
     table = policy.table(query.question.table)
@@ -252,6 +257,18 @@ def plan(
     except ParameterInvalid as invalid:
         raise Refused("budget_invalid", str(invalid), hint=invalid.hint) from None
     return Plan(policy, query, chosen, lowered, release, _definitions(query.question, lowered, release))
+
+
+def _check_names(query: Query, options: Options) -> None:
+    """No column may be called like the end of another's interval."""
+    names = {name.lower() for name, _ in query.output.columns}
+    for name, scalar in query.output.columns if options.intervals else ():
+        measured = isinstance(scalar, Column) and scalar.source == RELEASED and scalar.name.startswith("m")
+        for end in (f"{name}_low", f"{name}_high"):
+            if measured and end.lower() in names:
+                message = f"The interval of {name} needs the column name {end}, which another column has."
+                hint = f"Rename {end}, or ask without intervals."
+                raise Refused("duplicate_column", message, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -272,6 +289,8 @@ class _Budget:
         if sum(budget is not None for budget in (rho, epsilon, error, rho_nano)) != 1:
             message = "Exactly one of rho, epsilon, error and rho_nano says what may be spent."
             raise Refused("budget_invalid", message, hint="Give one of them, for example rho=0.01.")
+        if any(isinstance(budget, int) and abs(budget) >= 10**18 for budget in (rho, epsilon, rho_nano)):
+            raise Refused("budget_invalid", "The budget is out of range.", hint="As in rho=0.01.")
         if rho is not None:
             spend = rho_to_nano(rho, budget=True)
         elif epsilon is not None:
@@ -290,8 +309,11 @@ class _Budget:
             raise Refused(
                 "rho_too_large", message, hint="Ask with less rho, a larger error or fewer aggregates."
             )
-        if spend < len(self.lowered.sensitivities):
-            raise Refused("rho_too_small", "This budget is too small to spend.", hint="Ask with more rho.")
+        least = max(self.policy.min_rho_per_query_nano, len(self.lowered.sensitivities))
+        if spend < least:
+            message = f"This would spend rho = {spend / 1e9:g}, which is too little."
+            hint = f"Ask with rho = {Decimal(least).scaleb(-9).normalize():f} or more, or a smaller error."
+            raise Refused("rho_too_small", message, hint=hint)
 
     def _for_epsilon(self, asked: float) -> int:
         spent = self.policy.max_delta_per_query_pico if self.lowered.units is not None else 0
@@ -301,7 +323,7 @@ class _Budget:
         return rho_nano_for_epsilon(asked, self.policy.delta_pico - spent)
 
     def _for_error(self, asked: Mapping[str, float]) -> int:
-        if not asked:
+        if not isinstance(asked, Mapping) or not asked:
             raise Refused("budget_invalid", "No column is named.", hint="Name one, as in error={'n': 25}.")
         shares = [self._share(name, half) for name, half in asked.items()]
         return max(shares) * len(self.lowered.sensitivities)
@@ -309,18 +331,19 @@ class _Budget:
     def _share(self, name: str, half: float) -> int:
         """The least rho for the sum behind a column whose 95% half-width is at most ``half``."""
         place, decimals = self._counted(name)
-        if isinstance(half, bool) or not isinstance(half, int | float | Decimal) or not half >= 1e-12:
-            raise Refused("budget_invalid", "A half-width must be positive.", hint="As in error={'n': 25}.")
-        if not half < 10**18:
-            raise Refused("budget_invalid", "The half-width is too large.", hint="Ask with rho.")
-        target = int(Decimal(str(half)).scaleb(decimals))
+        number = value_of(half, "decimal") if isinstance(half, int | float | Decimal) else None
+        if not isinstance(number, Decimal) or not Decimal("1e-12") <= number < 10**18:
+            message = "A half-width must be a number above 0 and below 1e18."
+            raise Refused("budget_invalid", message, hint="As in error={'n': 25}, or ask with rho.")
+        target = int(number.scaleb(decimals))
         sensitivity = self.lowered.sensitivities[place]
         return least_rho_nano(sensitivity, target, self.policy.max_rho_per_query_nano)
 
     def _counted(self, name: str) -> tuple[int, int]:
         question = self.query.question
         assert question is not None
-        scalar = {one.lower(): found for one, found in self.query.output.columns}.get(name.lower())
+        columns = {one.lower(): found for one, found in self.query.output.columns}
+        scalar = columns.get(name.lower()) if isinstance(name, str) else None
         if isinstance(scalar, Column) and scalar.source == RELEASED and scalar.name.startswith("m"):
             measured = int(scalar.name[1:])
             measure = question.measures[measured]
@@ -391,23 +414,6 @@ def _definitions(question: Question, lowered: Lowered, release: Release) -> tupl
         )
         for measure, parts in zip(question.measures, lowered.parts, strict=True)
     )
-
-
-def _scanned(output: Output) -> frozenset[str]:
-    """Names of the tables that the public part scans."""
-    from privacy.algebra import Filter, Grouped, Join, Limited, Relation, Scan
-
-    names: set[str] = set()
-    pending: list[Relation] = [output.input]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, Scan):
-            names.add(node.table)
-        elif isinstance(node, Join):
-            pending += [node.left, node.right]
-        elif isinstance(node, Filter | Grouped | Limited):
-            pending.append(node.input)
-    return frozenset(names)
 
 
 def _sha256(document: object) -> str:

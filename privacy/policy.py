@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -20,20 +21,23 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from privacy.errors import PolicyError
-from privacy.values import TYPES, Value, arrow_type_name, type_of, value_of
+from privacy.values import MAX_KEY_BYTES, TYPES, Value, arrow_type_name, type_of, value_of
 
 TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 MAX_DECIMALS = 9
+MAX_EXPONENT = 300
 MAX_KEYS = 10_000
 LARGEST_CAPS = {"max_groups": 10_000, "max_rows_per_group": 1_000_000_000, "max_rows": 1_000_000_000}
 """Caps are public choices; these limits keep sums within 2^62 for useful bounds, and rankings affordable."""
 
+MAX_DELTA_PICO = 10**9
+QUESTIONS_A_DOMAIN = 100_000
 DEFAULT_MAX_GROUPS = 8
 DEFAULT_MAX_ROWS_PER_GROUP = 50
 
 _POLICY_FIELDS = frozenset(
     {"domain", "rho", "delta", "max_rho_per_query", "max_delta_per_query", "max_groups", "max_rows_per_group"}
-    | {"tables"}
+    | {"min_rho_per_query", "tables"}
 )
 _TABLE_FIELDS = frozenset({"unit", "public", "max_groups", "max_rows_per_group", "max_rows", "columns"})
 _COLUMN_FIELDS = frozenset({"type", "bounds", "decimals", "keys", "selectable"})
@@ -88,7 +92,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Policy:
-    """A validated policy. Budgets are integers: rho in 1e-9, delta in 1e-12, rounded down."""
+    """A validated policy. Budgets are integers: rho in 1e-9, delta in 1e-12, rounded down.
+
+    ``min_rho_per_query_nano`` is the least that a question about private rows may spend: who asks sees
+    whether an answer comes at all, so that no question may be all but free.
+    """
 
     document: dict[str, Any]
     sha256: str
@@ -97,6 +105,7 @@ class Policy:
     delta_pico: int
     max_rho_per_query_nano: int
     max_delta_per_query_pico: int
+    min_rho_per_query_nano: int
     tables: Mapping[str, Table]
 
     @classmethod
@@ -135,16 +144,18 @@ class Policy:
             raise PolicyError("domain", "must name the population whose members are protected")
         rho_nano = _budget(filled, "rho", 9)
         delta_pico = _budget(filled, "delta", 12)
-        if delta_pico >= 10**12:
-            raise PolicyError("delta", "must be below 1")
+        if delta_pico > MAX_DELTA_PICO:
+            raise PolicyError("delta", "must be at most 0.001: it is the chance that a unit is not protected")
         tables = _tables(filled)
+        most = _share(filled, "max_rho_per_query", 9, rho_nano, rho_nano)
         return cls(
             document=filled,
             sha256=hashlib.sha256(canonical_json(filled).encode()).hexdigest(),
             domain=domain,
             rho_nano=rho_nano,
             delta_pico=delta_pico,
-            max_rho_per_query_nano=_share(filled, "max_rho_per_query", 9, rho_nano, rho_nano),
+            max_rho_per_query_nano=most,
+            min_rho_per_query_nano=_least_rho_nano(filled, rho_nano, most),
             max_delta_per_query_pico=_share(
                 filled, "max_delta_per_query", 12, delta_pico, max(delta_pico // 100, 1)
             ),
@@ -224,10 +235,10 @@ def _decimal(value: Any, path: str) -> Decimal:
         raise PolicyError(path, "must be a number")
     try:
         number = Decimal(str(value))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):  # Python writes no whole number of more than 4,300 digits
         raise PolicyError(path, "must be a number") from None
-    if not number.is_finite():
-        raise PolicyError(path, "must be a finite number")
+    if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT:
+        raise PolicyError(path, f"must be a finite number of at most {MAX_EXPONENT} digits")
     return number
 
 
@@ -249,6 +260,16 @@ def _share(document: Mapping[str, Any], name: str, digits: int, whole: int, defa
     if part > whole:
         raise PolicyError(name, "must not exceed the budget of the domain")
     return part
+
+
+def _least_rho_nano(document: Mapping[str, Any], rho_nano: int, most: int) -> int:
+    """The smallest rho of a question, rounded up; without a declared one, a domain answers 100,000."""
+    if "min_rho_per_query" not in document:
+        return min(-(-rho_nano // QUESTIONS_A_DOMAIN), most)
+    least = math.ceil(_decimal(document["min_rho_per_query"], "min_rho_per_query").scaleb(9))
+    if not 1 <= least <= most:
+        raise PolicyError("min_rho_per_query", "must be above 0 and not above the largest rho of a query")
+    return least
 
 
 def _tables(document: Mapping[str, Any]) -> dict[str, Table]:
@@ -377,6 +398,9 @@ def _keys(declared: Any, kind: str | None, path: str) -> tuple[Value, ...] | Non
     values = [value_of(item, kind or "text") for item in declared]
     if any(value is None for value in values):
         raise PolicyError(path, f"must all be values of type {kind}")
-    if len(set(values)) != len(values):
+    if any(isinstance(value, str) and len(value.encode()) > MAX_KEY_BYTES for value in values):
+        raise PolicyError(path, f"must be texts of at most {MAX_KEY_BYTES} bytes")
+    stored = [float(value) if isinstance(value, Decimal) else value for value in values]
+    if len(set(stored)) != len(stored):
         raise PolicyError(path, "must not name a value twice")
     return tuple(value for value in values if value is not None)

@@ -76,11 +76,13 @@ class Task:
         sql: a single SELECT statement.
         files: view name -> the Parquet files that it reads, at least one; no wildcard characters in paths.
         tables: table name -> an Arrow table, copied into the worker.
+        result_bytes: size of this task's result, in place of the sandbox's own limit.
     """
 
     sql: str
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    result_bytes: int | None = None
 
 
 class Sandbox:
@@ -116,9 +118,10 @@ class Sandbox:
             EngineFailed: `query_failed`, `query_timeout` or `query_too_large`, without the engine's message.
         """
         with _failing():
-            message = _encode(task)
+            most = self.limits.result_bytes if task.result_bytes is None else task.result_bytes
+            message = _encode(task, most)
         with self._own_pool().turn, _failing():
-            return self._exchange(self._pool.take(), message)
+            return self._exchange(self._pool.take(), message, most)
 
     def close(self) -> None:
         """End all workers, running or idle, and remove their scratch space. Running tasks fail."""
@@ -137,12 +140,12 @@ class Sandbox:
             self._pool = _Pool(self.limits, self._workers)  # the other process keeps the one it owns
         return self._pool
 
-    def _exchange(self, worker: _Handle, message: list[bytes]) -> pa.Table:
+    def _exchange(self, worker: _Handle, message: list[bytes], most: int) -> pa.Table:
         with worker:
             worker.deadline = time.monotonic() + self.limits.timeout_s + _GRACE_S
             for part in message:
                 worker.send(part)
-            return _decode(worker.receive_result(self.limits.result_bytes))
+            return _decode(worker.receive_result(most))
 
 
 class _Handle:
@@ -332,11 +335,12 @@ def _failing() -> Iterator[None]:
         raise EngineFailed("query_failed") from None
 
 
-def _encode(task: Task) -> list[bytes]:
+def _encode(task: Task, most: int) -> list[bytes]:
     files = {name: [os.path.realpath(path) for path in parts] for name, parts in task.files.items()}
     if any(_WILDCARDS.intersection(path) for parts in files.values() for path in parts):
         raise EngineFailed("query_failed", "A table's file has a wildcard (* ? [) in its path.")
-    header = json.dumps({"sql": task.sql, "files": files, "tables": list(task.tables)}).encode()
+    document = {"sql": task.sql, "files": files, "tables": list(task.tables), "result_bytes": most}
+    header = json.dumps(document).encode()
     message = [LENGTH.pack(len(header)), header]
     for table in task.tables.values():
         sink = pa.BufferOutputStream()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -12,9 +13,12 @@ TYPES = ("boolean", "integer", "float", "decimal", "text", "date", "timestamp")
 NUMBERS = frozenset({"integer", "float", "decimal"})
 TIMES = frozenset({"date", "timestamp"})
 
+MAX_KEY_BYTES = 256
+"""Text longer than this is NULL as a group's name: the size of an exact table is no channel."""
+
 Value = bool | int | Decimal | str | dt.date | dt.datetime
 
-_FIRST_YEAR, _LAST_YEAR = 1, 9999
+_STRAY = re.compile("[\x00\ud800-\udfff]")
 
 
 def type_of(value: Any) -> str | None:
@@ -38,7 +42,7 @@ def value_of(value: Any, kind: str) -> Value | None:
     if kind in ("float", "decimal"):
         return _number(value)
     if kind == "text":
-        return value if isinstance(value, str) and "\x00" not in value else None
+        return value if isinstance(value, str) and not _STRAY.search(value) else None
     return _time(value, kind)
 
 
@@ -47,7 +51,7 @@ def _number(value: Any) -> Decimal | None:
         return None
     try:
         number = Decimal(str(value))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):  # Python writes no whole number of more than 4,300 digits
         return None
     return number if number.is_finite() and abs(number.adjusted()) <= 300 else None
 

@@ -230,7 +230,7 @@ class _Worker:
             source = f"read_parquet({_literal(parts)}, hive_partitioning = false)"
             connection.execute(f"CREATE VIEW {_identifier(name)} AS FROM {source}")
         connection.execute("SET lock_configuration = true")
-        self.stream(connection, task["sql"])
+        self.stream(connection, task["sql"], int(task["result_bytes"]))
 
     def create_table(self, connection: Any, name: str) -> None:
         import pyarrow as pa
@@ -245,7 +245,7 @@ class _Worker:
         connection.execute(f"SET allowed_paths = {_literal(paths)}")
         connection.execute("SET enable_external_access = false")
 
-    def stream(self, connection: Any, sql: str) -> None:
+    def stream(self, connection: Any, sql: str, most: int) -> None:
         """Run the one SELECT and send its result as it comes."""
         import duckdb
         import pyarrow as pa
@@ -254,7 +254,7 @@ class _Worker:
         if statement.type != duckdb.StatementType.SELECT:
             raise ValueError("not a SELECT")
         reader = connection.sql(statement.query).to_arrow_reader(_BATCH_ROWS)
-        sink = _Sink(self, self.limits["result_bytes"])
+        sink = _Sink(self, most)
         with pa.PythonFile(sink, mode="w") as out, pa.ipc.new_stream(out, reader.schema) as writer:
             for batch in reader:
                 writer.write_batch(batch)

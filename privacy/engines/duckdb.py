@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from privacy.algebra import (
@@ -32,7 +33,7 @@ from privacy.algebra import (
     Sum,
     columns_of,
 )
-from privacy.values import canonical
+from privacy.values import MAX_KEY_BYTES, canonical
 
 SALT_TABLE = "_salt"
 RELEASED_TABLE = "_released"
@@ -168,6 +169,12 @@ def _whole(node: Scalar) -> int:
     return node.value
 
 
+def _held(_call: Call, parts: Sequence[str]) -> str:
+    """A number within two constants; NULL stays NULL."""
+    number, low, high = parts
+    return f"CASE WHEN {number} IS NOT NULL THEN greatest(least({number}, {high}), {low}) END"
+
+
 def _in(_call: Call, parts: Sequence[str]) -> str:
     return f"({parts[0]} IN ({', '.join(parts[1:])}))"
 
@@ -226,6 +233,7 @@ OPERATIONS: dict[str, Operation] = {
     "date_trunc": lambda _call, parts: f"CAST(date_trunc({parts[0]}, {parts[1]}) AS TIMESTAMP)",
     "date_part": lambda _call, parts: f"CAST(date_part({parts[0]}, {parts[1]}) AS BIGINT)",
     "clamp": _clamp,
+    "held": _held,
     "exact_add": _infix("+"),
     "exact_sub": _infix("-"),
     "exact_mul": _infix("*"),
@@ -279,7 +287,7 @@ class Relations:
         unit = node.unit
         if unit is not None and unit not in wanted:
             wanted.append(unit)
-        columns = [f"{normalised(quoted(one.name), one.type)} AS {_name(one)}" for one in wanted]
+        columns = [f"{_stored(one, unit)} AS {_name(one)}" for one in wanted]
         selected = f"SELECT {', '.join(columns) or '1 AS nothing'} FROM {quoted(node.table)}"
         return (
             selected if unit is None else f"SELECT * FROM ({selected}) AS q WHERE {_name(unit)} IS NOT NULL"
@@ -300,6 +308,12 @@ class Relations:
         return f"SELECT * FROM ({self.sql(node.input)}) AS q{ordered(node.order)}{limit} OFFSET {node.offset}"
 
 
+def _stored(column: Column, unit: Column | None) -> str:
+    """A column of a file. The unit is never cast: two units that a cast takes for one would share one
+    bound."""
+    return quoted(column.name) if column == unit else normalised(quoted(column.name), column.type)
+
+
 def ordered(order: Sequence[Order]) -> str:
     """An ORDER BY clause, or nothing."""
     words = []
@@ -309,6 +323,34 @@ def ordered(order: Sequence[Order]) -> str:
         direction = "DESC" if one.descending else "ASC"
         words.append(f"{scalar(one.scalar)} {direction} NULLS {'FIRST' if one.nulls_first else 'LAST'}")
     return f" ORDER BY {', '.join(words)}" if words else ""
+
+
+# Before the exact part
+
+
+@dataclass(frozen=True)
+class Multiplicity:
+    """Rows of a public relation that meet ``conditions`` and share the values of ``keys``: as many as
+    there are at most."""
+
+    relation: Relation
+    conditions: tuple[Scalar, ...]
+    keys: tuple[Scalar, ...]
+
+
+def fan_out_sql(counts: Sequence[Multiplicity]) -> str:
+    """One row with one BIGINT for each multiplicity, 0 where there is no row."""
+    return f"SELECT {', '.join(f'({_most_alike(one)}) AS f{place}' for place, one in enumerate(counts))}"
+
+
+def _most_alike(one: Multiplicity) -> str:
+    relation = Relations(columns_of([one.relation, one.conditions, one.keys])).sql(one.relation)
+    where = " AND ".join(scalar(condition) for condition in one.conditions) or "TRUE"
+    keys = ", ".join(scalar(key) for key in one.keys)
+    counted = (
+        f"SELECT count(*) AS n FROM ({relation}) AS q WHERE {where}{f' GROUP BY {keys}' if keys else ''}"
+    )
+    return f"SELECT coalesce(max(n), 0) FROM ({counted}) AS q"
 
 
 # The exact part
@@ -340,6 +382,12 @@ def _unit_rows(aggregate: Aggregate) -> str:
             columns.append(f"{scalar(one.argument)} AS {quoted('of_' + one.name)}")
     relation = Relations(columns_of(aggregate)).sql(bound.input)
     rows = f"SELECT {', '.join(columns)} FROM ({relation}) AS q"
+    texts = [quoted(key.name) for key in bound.keys if key.scalar.type == "text"]
+    if texts:
+        short = ", ".join(
+            f"CASE WHEN strlen({key}) <= {MAX_KEY_BYTES} THEN {key} END AS {key}" for key in texts
+        )
+        rows = f"SELECT * REPLACE ({short}) FROM ({rows}) AS q"
     allowed = [
         f"{quoted(key.name)} IN ({', '.join(scalar(value) for value in key.domain)})"
         for key in bound.keys

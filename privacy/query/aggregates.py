@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, NoReturn
 
 from sqlglot import exp
@@ -25,6 +26,7 @@ from privacy.algebra import (
     conjuncts,
 )
 from privacy.arithmetic import Bounds, Fixed, NotFixed, always_present, fixed, presence
+from privacy.values import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
     from privacy.query.relations import Catalog, Rows
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 PRIVATE_AGGREGATES = (exp.Count, exp.Sum, exp.Avg)
 PUBLIC_AGGREGATES = (*PRIVATE_AGGREGATES, exp.Min, exp.Max)
 RELEASED = "r0"
+MAX_GROUP_KEYS = 16
 _AVAILABLE = "Use count(*), count(x), count(DISTINCT the_unit), sum(x) or avg(x)."
 
 
@@ -68,6 +71,7 @@ class Grouping:
     input: Rows
     name: str
     keys: dict[str, tuple[str, Scalar]] = field(default_factory=dict)
+    constants: dict[str, Scalar] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     nodes: list[exp.Expr] = field(default_factory=list)
     measures: dict[str, tuple[str, Measure]] = field(default_factory=dict)
@@ -79,13 +83,28 @@ class Grouping:
 
     def set_keys(self, nodes: list[tuple[exp.Expr, Scalar]]) -> None:
         """The grouping expressions, named in canonical order."""
-        for node, scalar in nodes:
-            if self.private:
-                self._check_key(node, scalar)
         self.nodes = [node for node, _ in nodes]
+        if self.private:
+            for node, scalar in nodes:
+                self._check_key(node, scalar)
+            nodes = self._without_constants(nodes)
+            self._check_key_count(nodes)
+            for node, scalar in nodes:
+                self._check_domain(node, scalar)
         self.order = list(dict.fromkeys(scalar.text for _, scalar in nodes))
         scalars = {scalar.text: scalar for _, scalar in nodes}
         self.keys = {text: (f"k{place}", scalars[text]) for place, text in enumerate(sorted(scalars))}
+
+    def _without_constants(self, nodes: list[tuple[exp.Expr, Scalar]]) -> list[tuple[exp.Expr, Scalar]]:
+        """What is the same on every row makes no groups: it is written beside the released rows instead."""
+        self.constants = {scalar.text: scalar for _, scalar in nodes if not columns_of(scalar)}
+        return [(node, scalar) for node, scalar in nodes if scalar.text not in self.constants]
+
+    def _check_key_count(self, nodes: list[tuple[exp.Expr, Scalar]]) -> None:
+        distinct = {scalar.text: node for node, scalar in reversed(nodes)}
+        if len(distinct) > MAX_GROUP_KEYS:
+            message = f"A private table can be grouped by at most {MAX_GROUP_KEYS} expressions."
+            self.source.refuse(nodes[-1][0], "too_many_keys", message, "Group by fewer columns.")
 
     def _check_key(self, node: exp.Expr, scalar: Scalar) -> None:
         if scalar == self.input.unit:
@@ -101,6 +120,13 @@ class Grouping:
             )
         if scalar.type == "null" or (isinstance(scalar, Literal) and scalar.value is None):
             self.source.refuse(node, "type_mismatch", "NULL cannot be a group.", "Group by a column.")
+
+    def _check_domain(self, node: exp.Expr, scalar: Scalar) -> None:
+        """No public group has a name that rows cannot have: longer text is NULL as a key."""
+        for one in self._domain(scalar) or ():
+            if isinstance(one.value, str) and len(one.value.encode()) > MAX_KEY_BYTES:
+                message = f"The name of a group is longer than {MAX_KEY_BYTES} bytes."
+                self.source.refuse(node, "too_long", message, "Give the group a shorter name.")
 
     def _selectable(self, column: Column) -> bool:
         table = self.catalog.scans.get(column.source)
@@ -126,7 +152,7 @@ class Grouping:
             return None
         scalar = self.rows.compile(node)
         found = self.keys.get(scalar.text)
-        return None if found is None else Column(self.name, found[0], scalar.type)
+        return self.constants.get(scalar.text) if found is None else Column(self.name, found[0], scalar.type)
 
     def _refuse_ungrouped(self, node: exp.Column) -> NoReturn:
         if not self.private:
@@ -291,8 +317,7 @@ class Grouping:
 
     def _domain(self, scalar: Scalar) -> tuple[Literal, ...] | None:
         """The public key set of a grouping expression, or None when its values are private."""
-        if isinstance(scalar, Literal):
-            return (scalar,)
+        assert not isinstance(scalar, Literal)  # constants are no keys
         if scalar.type == "boolean":
             return (Literal(False, "boolean"), Literal(True, "boolean"))
         if isinstance(scalar, Call):
@@ -310,10 +335,18 @@ def _case_domain(call: Call) -> tuple[Literal, ...] | None:
     if call.operation != "case":
         return None
     values = [*call.arguments[1:-1:2], call.arguments[-1]]
-    literals = {value.text: value for value in values if isinstance(value, Literal)}
-    if not all(isinstance(value, Literal) for value in values):
+    literals = [value for value in values if isinstance(value, Literal)]
+    if len(literals) < len(values):
         return None
-    return tuple(literals[text] for text in sorted(literals) if literals[text].value is not None) or None
+    present = sorted((value for value in literals if value.value is not None), key=lambda value: value.text)
+    return tuple({_as_stored(value): value for value in reversed(present)}.values())[::-1] or None
+
+
+def _as_stored(literal: Literal) -> object:
+    """The value that the engine computes with: numbers of other types than integer are doubles there."""
+    value = literal.value
+    double = literal.type in ("float", "decimal") and isinstance(value, int | Decimal)
+    return float(value) if isinstance(value, int | Decimal) and double else value
 
 
 def _narrowed(column: Column, domain: tuple[Literal, ...], parts: list[Scalar]) -> tuple[Literal, ...]:

@@ -22,6 +22,7 @@ from privacy.algebra import (
     columns_of,
     conjunction,
     conjuncts,
+    shown_sources,
 )
 from privacy.query.scope import Named, Scope
 
@@ -69,10 +70,13 @@ class Catalog:
 
     policy: Policy
     scans: dict[str, Table] = field(default_factory=dict)
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def scan(self, table: Table) -> Rows:
+    def scan(self, table: Table, place: tuple[int, int]) -> Rows:
+        """The rows of a table that the statement names at ``place``."""
         source = f"s{len(self.scans)}"
         self.scans[source] = table
+        self.places[source] = place
         columns: dict[str, Scalar] = {
             name: Column(source, column.name, column.type or "unknown")
             for name, column in table.columns.items()
@@ -130,7 +134,7 @@ class From:
         table = self.catalog.policy.table(node.name)
         if table is None:
             self._refuse_table(node)
-        return self.catalog.scan(table), node.alias or node.name
+        return self.catalog.scan(table, self.source.position(node)), node.alias or node.name
 
     def _plain_alias(self, node: exp.Expr) -> None:
         alias = node.args.get("alias")
@@ -198,7 +202,7 @@ class From:
             hint = "Compute expressions above the join."
             self.source.refuse(node.this, "unsupported_join", message, hint)
         made = Join(left.relation, right.filtered, "left", condition)
-        if not _linked(conjuncts(condition), _sources(left.relation), _sources(right.relation)):
+        if not _linked(conjuncts(condition), shown_sources(left.relation), shown_sources(right.relation)):
             self._refuse_unlinked(node)
         return Rows(made, {}, left.unit, left.table, left.filters, left.order + right.order)
 
@@ -245,8 +249,8 @@ class From:
         equalities = [part for filter_ in rows.filters for part in conjuncts(filter_)] + _join_conditions(
             rows.relation
         )
-        together = _sources(parts[0][0].relation)
-        waiting = [(_sources(item.relation), node) for item, node in parts[1:]]
+        together = shown_sources(parts[0][0].relation)
+        waiting = [(shown_sources(item.relation), node) for item, node in parts[1:]]
         progress = True
         while waiting and progress:
             progress = False
@@ -262,17 +266,6 @@ class From:
         place = node.this if isinstance(node, exp.Join) else node
         message = "A joined table needs an equality with a table before it."
         self.source.refuse(place, "unsupported_join", message, "Add ON a.key = b.key, or the same in WHERE.")
-
-
-def _sources(relation: Relation) -> set[str]:
-    """Names of the sources whose columns the relation shows."""
-    if isinstance(relation, Join):
-        return _sources(relation.left) | _sources(relation.right)
-    if isinstance(relation, Filter):
-        return _sources(relation.input)
-    if hasattr(relation, "source"):
-        return {relation.source}
-    return _sources(relation.input)
 
 
 def _join_conditions(relation: Relation) -> list[Scalar]:

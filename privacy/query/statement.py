@@ -76,7 +76,7 @@ class Statement:
         columns = tuple(rows.columns.items())
         order = rows.order or tuple(Order(scalar) for _, scalar in columns)
         tables = frozenset(table.name for table in self.catalog.scans.values())
-        return Query(self.question, Output(rows.filtered, columns, order), tables)
+        return Query(self.question, Output(rows.filtered, columns, order), tables, self.catalog.places)
 
     def _nested(self, tree: exp.Expr, environment: Environment) -> Rows:
         rows, _ = self._select(tree, environment, top=False)
