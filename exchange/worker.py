@@ -9,6 +9,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from exchange.audit import integrate, log
 from exchange.audit.errors import AuditError
 from exchange.audit.note import SigningKey
@@ -57,8 +59,8 @@ def run_forever(settings: Settings, *, parent: int | None = None) -> None:
                     publish(market, settings)
             except AuditError as error:
                 _LOG.error("the log cannot be published: %s", error)
-            except OSError as error:
-                _LOG.error("publishing waits: %s", type(error).__name__)
+            except (OSError, SQLAlchemyError) as error:  # a full disk, a database that restarts: it may pass
+                _LOG.error("the worker waits: %s", type(error).__name__)
             stop.wait(PUBLISH_EVERY_S)
             waited += PUBLISH_EVERY_S
     finally:

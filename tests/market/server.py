@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from werkzeug.serving import make_server
 
-from exchange import bootstrap, worker
+from exchange import bootstrap
 from exchange.client import Exchange
 from exchange.config import Settings
 from exchange.identity import Role
 from exchange.operations import administering
 from exchange.web import create_app
+from exchange.worker import publish
 from tests.market.prepared import environment
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def served(folder: Path) -> Iterator[DemoExchange]:
 
 def _work(market: Market, settings: Settings, stop: threading.Event) -> None:
     while not stop.wait(_PUBLISH_EVERY_S):
-        worker.publish(market, settings)
+        publish(market, settings)
 
 
 def _token(market: Market, org: str, role: Role) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from flask import request
 
-from exchange.errors import RequestInvalid
+from exchange.errors import RequestInvalid, TooLarge
+from exchange.web.auth import market
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,9 @@ def body(fields: Mapping[str, type | tuple[type, ...]], *, required: tuple[str, 
 
 
 def _json_object() -> dict[str, Any]:
+    limit = market().settings.max_request_bytes
+    if len(request.get_data()) >= limit and request.content_length is None:  # it was cut there, unannounced
+        raise TooLarge(f"the body is larger than {limit} bytes")
     try:
         given = request.get_json(silent=True)
     except RecursionError:

@@ -1,0 +1,132 @@
+"""The worker: sweeps, publishes, outlives what passes, and never publishes what contradicts the past."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from exchange import worker
+from exchange.audit.errors import LogDiverged
+from exchange.audit.note import SigningKey
+from exchange.config import Settings, SettingsError
+from tests.journeys.crashes import CRASHES, LEASE_S, plant
+from tests.journeys.test_tampering import alter
+from tests.market.stand import Stand
+
+
+class Died(BaseException):
+    """The process dies here."""
+
+
+def die() -> None:
+    raise Died
+
+
+def of_worker(stand: Stand) -> Settings:
+    return Settings.from_env(stand.environ, worker=True)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The handlers that the worker replaces."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_a_round_sweeps_publishes_and_says_so(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        plant(patch, CRASHES[1].name, die)
+        with pytest.raises(Died):
+            stand.run()
+    stand.clock.advance(seconds=LEASE_S)
+    monkeypatch.setattr(worker, "open_market", lambda settings: stand.market)
+    assert not (stand.home / "swept").exists()
+    first = worker.run_once(of_worker(stand))
+    assert stand.states() == ["FORFEITED"]
+    assert (stand.home / "swept").exists()
+    assert first.size == len(stand.entries())
+    assert worker.run_once(of_worker(stand)).encoded() == first.encoded(), "nothing new, nothing signed anew"
+    assert stand.verify().exit_code == 0
+
+
+def test_every_checkpoint_continues_the_one_before(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    seen = [stand.publish_log().encoded().decode()]
+    for _ in range(3):
+        for _ in range(90):
+            stand.get("nobody", "/v1/whoami")
+        seen.append(stand.publish_log().encoded().decode())
+    assert len(stand.entries()) > 256
+    for earlier in seen:
+        assert stand.verify(pinned=earlier).exit_code == 0
+
+
+def test_a_web_process_cannot_sign_the_log(sqlite_stand: Stand) -> None:
+    assert sqlite_stand.settings.log_key == ""
+    key = of_worker(sqlite_stand).log_key
+    assert SigningKey.parse(key).name == sqlite_stand.settings.log_origin
+    assert key not in repr(of_worker(sqlite_stand))
+    (sqlite_stand.home / "log.env").unlink()
+    assert Settings.from_env(sqlite_stand.environ).log_key == "", "the web needs no log key"
+    with pytest.raises(SettingsError, match="EXCHANGE_LOG_KEY"):
+        of_worker(sqlite_stand)
+
+
+@pytest.mark.parametrize("what", ["last", "restored"])
+def test_what_contradicts_the_past_is_not_published(sqlite_stand: Stand, what: str) -> None:
+    stand = sqlite_stand
+    before = stand.publish_log()
+    size = len(stand.entries())
+    if what == "last":
+        alter(stand, "audit_entry", f"UPDATE audit_entry SET leaf = leaf || x'20' WHERE seq = {size - 1}")
+    else:
+        alter(stand, "audit_entry", f"DELETE FROM audit_entry WHERE seq >= {size - 2}")
+    with pytest.raises(LogDiverged):
+        stand.publish_log()
+    assert (stand.settings.log_path / "checkpoint").read_bytes() == before.encoded()
+
+
+def test_the_worker_outlives_what_passes_and_ends_when_told(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, signals: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand = sqlite_stand
+    publish, failures = worker.publish, list[Exception]()
+    failures += [
+        OperationalError("SELECT", {}, ConnectionError("cell value 4711")),
+        OSError(28, "No space left on device"),
+        LogDiverged("The database holds another entry."),
+    ]
+
+    def faulty(market: Any, settings: Settings) -> Any:
+        if failures:
+            raise failures.pop(0)
+        done = publish(market, settings)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    monkeypatch.setattr(worker, "publish", faulty)
+    monkeypatch.setattr(worker, "PUBLISH_EVERY_S", 0.01)
+    worker.run_forever(of_worker(stand))
+    assert failures == []
+    assert (stand.settings.log_path / "checkpoint").exists()
+    told = [record.getMessage() for record in caplog.records if record.name == "exchange.worker"]
+    assert told == [
+        "the worker waits: OperationalError",
+        "the worker waits: OSError",
+        "the log cannot be published: The database holds another entry.",
+    ]
+
+
+def test_a_worker_without_its_parent_ends(sqlite_stand: Stand, signals: None) -> None:
+    worker.run_forever(of_worker(sqlite_stand), parent=os.getppid() + 1)
+    assert not (sqlite_stand.home / "swept").exists()
+    statement = text("SELECT COUNT(*) FROM query")
+    assert sqlite_stand.market.store.read(lambda s: s.execute(statement).scalar_one()) == 0
