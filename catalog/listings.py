@@ -48,6 +48,7 @@ from catalog.views import (
     of_organisation,
     provider_profile,
     select_datasets,
+    slug_of,
     version_of,
 )
 
@@ -73,6 +74,7 @@ __all__ = [
     "add_version",
     "append_only",
     "check_slug",
+    "content_of",
     "content_sha256",
     "create_dataset",
     "dataset_by_slug",
@@ -84,6 +86,7 @@ __all__ = [
     "provider_profile",
     "publish",
     "search",
+    "slug_of",
     "version_of",
     "withdraw",
 ]
@@ -169,6 +172,15 @@ def content_sha256(content: VersionContent) -> str:
         "plans": list(content.plans),
     }
     return sha256_hex(canonical(document))
+
+
+def content_of(view: ListingView) -> VersionContent:
+    """What a stored version consists of, as far as :func:`content_sha256` looks at it."""
+    tables = tuple(
+        TableContent(table.schema, tuple((sha256, 0) for sha256 in table.objects), rows=0)
+        for table in view.tables
+    )
+    return VersionContent(tables, view.policy, view.licence_id, view.plans)
 
 
 def add_version(

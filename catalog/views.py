@@ -106,6 +106,14 @@ def of_organisation(session: Session, org: str) -> tuple[Dataset, ...]:
     return tuple(dataset_of(row) for row in rows)
 
 
+def slug_of(session: Session, reference: str) -> str | None:
+    """The slug of the dataset with that slug or id in any state, or None: for the log, not for readers."""
+    key = dataset.c.slug if "/" in reference else dataset.c.id
+    statement = select(dataset.c.slug).where(key == reference)
+    found: str | None = session.execute(statement).scalar_one_or_none()
+    return found
+
+
 def find(
     session: Session, reference: str, *, reader: str | None = None, sees_all: bool = False
 ) -> ListingView:

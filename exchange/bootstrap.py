@@ -47,7 +47,9 @@ def open_market(settings: Settings) -> Market:
         settings=settings,
         store=Store(settings.database_url),
         objects=OutsideObjects(LocalObjects(settings.objects_path)),
-        engine=OutsideEngine(lambda: Sandbox(limits, workers=settings.query_workers)),
+        engine=OutsideEngine(
+            lambda: Sandbox(limits, workers=settings.query_workers), workers=settings.query_workers
+        ),
         receipts=ReceiptSigner(receipt_key(settings), settings.log_origin),
         salt=lambda version: _derive(settings, f"bounding:{version}"),
     )

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
+from catalog import CatalogError, listings
+from exchange.audit import AuditError, log
+from exchange.audit import leaf as leaves
+from exchange.queries import SETTLED, query
 from exchange.schema import append_only
-from settlement import ledger, licences
+from settlement import ledger, licences, orders
+from settlement.errors import SettlementError
+from settlement.prices import PricePlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,12 +107,115 @@ _LAWS: dict[str, str] = {
     "L2": "no floor account was ever below zero",
     "L3": "cached balances equal the fold of the transfers",
     "L4": "a pending transfer is resolved at most once",
-    "L5": "every settled query has one journal, acceptance, entry and result, and the other way round",
+    "L5": "every settled query has one journal, acceptance, entry and result, and says what they say",
     "L6": "privacy spent never exceeds what was granted, and equals the sum over queries",
     "L7": "what was voided posted nothing; what was forfeited posted privacy only",
-    "L9": "every charge equals what its journal moved",
-    "L12": "append-only tables refuse change, and their documents still have their digests",
+    "L9": "every charge equals what its journal moved, and what its price plan names",
+    "L12": "append-only tables refuse change, and documents have the digests that were logged",
 }
+
+
+def _differing_queries(session: Session) -> list[str]:
+    """Settled queries whose row does not say what their leaf says: somebody wrote to the row afterwards."""
+    rows = session.execute(
+        select(query, log.LEAF)
+        .join(log.audit_entry, log.audit_entry.c.id == query.c.entry_id)
+        .where(query.c.state == SETTLED)
+    )
+    findings = []
+    for row in rows:
+        leaf = _document(row.leaf)
+        if leaf is None:
+            findings.append(f"{row.id} has a leaf that cannot be read")
+            continue
+        told = {
+            name: leaf[name] or {} for name in ("object", "query", "licence", "privacy", "money", "result")
+        }
+        same = {
+            "sql": (hashlib.sha256(row.sql.encode()).hexdigest(), told["query"].get("sql_sha256")),
+            "plan": (row.plan_sha256, told["query"].get("plan_sha256")),
+            "dataset": (row.slug, told["object"].get("dataset")),
+            "version": (row.version, told["object"].get("version")),
+            "acceptance": (row.acceptance_id, told["licence"].get("acceptance_id")),
+            "purpose": (row.purpose, told["licence"].get("purpose")),
+            "domain": (row.domain, told["privacy"].get("domain")),
+            "rho": (str(row.rho_nano), told["privacy"].get("rho_nano")),
+            "delta": (str(row.delta_pico), told["privacy"].get("delta_pico")),
+            "charge": (str(row.charge_minor), told["money"].get("amount_minor")),
+            "journal": (row.settle_journal, told["money"].get("journal")),
+            "result": (row.result_sha256, told["result"].get("sha256")),
+        }
+        changed = [name for name, (kept, logged) in same.items() if kept != logged]
+        if changed:
+            findings.append(f"{row.id} does not say what its entry says: {', '.join(changed)}")
+    return findings
+
+
+def _differing_agreements(session: Session) -> list[str]:
+    """Acceptances and versions that do not have the digest which the log fixed when they were made."""
+    entries = session.execute(
+        select(log.LEAF).where(
+            log.audit_entry.c.kind.in_(("access.requested", "version.drafted")),
+            log.audit_entry.c.outcome == "done",
+        )
+    )
+    findings = []
+    for leaf in entries.scalars():
+        document = _document(leaf) or {}
+        fixed = (document.get("result") or {}).get("sha256")
+        if fixed is None:
+            continue
+        if document["kind"] == "access.requested":
+            accepted = document["licence"]["acceptance_id"]
+            kept = session.execute(
+                select(licences.acceptance.c.digest).where(licences.acceptance.c.id == accepted)
+            ).scalar_one_or_none()
+            if kept != fixed:
+                findings.append(f"acceptance {accepted} is not the one that was logged")
+        elif _content_of(session, document["object"]["version"]) != fixed:
+            findings.append(f"version {document['object']['version']} is not the one that was logged")
+    return findings
+
+
+def _content_of(session: Session, version: str) -> str | None:
+    """The digest of a version's stored content, recomputed; None where it cannot be read."""
+    try:
+        view = listings.version_of(session, version)
+        return listings.content_sha256(listings.content_of(view))
+    except (CatalogError, ValueError):
+        return None
+
+
+def _mispriced(session: Session) -> list[str]:
+    """Settled queries that were charged another price than their grant's plan names, and forged plans."""
+    findings = []
+    plans: dict[str, PricePlan | None] = {}
+    for grant in session.execute(select(orders.access_grant)):
+        plan = _plan_of(grant.plan)
+        plans[grant.id] = plan if plan is not None and plan.sha256 == grant.plan_sha256 else None
+        if plans[grant.id] is None:
+            findings.append(f"grant {grant.id}: its price plan was changed after it was issued")
+    for row in session.execute(select(query).where(query.c.state == SETTLED)):
+        plan = plans.get(row.grant_id)
+        if plan is None or plan.sha256 != row.price_plan_sha256:
+            findings.append(f"{row.id} was priced by a plan that its grant does not hold")
+        elif plan.price(row.rho_nano) != row.charge_minor:
+            findings.append(f"{row.id} was charged another amount than its plan names")
+    return findings
+
+
+def _plan_of(text: str) -> PricePlan | None:
+    try:
+        return PricePlan.from_document(json.loads(text))
+    except (ValueError, SettlementError):
+        return None
+
+
+def _document(leaf: object) -> dict[str, Any] | None:
+    try:
+        return leaves.decode(leaf if isinstance(leaf, bytes) else str(leaf).encode())
+    except AuditError:
+        return None
 
 
 def run(market: Market) -> list[Law]:
@@ -116,17 +228,22 @@ def check(session: Session) -> list[Law]:
     books = {name: tuple(found(session)) for name, found in ledger.CHECKS.items()}
     findings = {
         **books,
-        "L5": _broken(session, _SETTLED),
+        "L5": (*_broken(session, _SETTLED), *_differing_queries(session)),
         "L6": _broken(session, _SPENT),
         "L7": _broken(session, _ENDED),
-        "L9": _broken(session, _CHARGED),
-        "L12": (*_unguarded(session), *licences.check_documents(session)),
+        "L9": (*_broken(session, _CHARGED), *_mispriced(session)),
+        "L12": (*_unguarded(session), *licences.check_documents(session), *_differing_agreements(session)),
     }
     return [Law(name, says, tuple(findings[name])) for name, says in _LAWS.items()]
 
 
 def _broken(session: Session, statement: str) -> tuple[str, ...]:
-    return tuple(f"{who} {what}" for who, what in session.connection().exec_driver_sql(statement))
+    try:
+        with session.begin_nested():  # a failing statement must not end the transaction of the others
+            rows = session.connection().exec_driver_sql(statement).all()
+    except DBAPIError:
+        return ("the law cannot be checked: a table or view that it reads is missing",)
+    return tuple(f"{who} {what}" for who, what in rows)
 
 
 def _unguarded(session: Session) -> list[str]:
@@ -138,14 +255,18 @@ def _unguarded(session: Session) -> list[str]:
 
 
 def _sqlite_guarded(session: Session) -> set[str]:
-    query = "SELECT tbl_name FROM sqlite_master WHERE type = 'trigger' GROUP BY tbl_name HAVING COUNT(*) >= 2"
+    query = (
+        "SELECT tbl_name FROM sqlite_master WHERE type = 'trigger' AND sql LIKE '%RAISE(ABORT, %' "
+        "GROUP BY tbl_name HAVING COUNT(*) >= 2"
+    )
     return set(session.scalars(text(query)))
 
 
 def _postgresql_guarded(session: Session) -> set[str]:
     query = (
         "SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
-        "WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' GROUP BY c.relname HAVING COUNT(*) >= 2"
+        "JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' "
+        "AND p.prosrc LIKE '%RAISE EXCEPTION%append-only%' GROUP BY c.relname HAVING COUNT(*) >= 2"
     )
     return set(session.scalars(text(query)))
 

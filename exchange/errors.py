@@ -84,6 +84,14 @@ class InProgress(MarketError):
     retry_after_s = 1
 
 
+class Overloaded(MarketError):
+    """Every query worker was busy for as long as a query may take. Nothing was reserved or charged."""
+
+    code = "overloaded"
+    hint = "Repeat the request with the same key in a few seconds."
+    retry_after_s = 3
+
+
 class PriceAboveLimit(MarketError):
     """The price or the privacy cost is above the limit that the buyer set."""
 
@@ -119,8 +127,15 @@ class BudgetSpent(MarketError):
     hint = "Grant at least what is spent and reserved; the dataset's page shows both."
 
 
+class SlugOfAnother(MarketError):
+    """The first half of the dataset's name belongs to another provider."""
+
+    code = "slug_of_another"
+    hint = "Choose a name that begins with a word of your own, such as your organisation's name."
+
+
 class DataListedElsewhere(MarketError):
-    """The same private file is already listed under another privacy domain."""
+    """Bytes that are listed as private: under another privacy domain, or now to be public."""
 
     code = "data_listed_elsewhere"
     hint = "Publish under the domain that this data already has: its budget is for its lifetime."

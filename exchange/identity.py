@@ -151,7 +151,9 @@ def create_token(
 
 
 def revoke_token(session: Session, id: str, now: datetime) -> None:  # noqa: A002
-    """End a token at once."""
+    """End a token at once; ending it again changes nothing. Raises :class:`NotFound` for an unknown id."""
+    if session.execute(select(token.c.id).where(token.c.id == id)).first() is None:
+        raise NotFound("there is no such token", hint="A token's id is the part before its dot: tok_...")
     stamp = now.isoformat(timespec="microseconds")
     session.execute(
         update(token).where(token.c.id == id, token.c.revoked_at.is_(None)).values(revoked_at=stamp)

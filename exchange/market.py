@@ -5,16 +5,18 @@ Adapters that touch files or processes are wrapped so that a call with a transac
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import ObjectDamaged
+from exchange.errors import Overloaded
 from exchange.store import assert_outside_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from catalog.objects import LocalObjects
@@ -54,8 +56,9 @@ class OutsideEngine:
     A command that asks nothing starts no worker processes.
     """
 
-    def __init__(self, start: Callable[[], Sandbox]) -> None:
+    def __init__(self, start: Callable[[], Sandbox], *, workers: int) -> None:
         self._start = start
+        self._turns = threading.BoundedSemaphore(workers)
         self._sandbox: Sandbox | None = None
         self._lock = threading.Lock()
 
@@ -66,6 +69,17 @@ class OutsideEngine:
             if self._sandbox is None:
                 self._sandbox = self._start()
             return self._sandbox
+
+    @contextlib.contextmanager
+    def turn(self, patience_s: float) -> Iterator[None]:
+        """Hold one of the workers, waiting for at most ``patience_s``. Raises :class:`Overloaded`."""
+        assert_outside_transaction()
+        if not self._turns.acquire(timeout=patience_s):
+            raise Overloaded("every query worker is busy")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def close(self) -> None:
         """End the worker processes."""

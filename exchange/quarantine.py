@@ -8,7 +8,19 @@ import re
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, MetaData, Row, String, Table, delete, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    MetaData,
+    Row,
+    String,
+    Table,
+    delete,
+    insert,
+    select,
+)
 
 from exchange.errors import InProgress, NotFound, TooLarge, UploadOffset
 from exchange.store import assert_outside_transaction
@@ -37,6 +49,18 @@ sent_manifest = Table(
     metadata,
     Column("version", String(40), primary_key=True),
     Column("sha256", String(64), nullable=False),
+)
+
+# Which sent bytes became which table: ingest drops rows of nobody, so the rewritten bytes alone do not tell.
+source = Table(
+    "source",
+    metadata,
+    Column("version", String(40), primary_key=True),
+    Column("table_name", String(63), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("public", Boolean, nullable=False),
+    Column("domain", String(200), nullable=False),
+    Index("source_by_sha256", "sha256"),
 )
 
 _BLOCK = 1 << 20
@@ -83,10 +107,32 @@ def manifest_of(session: Session, version: str) -> str:
     return found.scalar_one_or_none() or ""
 
 
+def record_source(
+    session: Session, *, version: str, table: str, sha256: str, public: bool, domain: str
+) -> None:
+    """Remember which sent bytes a version's table was made from."""
+    session.execute(
+        insert(source).values(version=version, table_name=table, sha256=sha256, public=public, domain=domain)
+    )
+
+
+def private_domains(session: Session, sha256: str) -> set[str]:
+    """The privacy domains under which a table made from these very bytes was ever stored as private."""
+    found = select(source.c.domain).where(source.c.sha256 == sha256, source.c.public.is_(False))
+    return set(session.scalars(found.distinct()))
+
+
 def state_of(folder: Path, row: Row[Any]) -> State:
     """How much has arrived; the file's size is the only record of it, so a crash cannot make them differ."""
     path = path_of(folder, row.id)
     return State(row.id, path.stat().st_size if path.exists() else 0, row.length)
+
+
+def begin(folder: Path, upload_id: str) -> None:
+    """Make the file that bytes will be appended to: an upload of no bytes is a file too."""
+    assert_outside_transaction()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path_of(folder, upload_id).touch(mode=0o600)
 
 
 def append(folder: Path, row: Row[Any], *, offset: int, stream: IO[bytes]) -> State:

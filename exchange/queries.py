@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, Row, String, Table, Text, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    MetaData,
+    Row,
+    String,
+    Table,
+    Text,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from exchange.errors import InProgress, NotFound
 
@@ -116,13 +129,13 @@ def settled_before(session: Session, *, org: str, version: str, plan_sha256: str
     return session.execute(same.order_by(query.c.reserved_at).limit(1)).one_or_none()
 
 
-def running_now(
-    session: Session, *, org: str, version: str, plan_sha256: str, now: datetime
-) -> Row[Any] | None:
-    """The same question of the same organisation being answered at this moment."""
-    live = query.c.lease_until > now.isoformat(timespec="microseconds")
+def running_now(session: Session, *, org: str, version: str, plan_sha256: str) -> Row[Any] | None:
+    """The same question of the same organisation that has not ended.
+
+    One whose lease is over counts as well: the sweeper may still settle it, and nobody pays twice.
+    """
     return session.execute(
-        _same(org, version, plan_sha256).where(query.c.state.in_(_OPEN), live).limit(1)
+        _same(org, version, plan_sha256).where(query.c.state.in_(_OPEN)).limit(1)
     ).one_or_none()
 
 
@@ -140,12 +153,11 @@ def of_organisation(session: Session, org: str, *, limit: int = 100) -> Sequence
     ).all()
 
 
-def count_settled(session: Session, grant_id: str) -> int:
-    """How many answers a grant has already bought (the licence's query count)."""
-    rows = session.execute(
-        select(query.c.id).where(query.c.grant_id == grant_id, query.c.state.in_((*_OPEN, SETTLED)))
-    )
-    return len(rows.all())
+def count_asked(session: Session, acceptances: Sequence[str]) -> int:
+    """How many queries under these licence acceptances were answered or still may be."""
+    counted = select(func.count()).select_from(query)
+    states = query.c.state.in_((*_OPEN, SETTLED))
+    return int(session.execute(counted.where(query.c.acceptance_id.in_(acceptances), states)).scalar_one())
 
 
 def _same(org: str, version: str, plan_sha256: str) -> Any:

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import random
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,9 +35,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from catalog import CatalogError
+from catalog import CatalogError, listings
 from exchange.audit import AuditError
-from exchange.audit.entry import ActorGroup, Entry, SourceGroup
+from exchange.audit.entry import ActorGroup, Entry, ObjectGroup, SourceGroup
 from exchange.audit.log import append
 from exchange.errors import InsideTransaction, KeyReused, MarketError
 from exchange.identity import Actor, new_id
@@ -65,6 +66,9 @@ idempotency = Table(
 REFUSALS = (MarketError, SettlementError, CatalogError, PrivacyError, AuditError)
 
 _ATTEMPTS = 6
+_OURS = re.compile(
+    r"[a-z]{2,4}_[0-9a-f]{24}|[a-z]{1,20}(\.[a-z_]{1,40})?"
+)  # ids, and names of doors in the code
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _WRITER_LOCK = 7_306_001  # any constant: the one advisory lock of this application
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside_transaction", default=False)
@@ -169,15 +173,14 @@ class Store:
         A refusal is logged once, however many doors it passes on its way out: see :func:`is_logged`.
         """
         code = str(getattr(refusal, "code", "refused"))
-        told = command.entry()
         entry = dataclasses.replace(
-            told, id=new_id("evt"), kind=command.refused, outcome="refused", code=code
+            command.entry(), id=new_id("evt"), kind=command.refused, outcome="refused", code=code
         )
 
         def write() -> str:
             with self._transaction(writing=True) as session:
-                now = self.clock()
-                return append(session, _signed(entry, actor), now).id
+                known = dataclasses.replace(entry, object=_known_object(session, entry.object))
+                return append(session, _signed(known, actor), self.clock()).id
 
         logged = self._retrying(write)
         refusal.audit_entry = logged  # type: ignore[attr-defined]
@@ -258,6 +261,25 @@ def _stored(session: Session, actor: Actor, key: str, digest: str) -> Outcome | 
     if row.digest != digest:
         raise KeyReused("this idempotency key was used with another request")
     return Outcome(json.loads(row.outcome), row.entry_id, replayed=True)
+
+
+def _known_object(session: Session, told: ObjectGroup | None) -> ObjectGroup | None:
+    """What a refused command was about, without any text of the caller's choice: the log is public for ever.
+
+    Ids of our form stay, a dataset stays if there is one, everything else goes.
+    """
+    if told is None:
+        return None
+    dataset = told.get("dataset")
+    listed = listings.slug_of(session, dataset) if dataset else None
+    return ObjectGroup(
+        type=told.get("type"), id=our_id(told.get("id")), version=our_id(told.get("version")), dataset=listed
+    )
+
+
+def our_id(text: str | None) -> str | None:
+    """The text if it is an id of ours, or the name of a door in our code: what may enter the log."""
+    return text if text and _OURS.fullmatch(text) else None
 
 
 def _signed(entry: Entry, actor: Actor) -> Entry:

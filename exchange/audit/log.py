@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 __all__ = [
+    "LEAF",
     "Appended",
     "Entry",
     "Page",
@@ -302,9 +303,9 @@ def _seq_of(token: str) -> int:
 
 
 # SQLite lets a tamperer store text where bytes were: cast, so that it is read and named.
-_LEAF = cast(audit_entry.c.leaf, LargeBinary).label("leaf")
-_COLUMNS = [_LEAF if column.name == "leaf" else column for column in audit_entry.c]
-_RECORD = select(audit_entry.c.seq, audit_entry.c.id, _LEAF, audit_entry.c.leaf_hash)
+LEAF = cast(audit_entry.c.leaf, LargeBinary).label("leaf")
+_COLUMNS = [LEAF if column.name == "leaf" else column for column in audit_entry.c]
+_RECORD = select(audit_entry.c.seq, audit_entry.c.id, LEAF, audit_entry.c.leaf_hash)
 
 
 def _record(row: Row[*tuple[Any, ...]]) -> Record:

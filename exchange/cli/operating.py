@@ -158,6 +158,18 @@ def create_token(name: str, role: str, expires: str | None, as_json: bool) -> No
     show(as_json, made, lambda: click.echo(made["token"]))
 
 
+@token.command("revoke")
+@click.argument("token_id", metavar="TOKEN_ID")
+@json_option
+def revoke_token(token_id: str, as_json: bool) -> None:
+    """End a token at once, by its id: the part before the dot."""
+    from exchange.operations import administering
+
+    with _market() as market:
+        ended = administering.revoke_token(market, token=token_id.partition(".")[0])
+    show(as_json, ended, lambda: click.echo(f"{ended['token_id']} is revoked"))
+
+
 @click.group()
 def wallet() -> None:
     """Wallets: credit one (operator), show one's own (buyer)."""

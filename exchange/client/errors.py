@@ -293,6 +293,7 @@ class Conflict(ExchangeError):
         "conflict",
         "request_not_open",
         "slug_taken",
+        "slug_of_another",
         "domain_taken",
         "data_listed_elsewhere",
         "policy_loosened",
@@ -318,7 +319,7 @@ class KeyReused(Conflict):
 class InProgress(Conflict):
     """The same call is still being answered."""
 
-    codes = ("in_progress",)
+    codes = ("in_progress", "overloaded")
     hint = "Wait a moment and repeat the call: it will return the one answer."
 
 
@@ -352,6 +353,7 @@ class ServerError(ExchangeError):
         "charge_mismatch",
         "exact_table_invalid",
         "tables_missing",
+        "tables_unfit",
         "audit_entry_invalid",
         "audit_leaf_too_large",
         "audit_sequence_broken",

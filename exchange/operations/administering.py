@@ -51,6 +51,19 @@ class CreateToken:
 
 
 @dataclass(frozen=True)
+class RevokeToken:
+    """End a token at once."""
+
+    token: str
+    kind: ClassVar[str] = "token.revoked"
+    refused: ClassVar[str] = "token.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: a token, by id."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="token", id=self.token[:64]))
+
+
+@dataclass(frozen=True)
 class CreditWallet:
     """Credit a wallet for a bank transfer that the operator saw arrive; the reference is the bank's."""
 
@@ -98,6 +111,17 @@ def create_token(market: Market, *, org: str, role: Role, expires: datetime | No
     command = CreateToken(org, str(role), expires.isoformat() if expires else None)
     made = market.store.perform(SYSTEM, command, work).value
     return {**made, "token": shown[0]}
+
+
+def revoke_token(market: Market, *, token: str) -> dict[str, Any]:
+    """End a token by its id (``tok_...``), with every session that it opened. Raises NotFound."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        identity.revoke_token(tx.session, token, tx.now)
+        tx.record(object=ObjectGroup(type="token", id=token))
+        return {"token_id": token, "revoked_at": tx.now.isoformat(timespec="seconds")}
+
+    return market.store.perform(SYSTEM, RevokeToken(token), work).value
 
 
 def credit_wallet(market: Market, *, org: str, amount: str, currency: str, reference: str) -> dict[str, Any]:

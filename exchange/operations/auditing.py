@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
-from exchange import queries
+from exchange import checks, queries
 from exchange.audit import log, tiles
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.audit.note import VerifierKey
 from exchange.audit.report import ALTERED, Finding
+from exchange.audit.strays import strays
 from exchange.audit.tiles import Folder
 from exchange.audit.verify import verify_books, verify_log
 from exchange.errors import NotFound, RequestInvalid
 from exchange.identity import Role, organisation_names
 from exchange.operations.receipting import newest_checkpoint, receipt_of_entry
 from exchange.operations.terms import budget, money
+from exchange.store import our_id
 from settlement import ledger, licences
 from settlement.errors import SettlementError
 
@@ -49,7 +51,7 @@ class ReadLog:
     def entry(self) -> Entry:
         """The audit entry: what was read, by id; never what was typed."""
         return Entry(
-            kind=self.kind, outcome="done", object=ObjectGroup(type=self.what, id=self.about[:64] or None)
+            kind=self.kind, outcome="done", object=ObjectGroup(type=self.what, id=our_id(self.about))
         )
 
 
@@ -60,7 +62,7 @@ def search(
     wanted: dict[str, Any] = {
         name: _time(name, text) if name in _TIMES else text for name, text in filters.items()
     }
-    _read(market, actor, "log", ",".join(sorted(filters)))
+    note_reading(market, actor, "log", ",".join(sorted(filters)))
 
     def look(session: Session) -> dict[str, Any]:
         page = log.search(session, **wanted, limit=limit, page_token=page_token)
@@ -75,7 +77,7 @@ def search(
 
 def entry(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
     """One entry: the whole leaf, and for a query its statement, licence and the clause that allowed it."""
-    _read(market, actor, "entry", entry_id)
+    note_reading(market, actor, "entry", entry_id)
 
     def look(session: Session) -> dict[str, Any]:
         record = _find(session, entry_id)
@@ -91,7 +93,7 @@ def entry(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
 
 def prove(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
     """The entry's leaf with its inclusion proof. Raises :class:`NotFound` until the log covers it."""
-    _read(market, actor, "proof", entry_id)
+    note_reading(market, actor, "proof", entry_id)
     record = market.store.read(lambda session: _find(session, entry_id))
     newest = newest_checkpoint(market)
     if newest is None or newest.size <= record.seq:
@@ -110,7 +112,7 @@ def prove(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
 
 def journals(market: Market, actor: Actor, ids: list[str]) -> dict[str, Any]:
     """Journals with their lines and digests, to hold leaves against. Unknown ids are left out."""
-    actor.require(Role.OFFICER, Role.OPERATOR)
+    note_reading(market, actor, "journals", "")
 
     def look(session: Session) -> dict[str, Any]:
         found = {}
@@ -126,7 +128,7 @@ def journals(market: Market, actor: Actor, ids: list[str]) -> dict[str, Any]:
 
 def domains(market: Market, actor: Actor) -> dict[str, Any]:
     """Every privacy domain's lifetime account over all buyers."""
-    actor.require(Role.OFFICER, Role.OPERATOR)
+    note_reading(market, actor, "domains", "")
 
     def look(session: Session) -> dict[str, Any]:
         owners = select(ledger.account.c.owner).where(ledger.account.c.kind == "domain_granted").distinct()
@@ -148,8 +150,13 @@ def verify(market: Market, *, log_key: str, pinned: str | None = None) -> LogRep
         pinned=pinned,
         database_leaves=_records(market),
     )
-    extra = [*_beside(market), *_books(market)]
+    extra = [*_strays(market, report), *_beside(market), *_books(market)]
     return report.with_findings(extra)
+
+
+def _strays(market: Market, report: LogReport) -> list[Finding]:
+    """Files of earlier checkpoints, held against the newest; without one there is nothing to hold."""
+    return list(strays(Folder(market.settings.log_path), report.size)) if report.size is not None else []
 
 
 def _beside(market: Market) -> list[Finding]:
@@ -160,9 +167,15 @@ def _books(market: Market) -> list[Finding]:
     def look(session: Session) -> list[Finding]:
         leaves = (record.leaf for record in log.entries(session))
         found = list(verify_books(leaves, lambda journal: _digest(session, journal)))
-        return found + [Finding(ALTERED, text) for text in (*ledger.check(session), *_unlogged(session))]
+        return found + [Finding(ALTERED, text) for text in (*_broken_laws(session), *_unlogged(session))]
 
     return market.store.read(look)
+
+
+def _broken_laws(session: Session) -> Iterator[str]:
+    """What breaks a law of :mod:`exchange.checks`: the meaning of the books, not only their digests."""
+    for law in checks.check(session):
+        yield from (f if f.startswith(law.id) else f"{law.id}: {f}" for f in law.findings)
 
 
 def _unlogged(session: Session) -> Iterable[str]:
@@ -189,7 +202,9 @@ def _digest(session: Session, journal: str) -> str | None:
         return None
 
 
-def _read(market: Market, actor: Actor, what: str, about: str) -> None:
+def note_reading(market: Market, actor: Actor, what: str, about: str) -> None:
+    """Write down that an officer reads; raises RoleMissing for everybody else."""
+
     def work(tx: Tx) -> dict[str, Any]:
         tx.actor.require(Role.OFFICER, Role.OPERATOR)
         return {}

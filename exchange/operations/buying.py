@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
-from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup
+from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, ResultGroup
 from exchange.errors import LicenceNotShown, NotFound
 from exchange.identity import Role, new_id
-from exchange.operations import listing
+from exchange.operations import listing, settling
 from exchange.operations.terms import money
 from settlement import ledger, licences, orders
 from settlement.ledger import chart, entries
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from exchange.identity import Actor
     from exchange.market import Market
     from exchange.store import Tx
+
+
+_STOPPED = ("suspended", "withdrawn")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,6 @@ class RequestAccess:
             kind=self.kind,
             outcome="done",
             object=ObjectGroup(type="dataset", dataset=self.dataset[:200]),
-            licence=LicenceGroup(purpose=self.purpose[:60]),
         )
 
 
@@ -78,7 +80,7 @@ def request_access(
         licence = licences.find_licence(tx.session, view.licence_id)
         plan = _plan(view, command.plan)
         held = _held(tx, actor, view, command, plan)
-        if held is not None:
+        if held is not None and command.licence_sha256 in ("", licence.text_sha256):
             tx.record(kind="access.confirmed", object=_object(view, "grant", held.id))
             return _requested(tx.session, held.request_id, actor.org, repeated=True)
         if not command.accept_licence or command.licence_sha256 not in ("", licence.text_sha256):
@@ -113,6 +115,7 @@ def request_access(
             licence=LicenceGroup(
                 acceptance_id=accepted.id, odrl_sha256=licence.odrl_sha256, purpose=command.purpose
             ),
+            result=ResultGroup(sha256=accepted.digest),
         )
         if request.state == "approved":
             _issue(tx, request, plan, listing.domain_of(view))
@@ -194,7 +197,7 @@ def wallet(market: Market, actor: Actor) -> dict[str, Any]:
 def grant_document(session: Session, grant: orders.Grant) -> dict[str, Any]:
     """A grant as its buyer sees it."""
     view = listing.any_view(session, grant.dataset)
-    left = ledger.balance(session, chart.grant_allowance(grant.id), chart.rho_unit(listing.domain_of(view)))
+    left = settling.allowance_left(session, grant, listing.domain_of(view))
     return {
         "grant": grant.id,
         "dataset": grant.dataset,
@@ -204,15 +207,21 @@ def grant_document(session: Session, grant: orders.Grant) -> dict[str, Any]:
         "territory": grant.territory,
         "state": grant.state,
         "rho_nano_allowance": grant.allowance_rho_nano,
-        "rho_nano_remaining": left.available,
+        "rho_nano_remaining": left,
         "until": grant.valid_until,
         "acceptance": grant.acceptance_id,
     }
 
 
 def _held(tx: Tx, actor: Actor, view: Any, command: RequestAccess, plan: PricePlan) -> orders.Grant | None:
-    """An active grant for the same use, under the licence version that is in force."""
+    """An active grant for the same use, under the licence version that is in force.
+
+    Raises GrantSuspended or GrantWithdrawn where a grant under this plan was stopped: asking again does not
+    start it again.
+    """
     for grant in orders.grants_of(tx.session, org=actor.org):
+        if (grant.dataset, grant.plan_name) == (view.dataset_id, plan.name) and grant.state in _STOPPED:
+            orders.require_active(grant, tx.now)
         same = (grant.dataset, grant.purpose, grant.territory, grant.plan_sha256) == (
             view.dataset_id,
             command.purpose,

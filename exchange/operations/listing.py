@@ -16,27 +16,21 @@ from catalog import listings
 from catalog.errors import NotFound as VersionMissing
 from catalog.ingest import Limits, ingest_table
 from catalog.manifest import Manifest
+from catalog.objects import sha256_of
 from catalog.schema import check_declared, is_public, unit_of
-from catalog.tables import dataset as dataset_table
-from catalog.tables import dataset_version
 from exchange import quarantine
-from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
+from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup, ResultGroup
 from exchange.errors import (
-    BudgetLoosened,
-    BudgetSpent,
-    DataListedElsewhere,
-    DomainTaken,
     NotFound,
     RequestInvalid,
     UploadIncomplete,
 )
 from exchange.identity import Role, new_id, organisation_names
-from exchange.operations import uploading
+from exchange.operations import domains, uploading
 from exchange.operations.terms import budget
 from settlement import ledger, licences
 from settlement.documents import canonical, sha256_hex
-from settlement.errors import Overdrawn
-from settlement.ledger import Leg, chart, entries
+from settlement.ledger import chart
 from settlement.licences import LicenceTerms
 from settlement.prices import PricePlan
 
@@ -103,6 +97,7 @@ class _Draft:
     policy: privacy.Policy
     reports: tuple[TableReport, ...]
     objects: tuple[tuple[tuple[str, int], ...], ...]
+    sources: tuple[str, ...]
 
 
 def draft(market: Market, actor: Actor, command: DraftListing, *, key: str | None) -> dict[str, Any]:
@@ -129,12 +124,16 @@ def publish(market: Market, actor: Actor, dataset: str, version: str, *, key: st
     def work(tx: Tx) -> dict[str, Any]:
         actor.require(Role.PROVIDER)
         view = _own_version(tx.session, actor, dataset, version)
+        contents = [(table.name, table.public, table.objects) for table in view.tables]
+        domains.check_listing(
+            tx.session, org=actor.org, slug=view.slug, domain=domain_of(view), tables=contents
+        )
         changed = listings.publish(
             tx.session, dataset_id=view.dataset_id, version_id=view.version_id, now=tx.now
         )
         for plan in view.plans:
             chart.open_provider(tx.session, actor.org, plan["currency"])
-        journal = _grant_budget(tx, policy_of(view)) if domain_of(view) else None
+        journal = domains.grant_budget(tx, policy_of(view)) if domain_of(view) else None
         digest = ledger.journal_digest(tx.session, journal) if journal else None
         tx.record(
             object=ObjectGroup(
@@ -336,6 +335,7 @@ def _ingest(
     policy = manifest.policy
     reports: list[TableReport] = []
     objects: list[tuple[tuple[str, int], ...]] = []
+    sources: list[str] = []
     if set(files_) != set(manifest.tables):
         raise RequestInvalid("files must name one upload for each table of the manifest")
     settings = market.settings
@@ -351,9 +351,16 @@ def _ingest(
         )
         objects.append(tuple((market.objects.put(part.path), part.bytes) for part in report.parts))
         reports.append(report)
+        sources.append(sha256_of(source))
     check_declared(policy, {report.table: report.schema for report in reports})
     schemas = {report.table: report.schema.types for report in reports}
-    return _Draft(manifest, privacy.Policy.from_document(policy, schemas), tuple(reports), tuple(objects))
+    return _Draft(
+        manifest,
+        privacy.Policy.from_document(policy, schemas),
+        tuple(reports),
+        tuple(objects),
+        tuple(sources),
+    )
 
 
 def _arrived(market: Market, actor: Actor, upload_id: str) -> Path:
@@ -365,7 +372,13 @@ def _arrived(market: Market, actor: Actor, upload_id: str) -> Path:
 
 def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
     manifest, org = made.manifest, tx.actor.org
-    _check_domain(tx.session, org, made)
+    contents = [
+        (r.table, is_public(manifest.policy, r.table), tuple(sha256 for sha256, _ in parts))
+        for r, parts in zip(made.reports, made.objects, strict=True)
+    ]
+    domains.check_listing(tx.session, org=org, slug=manifest.slug, domain=made.policy.domain, tables=contents)
+    opened = ((sha256, public) for (_, public, _), sha256 in zip(contents, made.sources, strict=True))
+    domains.check_sources(tx.session, domain=made.policy.domain, sources=opened)
     shown = listings.Presentation(manifest.title, manifest.description, manifest.keywords)
     known = listings.dataset_by_slug(tx.session, manifest.slug)
     if known is None or known.org != org:
@@ -389,11 +402,22 @@ def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
         tx.session, version_id=new_id("ver"), dataset_id=dataset_id, content=content, now=tx.now
     )
     quarantine.record_manifest(tx.session, version.id, manifest_sha256)
+    if version.created:
+        for (table, public, _), sha256 in zip(contents, made.sources, strict=True):
+            quarantine.record_source(
+                tx.session,
+                version=version.id,
+                table=table,
+                sha256=sha256,
+                public=public,
+                domain=made.policy.domain,
+            )
     current = listings.dataset_by_slug(tx.session, manifest.slug)
     offered = current is not None and current.version_id == version.id and current.state == "published"
     tx.record(
         kind="version.drafted" if version.created else "version.confirmed",
         object=ObjectGroup(type="dataset", id=dataset_id, version=version.id, dataset=manifest.slug),
+        result=ResultGroup(sha256=version.content_sha256),
     )
     return {
         "dataset": dataset_id,
@@ -405,29 +429,6 @@ def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
         "report": {"tables": [_report(r, is_public(manifest.policy, r.table)) for r in made.reports]},
         "manifest_sha256": manifest_sha256,
     }
-
-
-def _check_domain(session: Session, org: str, made: _Draft) -> None:
-    """A domain has one provider, the same private bytes one domain: re-listing opens no new budget."""
-    domain = made.policy.domain
-    owners = (
-        select(dataset_table.c.org)
-        .join(dataset_version, dataset_version.c.dataset == dataset_table.c.id)
-        .where(dataset_version.c.domain == domain, dataset_table.c.org != org)
-    )
-    if session.execute(owners.limit(1)).first() is not None:
-        raise DomainTaken(f"the privacy domain {domain} belongs to another provider")
-    private = [
-        sha256
-        for report, parts in zip(made.reports, made.objects, strict=True)
-        if not is_public(made.manifest.policy, report.table)
-        for sha256, _ in parts
-    ]
-    for domains in listings.domains_holding(session, private).values():
-        if domains - {domain}:
-            raise DataListedElsewhere(
-                "a private table of this listing is listed under another privacy domain"
-            )
 
 
 def _licence(tx: Tx, org: str, manifest: Manifest) -> str:
@@ -446,53 +447,6 @@ def _licence(tx: Tx, org: str, manifest: Manifest) -> str:
     return licences.publish_licence(
         tx.session, id=new_id("lic"), org=org, title=title, text=text, terms=terms, now=tx.now
     ).id
-
-
-def _grant_budget(tx: Tx, policy: privacy.Policy) -> str | None:
-    """Grant a new domain its lifetime budget; take back what a tighter policy gives up."""
-    domain = policy.domain
-    chart.open_domain(tx.session, domain)
-    wanted = (policy.rho_nano, policy.delta_pico)
-    held = (_granted(tx.session, domain, "rho"), _granted(tx.session, domain, "delta"))
-    if wanted == held:
-        return None
-    if held == (0, 0):
-        legs = entries.budget_granted(domain, rho_nano=wanted[0], delta_pico=wanted[1])
-    elif wanted[0] > held[0] or wanted[1] > held[1]:
-        raise BudgetLoosened(f"the domain {domain} was granted less than this policy asks for")
-    else:
-        legs = _given_up(domain, held[0] - wanted[0], held[1] - wanted[1])
-    try:
-        return ledger.post(
-            tx.session,
-            journal=new_id("jnl"),
-            kind="budget_granted" if held == (0, 0) else "budget_reduced",
-            business_key=f"domain:{domain}:budget:{wanted[0]}:{wanted[1]}",
-            actor=tx.actor.ref,
-            now=tx.now,
-            legs=legs,
-        )
-    except Overdrawn:
-        raise BudgetSpent(
-            f"more of the domain {domain} is spent or reserved than this policy grants"
-        ) from None
-
-
-def _granted(session: Session, domain: str, quantity: chart.Quantity) -> int:
-    unit = chart.rho_unit(domain) if quantity == "rho" else chart.delta_unit(domain)
-    return -ledger.balance(session, chart.domain_granted(domain, quantity), unit).posted
-
-
-def _given_up(domain: str, rho_nano: int, delta_pico: int) -> list[Leg]:
-    given: tuple[tuple[str, chart.Quantity, int], ...] = (
-        (chart.rho_unit(domain), "rho", rho_nano),
-        (chart.delta_unit(domain), "delta", delta_pico),
-    )
-    return [
-        Leg(unit, chart.domain_available(domain, quantity), chart.domain_granted(domain, quantity), amount)
-        for unit, quantity, amount in given
-        if amount
-    ]
 
 
 def _own(session: Session, actor: Actor, dataset: str) -> listings.Dataset:

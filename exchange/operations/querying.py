@@ -23,7 +23,7 @@ from exchange.audit.entry import (
 )
 from exchange.errors import InProgress, PriceAboveLimit, QueryLost, RequestInvalid
 from exchange.identity import Role, new_id, still_valid
-from exchange.operations import listing, results, settling
+from exchange.operations import auditing, listing, results, settling
 from exchange.operations.quoting import (
     Question,
     Terms,
@@ -36,7 +36,7 @@ from exchange.operations.quoting import (
 from exchange.operations.receipting import receipt_of
 from exchange.operations.terms import money
 from settlement import licences, orders
-from settlement.errors import QuoteExpired
+from settlement.errors import QuoteExpired, SettlementError
 from settlement.money import parse_amount
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run_request(given: Mapping[str, Any]) -> RunQuery:
     """Read a run from a request. Raises :class:`RequestInvalid` naming the field."""
     max_rho = given.get("max_rho")
     limits: dict[str, Any] = {
-        "max_price": given.get("max_price") or "",
+        "max_price": _max_price(given),
         "max_rho_nano": nano_rho(max_rho, "max_rho", limit=True) if max_rho is not None else None,
     }
     if given.get("quote"):
@@ -105,54 +105,60 @@ def run_request(given: Mapping[str, Any]) -> RunQuery:
     return RunQuery(question(given), **limits)
 
 
+def _max_price(given: Mapping[str, Any]) -> str:
+    """The limit as decimal text; one that is given and empty is a mistake, not the lack of a limit."""
+    limit = given.get("max_price")
+    if limit is not None and not limit.strip():
+        raise RequestInvalid("max_price must be a decimal amount, such as 2.00")
+    return limit or ""
+
+
 def run(market: Market, actor: Actor, command: RunQuery, *, key: str | None) -> Answered:
     """Answer a question once: the same key gives the same reply, the same question the same bytes free."""
     done = market.store.replay(actor, command, key)
     if done is not None:
-        return _deliver(market, actor, done)
+        return _replayed(market, actor, command, done)
     terms = _terms(market, actor, command)
-    reserved = market.store.perform(actor, command, lambda tx: _reserve(tx, market, command, terms), key=key)
-    query_id = reserved.value["query"]
-    if not reserved.replayed and not reserved.value["repeated"]:
-        _execute(market, actor, query_id, terms)
+    with _turn(market, actor, command, terms):
+        reserved = market.store.perform(
+            actor, command, lambda tx: _reserve(tx, market, command, terms), key=key
+        )
+        if reserved.replayed:
+            return _replayed(market, actor, command, reserved)
+        if not reserved.value["repeated"]:
+            _execute(market, actor, reserved.value["query"], terms)
     return _deliver(market, actor, reserved)
 
 
 def answered(market: Market, actor: Actor, query_id: str) -> Answered:
     """Fetch a settled query's answer again; the licence must still allow it."""
-    now = market.store.clock()
-
-    def look(session: Session) -> Row[Any]:
-        row = queries.find(session, query_id, org=actor.org)
-        grant = orders.find_grant(session, row.grant_id, org=actor.org)
-        licences.permit(
-            session,
-            acceptance_id=row.acceptance_id,
-            org=actor.org,
-            purpose=row.purpose,
-            territory=grant.territory,
-            now=now,
-        )
-        return row
-
-    row = market.store.read(look)
+    row = _readable(market, actor, query_id)
     _raise_unless_settled(row)
     return _load(market, row, repeated=True)
 
 
 def receipt(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
     """The receipt of a settled query, for its buyer; for an officer too."""
-    org = None if actor.role == Role.OFFICER else actor.org
+    officer = actor.role == Role.OFFICER
+    if officer:
+        auditing.note_reading(market, actor, "receipt", query_id)
+    org = None if officer else actor.org
     row = market.store.read(lambda session: queries.find(session, query_id, org=org))
     _raise_unless_settled(row)
     return receipt_of(market, row)
 
 
 def show(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
-    """One query as its buyer sees it; once it has succeeded with what is known of its columns."""
+    """One query as its buyer sees it; once it has succeeded, and while it may be read, with its columns.
+
+    Intervals tell the answer, so they are withheld as it is once grant or licence have ended.
+    """
     row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
     document = _job(row)
-    if row.state == queries.SETTLED:
+    with contextlib.suppress(SettlementError):
+        _readable(market, actor, query_id)
+        if row.state != queries.SETTLED:
+            return document
         table, columns, intervals = results.open_result(market.objects.read(row.result_sha256))
         document |= {"columns": columns, "intervals": intervals, "row_count": table.num_rows}
     return document
@@ -168,6 +174,60 @@ def jobs(market: Market, actor: Actor) -> dict[str, Any]:
 def usage(market: Market, actor: Actor) -> dict[str, Any]:
     """What was asked and what it cost; a provider sees what its datasets earned."""
     return market.store.read(lambda session: settling.usage(session, actor))
+
+
+def _replayed(market: Market, actor: Actor, command: RunQuery, done: Outcome) -> Answered:
+    """The reply of a key that was used before, if the buyer may still read it."""
+    with market.store.refusing(actor, command):
+        _readable(market, actor, done.value["query"])
+    return _deliver(market, actor, done)
+
+
+def _readable(market: Market, actor: Actor, query_id: str) -> Row[Any]:
+    """A query of the buyer's whose answer grant and licence still allow to be read (fetch is a use, too)."""
+    now = market.store.clock()
+
+    def look(session: Session) -> Row[Any]:
+        row = queries.find(session, query_id, org=actor.org)
+        grant = orders.require_active(orders.find_grant(session, row.grant_id, org=actor.org), now)
+        licences.permit(
+            session,
+            acceptance_id=row.acceptance_id,
+            org=actor.org,
+            purpose=row.purpose,
+            territory=grant.territory,
+            now=now,
+        )
+        return row
+
+    return market.store.read(look)
+
+
+def _turn(
+    market: Market, actor: Actor, command: RunQuery, terms: Terms
+) -> contextlib.AbstractContextManager[None]:
+    """A worker's turn, taken before anything is reserved: who waits holds neither money nor rho nor a lease.
+
+    In it the plan is admitted, by what public tables alone can tell. A repeat needs neither.
+    """
+    same = {
+        "org": actor.org,
+        "version": terms.view.version_id,
+        "plan_sha256": terms.plan.digest,
+    }
+    if market.store.read(lambda session: queries.settled_before(session, **same)) is not None:
+        return contextlib.nullcontext()
+    return _admitted_turn(market, actor, command, terms)
+
+
+@contextlib.contextmanager
+def _admitted_turn(market: Market, actor: Actor, command: RunQuery, terms: Terms) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with market.store.refusing(actor, command):
+            stack.enter_context(market.engine.turn(market.settings.query_timeout_s))
+            files = listing.files(market, terms.view)
+            privacy.admit(terms.plan, files, sandbox=market.engine.sandbox())
+        yield
 
 
 def _terms(market: Market, actor: Actor, command: RunQuery) -> Terms:
@@ -209,7 +269,7 @@ def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[st
     if before is not None:
         tx.record(kind="query.repeated", **_about(terms, before.id))
         return {"query": before.id, "repeated": True}
-    if queries.running_now(tx.session, **same, now=tx.now) is not None:
+    if queries.running_now(tx.session, **same) is not None:
         raise InProgress("the same query of your organisation is being answered")
     _check_limits(command, terms)
     clause = licences.permit(
@@ -219,7 +279,7 @@ def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[st
         purpose=grant.purpose,
         territory=grant.territory,
         now=tx.now,
-        queries_so_far=queries.count_settled(tx.session, grant.id),
+        queries_so_far=_asked_under(tx.session, actor.org, view.licence_id),
         rho_nano=plan.cost.rho_nano,
     )
     query_id = new_id("qry")
@@ -233,6 +293,12 @@ def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[st
     return {"query": query_id, "repeated": False}
 
 
+def _asked_under(session: Session, org: str, licence_id: str) -> int:
+    """How many answers an organisation has bought under a licence, by whichever of its grants."""
+    accepted = licences.acceptances_of(session, org=org, licence_id=licence_id)
+    return queries.count_asked(session, [one.id for one in accepted])
+
+
 def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
     """T2 start, run, T3 keep, T4 settle. A failure after the start keeps rho and returns money."""
     settling.start(market, actor, query_id)
@@ -243,10 +309,12 @@ def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
                 listing.files(market, terms.view),
                 salt=market.salt(terms.view.version_id),
                 sandbox=market.engine.sandbox(),
+                admitted=True,
             )
             kept = results.keep(market, answer, terms)
-    except privacy.PrivacyError as error:
-        settling.forfeit(market, actor, query_id, code=error.code)
+    except privacy.PrivacyError:
+        # One code for every cause: time-out, size and the rest would tell of the data.
+        settling.forfeit(market, actor, query_id, code="query_failed")
         raise QueryLost("the query could not be answered within its limits") from None
     except BaseException:
         settling.forfeit(market, actor, query_id, code="query_failed")
@@ -320,7 +388,8 @@ def _about(terms: Terms, query_id: str) -> dict[str, Any]:
 def _row(
     tx: Tx, market: Market, terms: Terms, query_id: str, clause: str, held: str | None
 ) -> dict[str, Any]:
-    lease = tx.now + timedelta(seconds=market.settings.query_timeout_s) + _LEASE_MARGIN
+    # Two tasks run in turn, the exact part and the public part, each within the time limit.
+    lease = tx.now + timedelta(seconds=2 * market.settings.query_timeout_s) + _LEASE_MARGIN
     cost, grant, view = terms.plan.cost, terms.grant, terms.view
     return {
         "id": query_id,

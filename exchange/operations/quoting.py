@@ -94,7 +94,7 @@ class Terms:
 def question(given: Mapping[str, Any]) -> Question:
     """Read a question from a request. Raises :class:`RequestInvalid` naming the field."""
     if len(given["sql"].encode()) > _LONGEST_SQL:
-        raise privacy.Refused("too_large", "the statement is longer than 64 KiB", hint="Ask less at once.")
+        raise privacy.Refused("too_long", "the statement is longer than 64 KiB", hint="Ask less at once.")
     return Question(
         dataset=given["dataset"],
         sql=given["sql"],
@@ -234,6 +234,8 @@ def _ask(given: Mapping[str, Any]) -> tuple[str, str]:
 
 def nano_rho(value: Any, name: str, *, limit: bool = False) -> int:
     """A rho of a request as nano-rho: what is asked rounds up, a limit rounds down."""
+    if isinstance(value, str) and not value.isascii():
+        raise RequestInvalid(f"{name} must be written in ASCII digits")
     try:
         return privacy.accounting.rho_to_nano(value, budget=limit)
     except (ValueError, ArithmeticError, TypeError, privacy.PrivacyError):
@@ -242,8 +244,8 @@ def nano_rho(value: Any, name: str, *, limit: bool = False) -> int:
 
 def _positive(value: Any, name: str) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = float(value) if str(value).isascii() else float("nan")
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if isinstance(value, bool) or not 0 < number < float("inf"):
         raise RequestInvalid(f"{name} must be a positive number")

@@ -25,7 +25,7 @@ from exchange.errors import BudgetExhausted, InProgress, PaymentRequired
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations import listing
 from exchange.operations.terms import NANO, decimal_text, money
-from settlement import ledger, licences
+from settlement import ledger, licences, orders
 from settlement.errors import Overdrawn
 from settlement.ledger import chart, entries
 
@@ -79,6 +79,7 @@ def hold(tx: Tx, market: Market, terms: Terms, query_id: str) -> str | None:
     """
     grant, cost = terms.grant, terms.plan.cost
     domain = listing.domain_of(terms.view)
+    _check_allowance(tx.session, grant, domain, cost.rho_nano)
     legs = entries.privacy_spent(
         buyer=grant.org, domain=domain, grant=grant.id, rho_nano=cost.rho_nano, delta_pico=cost.delta_pico
     )
@@ -101,6 +102,19 @@ def hold(tx: Tx, market: Market, terms: Terms, query_id: str) -> str | None:
         )
     except Overdrawn as short:
         raise _shortage(short, terms.price) from None
+
+
+def allowance_left(session: Session, grant: orders.Grant, domain: str) -> int:
+    """What a grant may still spend: its allowance is one for all the organisation's grants under its plan.
+
+    Another purpose or territory is another grant, not another allowance.
+    """
+    unit, taken = chart.rho_unit(domain), 0
+    for other in orders.grants_of(session, org=grant.org):
+        if (other.dataset, other.plan_name) == (grant.dataset, grant.plan_name):
+            left = ledger.balance(session, chart.grant_allowance(other.id), unit)
+            taken += other.allowance_rho_nano - left.available
+    return max(0, grant.allowance_rho_nano - taken)
 
 
 def charge_of(session: Session, journal: str | None, price: Money) -> MoneyGroup:
@@ -280,6 +294,12 @@ def _spend(session: Session, domain: str, rho_nano: int, delta_pico: int) -> Pri
         spent_after=granted - left.posted,
         remaining_after=left.available,
     )
+
+
+def _check_allowance(session: Session, grant: orders.Grant, domain: str, rho_nano: int) -> None:
+    left = allowance_left(session, grant, domain)
+    if rho_nano > left:
+        raise BudgetExhausted("the grant's allowance does not cover this query", remaining=left)
 
 
 def _shortage(short: Overdrawn, price: Money) -> Exception:

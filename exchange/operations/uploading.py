@@ -46,7 +46,9 @@ def start(market: Market, actor: Actor, *, length: int, name: str) -> str:
         tx.record(object=ObjectGroup(type="upload", id=upload_id))
         return {"upload": upload_id}
 
-    return str(market.store.perform(actor, command, work).value["upload"])
+    started = str(market.store.perform(actor, command, work).value["upload"])
+    quarantine.begin(folder(market), started)
+    return started
 
 
 def state(market: Market, actor: Actor, upload_id: str) -> quarantine.State:

@@ -106,6 +106,7 @@ STATUS: dict[str, int] = {
     "charge_mismatch": 500,
     "exact_table_invalid": 500,
     "tables_missing": 500,
+    "tables_unfit": 500,
     "audit_error": 500,
     "audit_entry_invalid": 500,
     "audit_sequence_broken": 500,
@@ -152,7 +153,7 @@ def problem(code: str, detail: str, *, status: int | None = None, hint: str = ""
     """Build a problem response (RFC 9457)."""
     status = status or STATUS.get(code, 422)
     body = {
-        "type": f"{request.host_url}problems/{code}",
+        "type": f"{market().settings.base_url.rstrip('/')}/problems/{code}",
         "title": code.replace("_", " "),
         "status": status,
         "detail": detail,

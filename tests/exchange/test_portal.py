@@ -355,7 +355,8 @@ def test_markup_in_texts_is_text(sqlite_stand: Stand) -> None:
             reply = browser.get(path)
             assert Markup(reply.text).forbidden == [], path
             assert "img" not in Markup(reply.text).tags, path
-            assert "49" not in reply.text or "{{7*7}}" in reply.text, path
+            said = re.sub(r"[0-9a-f]{16,}", "", reply.text)  # ids and digests hold any two digits
+            assert "49" not in said or "{{7*7}}" in said, path
         page = browser.get("/datasets/city/markup").text
     for text in ("T &lt;script&gt;", "L &lt;script&gt;", "c &lt;script&gt;", "onerror=alert(1)&gt;"):
         assert text in page
@@ -364,7 +365,8 @@ def test_markup_in_texts_is_text(sqlite_stand: Stand) -> None:
         page = officer.get(f"/officer?q={EVIL}&kind={MARK}").text
         assert Markup(page).forbidden == []
         page = officer.get("/officer?kind=access.refused").text
-        assert "&lt;script&gt;" in page
+        assert "access.refused" in page
+        assert "script&gt;" not in page, "no text of a caller's choice enters the log"
         assert Markup(page).forbidden == []
 
 

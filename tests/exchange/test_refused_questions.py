@@ -178,10 +178,9 @@ def test_a_budget_of_many_buyers_ends_for_all(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     assert stand.run("buyer", rho="1.0").status_code == 200
     assert stand.run("other", rho="1.0").status_code == 200
-    assert stand.request(purpose="journalism").status_code == 201
-    case = Case(
-        "exhausted", lambda s: s.run(sql=sample.BY_ZONE), 409, "budget_exhausted", (("remaining", 0),)
-    )
+    fresh = stand.request(plan="taste").json()["grant"]["grant"]
+    asked = {"sql": sample.BY_ZONE, "grant": fresh}
+    case = Case("exhausted", lambda s: s.run(**asked), 409, "budget_exhausted", (("remaining", 0),))
     assert "budget of the dataset" in check(stand, case)["detail"]
     repeated = stand.run("buyer", rho="1.0").json()
     assert repeated["repeated"] is True, "what was bought stays bought"

@@ -243,11 +243,9 @@ def test_many_calls_under_one_key_are_one_purchase(stand: Stand) -> None:
 
 def test_two_buyers_race_for_the_last_rho(stand: Stand) -> None:
     """The domain has rho for one more query: one answer, one refusal, nothing overspent."""
-    assert stand.run(rho="1.0").status_code == 200
-    assert stand.run("other", rho="0.7").status_code == 200
-    assert (
-        stand.request(purpose="journalism").status_code == 201
-    )  # a second allowance; 0.3 are left of the domain
+    stand.publish(manifest=sample.manifest(policy=sample.policy(rho=1.8)))
+    assert stand.run(rho="0.8").status_code == 200
+    assert stand.run("other", rho="0.8").status_code == 200
     start = Barrier(2)
     before = {who: stand.wallet(who).posted for who in ("buyer", "other")}
 
@@ -260,8 +258,8 @@ def test_two_buyers_race_for_the_last_rho(stand: Stand) -> None:
     winner = next(who for who in before if replies[who].status_code == 200)
     loser = next(who for who in before if who != winner)
     told = problem(replies[loser], 409, "budget_exhausted")
-    assert told["remaining"] == 100_000_000
-    assert stand.budget()["rho_nano_remaining"] == 100_000_000
+    assert told["remaining"] == 0
+    assert stand.budget()["rho_nano_remaining"] == 0
     assert stand.wallet(loser).posted == before[loser]
     assert stand.wallet(winner).posted == before[winner] - replies[winner].json()["charged"]["amount_minor"]
     assert stand.broken_laws() == []

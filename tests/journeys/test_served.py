@@ -34,7 +34,8 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(provider: httpx.Client)
     for path in ("/v1/datasets", "/v1/datasets/nyc/flights/publish"):
         problem(provider.post(path, content=pieces(3 << 20), headers=headers), 413, "too_large")
         problem(provider.post(path, content=pieces(1 << 10), headers=headers), 422, "request_invalid")
-    problem(provider.post("/v1/datasets", content=b" " * (3 << 20), headers=headers), 413, "too_large")
+    told = problem(provider.post("/v1/datasets", content=b" " * (3 << 20), headers=headers), 413, "too_large")
+    assert told["hint"]
 
 
 def test_an_upload_in_pieces_ends_at_its_declared_length(provider: httpx.Client) -> None:

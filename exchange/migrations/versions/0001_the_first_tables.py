@@ -181,6 +181,17 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("version"),
     )
     op.create_table(
+        "source",
+        sa.Column("version", sa.String(length=40), nullable=False),
+        sa.Column("table_name", sa.String(length=63), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("public", sa.Boolean(), nullable=False),
+        sa.Column("domain", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("version", "table_name"),
+    )
+    op.create_index("source_by_sha256", "source", ["sha256"], unique=False)
+
+    op.create_table(
         "upload",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("org", sa.String(length=40), nullable=False),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
+from exchange.errors import RequestInvalid
 from exchange.operations import buying
 from exchange.web.api.body import body, idempotency_key
 from exchange.web.auth import actor, market
 
 access = Blueprint("access", __name__, url_prefix="/v1")
 
+_LONGEST_REASON = 1000
 _REQUEST = {"plan": str, "purpose": str, "territory": str, "accept_licence": bool, "licence_sha256": str}
 
 
@@ -50,6 +52,8 @@ def approve(request_id: str) -> Response:
 def decline(request_id: str) -> Response:
     """Decline a request with a reason."""
     reason = body({"reason": str}, required=("reason",))["reason"]
+    if len(reason) > _LONGEST_REASON:
+        raise RequestInvalid(f"a reason has at most {_LONGEST_REASON} characters")
     return jsonify(
         buying.decide(market(), actor(), request_id, approved=False, reason=reason, key=idempotency_key())
     )

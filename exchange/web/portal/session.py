@@ -104,6 +104,9 @@ def sign_in() -> str:
 def signing_in() -> BaseResponse | tuple[str, int]:
     """Start a session; a wrong token is told on the same page."""
     target = request.form.get("next", "/")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != request.host_url.rstrip("/"):
+        abort(400, "the form came from another site: open the page here")
     try:
         auth.sign_in(request.form.get("token", "").strip())
     except REFUSALS as refusal:
