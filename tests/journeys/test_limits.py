@@ -13,8 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from exchange import identity
-from exchange.errors import Overloaded
+from exchange.errors import NotFound, Overloaded
 from exchange.operations import administering
 from settlement import licences, orders
 from tests.market import sample
@@ -192,7 +191,7 @@ def test_a_revoked_token_opens_nothing(sqlite_stand: Stand) -> None:
     token = stand.tokens["buyer"].partition(".")[0]
     assert administering.revoke_token(stand.market, token=token)["token_id"] == token
     problem(stand.run(), 401, "token_unknown")
-    with pytest.raises(identity.NotFound):
+    with pytest.raises(NotFound):
         administering.revoke_token(stand.market, token="tok_" + "0" * 24)
 
 
