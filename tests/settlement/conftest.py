@@ -1,8 +1,7 @@
-"""The books on both databases: a SQLite file, and PostgreSQL where EXCHANGE_TEST_POSTGRES_URL is set."""
+"""The books on both databases: a SQLite file, and a schema of the PostgreSQL that `make services` starts."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -27,7 +26,10 @@ def now() -> datetime:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    opened = sqlite_books(tmp_path) if request.param == "sqlite" else postgresql_books()
+    if request.param == "sqlite":
+        opened = sqlite_books(tmp_path)
+    else:
+        opened = postgresql_books(request.getfixturevalue("postgres_server_url"))
     with opened as made:
         settlement.metadata.create_all(made)
         with made.begin() as connection:
@@ -68,14 +70,8 @@ def sqlite_books(folder: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def postgresql_books() -> Iterator[Engine]:
-    """A schema of its own in the test database, dropped afterwards."""
-    url = os.environ.get("EXCHANGE_TEST_POSTGRES_URL")
-    if url is None:
-        reason = "EXCHANGE_TEST_POSTGRES_URL is not set; `make services` starts PostgreSQL"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+def postgresql_books(url: str) -> Iterator[Engine]:
+    """A schema of its own in the test server's database, dropped afterwards."""
     schema = f"books_{uuid4().hex}"
     outer = create_engine(url)
     with outer.begin() as connection:
