@@ -57,7 +57,7 @@ def publish(
     """Upload what changed, make a version, publish it. See :meth:`exchange.client.Exchange.publish`."""
     given = load(manifest) if isinstance(manifest, str | Path) else manifest
     hashes = {table: file_sha256(path) for table, path in given.tables.items()}
-    document = manifest_document(given)
+    document = given.document
     digest = manifest_sha256(document, hashes)
     before = _published_before(connection, given.slug, digest)
     if before is not None:
@@ -85,21 +85,6 @@ def load(path: str | Path) -> Manifest:
         return read_manifest(Path(path))
     except CatalogError as error:
         raise errors.InvalidRequest(str(error), code=error.code, hint=error.hint) from None
-
-
-def manifest_document(manifest: Manifest) -> dict[str, Any]:
-    """The manifest as the exchange reads it; files by their names, the licence's text in full."""
-    licence = manifest.licence
-    return {
-        "slug": manifest.slug,
-        "title": manifest.title,
-        "description": manifest.description,
-        "keywords": list(manifest.keywords),
-        "tables": {table: path.name for table, path in manifest.tables.items()},
-        "licence": {**licence.terms, "title": licence.title, "text": licence.text},
-        "plans": [dict(plan) for plan in manifest.plans],
-        "policy": dict(manifest.policy),
-    }
 
 
 def manifest_sha256(document: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
