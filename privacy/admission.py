@@ -33,6 +33,7 @@ from privacy.sandbox import Limits, Sandbox, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from privacy.algebra import Question
     from privacy.plan import Plan
 
 MAX_FAN_OUT = 32
@@ -74,9 +75,12 @@ def admit(plan: Plan, tables: Files, *, sandbox: Sandbox | None = None) -> None:
         TablesMissing: a public table's files were not given.
         EngineFailed: the engine did not answer; it saw public tables alone.
     """
-    if plan.query.question is None:
-        return
-    counted = _counted(_sides(plan.query.question.input, ()))
+    for question in plan.query.questions:
+        _admit(question, tables, sandbox)
+
+
+def _admit(question: Question, tables: Files, sandbox: Sandbox | None) -> None:
+    counted = _counted(_sides(question.input, ()))
     if not counted:
         return
     files = files_of(_tables(side for side, _ in counted), tables)
@@ -86,7 +90,7 @@ def admit(plan: Plan, tables: Files, *, sandbox: Sandbox | None = None) -> None:
     else:
         with Sandbox(Limits(), workers=1) as own:
             (row,) = own.run(task).to_pylist()
-    _check(plan, [side for side, _ in counted], _largest(list(row.values()), counted))
+    _check(question, [side for side, _ in counted], _largest(list(row.values()), counted))
 
 
 def _sides(relation: Relation, holding: tuple[Scalar, ...]) -> list[Side]:
@@ -153,12 +157,12 @@ def _largest(numbers: list[int], counted: list[tuple[Side, list[duckdb.Multiplic
     return [max(1, *(next(left) for _ in groups)) for _, groups in counted]
 
 
-def _check(plan: Plan, sides: list[Side], factors: list[int]) -> None:
+def _check(question: Question, sides: list[Side], factors: list[int]) -> None:
     if math.prod(factors) <= MAX_FAN_OUT:
         return
     side = sides[factors.index(max(factors))]
-    first = min(scans_of(side.relation), key=lambda scan: plan.query.places[scan.source])
-    line, column = plan.query.places[first.source]
+    first = min(scans_of(side.relation), key=lambda scan: question.places[scan.source])
+    line, column = question.places[first.source]
     message = (
         f"The joins could make {math.prod(factors)} rows of one row of a private table, "
         f"and {first.table} makes most of them; at most {MAX_FAN_OUT} are allowed."

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from privacy.admission import admit
-from privacy.engines.duckdb import RELEASED_TABLE, SALT_TABLE
+from privacy.algebra import tables_of
+from privacy.engines.duckdb import SALT_TABLE, released_table
 from privacy.files import Files, TablesMissing, check_private_files, files_of
 from privacy.release import perturb
 from privacy.sandbox import Limits, Sandbox, Task
 
 if TYPE_CHECKING:
-    from privacy.plan import Plan
+    from privacy.plan import Plan, PlannedRelease
 
 Interval = tuple[float, float]
 
@@ -72,10 +73,11 @@ def answer(
 
 def _answer(plan: Plan, files: dict[str, tuple[str, ...]], salt: bytes, sandbox: Sandbox) -> Answer:
     given: dict[str, pa.Table] = {}
-    if plan.release is not None:
-        salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
-        exact = sandbox.run(Task(plan.sql, files, salted, EXACT_BYTES))
-        given = {RELEASED_TABLE: perturb(exact, plan.release)}
+    salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
+    for place, one in enumerate(plan.releases):
+        read = {name: files[name] for name in tables_of(one.question.input)}
+        exact = sandbox.run(Task(one.sql, read, salted, EXACT_BYTES))
+        given[released_table(place)] = perturb(exact, one.release)
     public = {name: files[name] for name in plan.public_tables}
     return _shown(plan, sandbox.run(Task(plan.public_sql, public, given)))
 
@@ -106,20 +108,15 @@ def _shown(plan: Plan, computed: pa.Table) -> Answer:
 
 def metadata(plan: Plan) -> dict[str, Any]:
     """What a reader must know to use the numbers: mechanism, noise, caps and cost. The same for any data."""
-    if plan.lowered is None or plan.release is None:
+    if not plan.releases:
         return {"mechanism": "none: public tables only", "rho_nano": 0, "delta_pico": 0, "plan": plan.digest}
-    bound = plan.lowered.aggregate.input
-    threshold = plan.release.threshold
     return {
         "mechanism": "discrete gaussian",
         "rho_nano": plan.cost.rho_nano,
         "delta_pico": plan.cost.delta_pico,
         "epsilon": plan.epsilon,
         "epsilon_at_delta_pico": plan.policy.delta_pico,
-        "max_groups": bound.groups if bound.keys else None,
-        "max_rows_per_group": bound.rows if bound.keys else None,
-        "max_rows": None if bound.keys else bound.rows,
-        "threshold_units": None if threshold is None else threshold.value,
+        "releases": [_bounds(one) for one in plan.releases],
         "columns": {
             column.name: {
                 "kind": column.kind,
@@ -130,4 +127,15 @@ def metadata(plan: Plan) -> dict[str, Any]:
             for column in plan.columns
         },
         "plan": plan.digest,
+    }
+
+
+def _bounds(one: PlannedRelease) -> dict[str, Any]:
+    """How a unit's contribution to one release was bounded."""
+    bound, threshold = one.lowered.aggregate.input, one.release.threshold
+    return {
+        "max_groups": bound.groups if bound.keys else None,
+        "max_rows_per_group": bound.rows if bound.keys else None,
+        "max_rows": None if bound.keys else bound.rows,
+        "threshold_units": None if threshold is None else threshold.value,
     }

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from privacy.algebra import TRUE, Aggregate, Bound, Call, Column, Key, Literal, Measure, Question, Scalar, Sum
-from privacy.arithmetic import LIMIT
+from privacy.algebra import TRUE, Aggregate, Bound, Key, Question, Sum
 from privacy.errors import Refused
+from privacy.measures import named_sum, sum_of, sums_of
 from privacy.policy import LARGEST_CAPS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from privacy.policy import Table
 
 
 MAX_GRID = 100_000
-NORMAL_95 = 1.959963984540054
-"""Half-width of a 95% interval in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +58,13 @@ def lower(question: Question, table: Table, options: Options) -> Lowered:
         Refused: ``too_many_groups``, ``option_invalid`` or ``overflow``.
     """
     bound = _bound(question, table, options)
-    asked = [_sums(measure, bound.rows) for measure in question.measures]
+    asked = [sums_of(measure, bound.rows) for measure in question.measures]
     thresholded = bool(bound.keys) and not bound.grid
-    units = _sum("units", TRUE) if thresholded else None
+    units = sum_of("units", TRUE) if thresholded else None
     distinct = {one.text: one for sums in asked for one in sums}
     if units is not None:
         distinct[units.text] = units
-    named = {text: _named(distinct[text], f"c{place}") for place, text in enumerate(sorted(distinct))}
+    named = {text: named_sum(distinct[text], f"c{place}") for place, text in enumerate(sorted(distinct))}
     sums = tuple(named.values())
     return Lowered(
         Aggregate(bound, sums),
@@ -112,117 +107,7 @@ def _cap(asked: int | None, default: int, name: str) -> int:
     return asked
 
 
-def _sum(
-    kind: str, condition: Scalar, argument: Scalar | None = None, low: int = 0, high: int = 0, middle: int = 0
-) -> Sum:
-    if max(abs(low), abs(high)) >= LIMIT:
-        raise Refused(
-            "overflow",
-            "What one unit may contribute could exceed 2^62.",
-            hint="Ask with smaller max_rows or max_rows_per_group, or sum a narrower expression.",
-        )
-    return Sum("", kind, argument, condition, low, high, middle)
-
-
-def _named(one: Sum, name: str) -> Sum:
-    return Sum(name, one.kind, one.argument, one.condition, one.low, one.high, one.middle)
-
-
-def _sums(measure: Measure, rows: int) -> tuple[Sum, ...]:
-    low, high = measure.low, measure.high
-    if measure.kind == "units":
-        return (_sum("units", measure.condition),)
-    if measure.kind == "rows":
-        return (_sum("rows", measure.condition, high=rows),)
-    if measure.kind == "sum":
-        return (_sum("total", measure.condition, measure.argument, rows * min(low, 0), rows * max(high, 0)),)
-    middle = (low + high) // 2
-    reach = rows * max(high - middle, middle - low)
-    centred = _sum("centred", measure.condition, measure.argument, -reach, reach, middle)
-    return (_sum("rows", measure.condition, high=rows), centred)
-
-
 def _sensitivity_squared(one: Sum, bound: Bound) -> int:
     """One unit adds to at most l0 groups, and to each at most its cap: Delta^2 = l0 * cap^2."""
     cap = 1 if one.kind == "units" else max(abs(one.low), abs(one.high), 1)
     return bound.groups * cap * cap
-
-
-# From released integers to the numbers that were asked for
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A released column: its value and the ends of its 95% interval, over released integers."""
-
-    value: Scalar
-    low: Scalar
-    high: Scalar
-
-
-def definition(
-    measure: Measure, parts: Sequence[Sum], sigmas: Sequence[float], widths: Sequence[int]
-) -> Definition:
-    """How a measure is computed from its released sums.
-
-    Args:
-        sigmas, widths: noise scale and 95% half-width of each of the parts.
-    """
-    columns = [Column("released", one.name, "integer") for one in parts]
-    if measure.kind == "avg":
-        return _average(measure, parts[1].middle, columns, sigmas)
-    width = Literal(widths[0], "integer")
-    numbers: list[Scalar] = [columns[0]]
-    numbers += [Call(name, (columns[0], width), "integer") for name in ("sub", "add")]
-    value, low, high = (_unscaled(one, measure.decimals if measure.kind == "sum" else 0) for one in numbers)
-    return Definition(value, low, high)
-
-
-def _unscaled(number: Scalar, decimals: int) -> Scalar:
-    if decimals == 0:
-        return number
-    return _call("div", number, _number(10**decimals))
-
-
-def _average(measure: Measure, middle: int, columns: Sequence[Scalar], sigmas: Sequence[float]) -> Definition:
-    """middle + centred / count, and by the delta method its deviation; NULL where the count is not
-    positive."""
-    count, centred = columns
-    offset = _call("div", centred, count)
-    mean = _unscaled(_call("add", _number(middle), offset), measure.decimals)
-    spread = _call("mul", offset, _number(sigmas[0]))
-    variance = _call("add", _number(sigmas[1] * sigmas[1]), _call("mul", spread, spread))
-    deviation = _call("div", _call("sqrt", variance), count)
-    half = _unscaled(_call("mul", _number(NORMAL_95), deviation), measure.decimals)
-    numbers = [mean, _call("sub", mean, half), _call("add", mean, half)]
-    value, low, high = (_where_counted(count, _held(number, measure)) for number in numbers)
-    return Definition(value, low, high)
-
-
-def _held(number: Scalar, measure: Measure) -> Scalar:
-    """A mean lies within the bounds of what it is a mean of; noise may not."""
-    ends = [_number(Decimal(end).scaleb(-measure.decimals)) for end in (measure.low, measure.high)]
-    return _call("held", number, *ends)
-
-
-def _where_counted(count: Scalar, value: Scalar) -> Scalar:
-    positive = Call("lt", (Literal(0, "integer"), count), "boolean")
-    return Call("case", (positive, value, Literal(None, "float")), "float")
-
-
-def _call(operation: str, *arguments: Scalar) -> Call:
-    return Call(operation, arguments, "float")
-
-
-def _number(number: int | float | Decimal) -> Literal:
-    return Literal(number if isinstance(number, Decimal) else Decimal(repr(number)), "float")
-
-
-def average_half_widths(measure: Measure, middle: int, sigmas: Sequence[float]) -> dict[int, float]:
-    """95% half-width of an average by the size of its cell, for a mean at the edge of the bounds (the
-    widest)."""
-    reach = max(measure.high - middle, middle - measure.low)
-    return {
-        size: NORMAL_95 * math.hypot(sigmas[1], reach * sigmas[0]) / size / 10**measure.decimals
-        for size in (100, 1_000, 10_000)
-    }

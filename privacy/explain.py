@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 def explain(plan: Plan) -> str:
     """What is read, how one unit is bounded, the noise on each number, and the cost."""
     lines = [f"reads {', '.join(sorted(plan.tables))}"]
-    if plan.lowered is None or plan.release is None:
+    if not plan.releases:
         return "\n".join([*lines, "public tables only: exact, costs nothing"])
-    lines += _bounding(plan.lowered.aggregate.input)
+    for one in plan.releases:
+        lines += _bounding(one.lowered.aggregate.input)
     lines += [_column(column) for column in plan.columns]
-    threshold = plan.release.threshold
-    if threshold is not None:
-        lines.append(
-            f"shows a group from {threshold.value} noisy units on, delta {threshold.delta_pico / 1e12:g}"
-        )
+    for one in plan.releases:
+        threshold = one.release.threshold
+        if threshold is not None:
+            lines.append(
+                f"shows a group from {threshold.value} noisy units on, delta {threshold.delta_pico / 1e12:g}"
+            )
     cost = plan.cost
     lines.append(
         f"costs rho {cost.rho_nano / 1e9:g} and delta {cost.delta_pico / 1e12:g}: "

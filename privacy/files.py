@@ -21,6 +21,7 @@ from privacy.errors import EngineFailed, PrivacyError
 from privacy.values import arrow_type_name
 
 if TYPE_CHECKING:
+    from privacy.algebra import Aggregate
     from privacy.plan import Plan
 
 Files = Mapping[str, str | Path | Sequence[str | Path]]
@@ -72,9 +73,11 @@ def check_private_files(plan: Plan, files: Mapping[str, Sequence[str]]) -> None:
             it holds.
         EngineFailed: ``query_failed``, a file cannot be read at all.
     """
-    if plan.lowered is None:
-        return
-    aggregate = plan.lowered.aggregate
+    for one in plan.releases:
+        _check_files(one.lowered.aggregate, files)
+
+
+def _check_files(aggregate: Aggregate, files: Mapping[str, Sequence[str]]) -> None:
     read = columns_of(aggregate) | {aggregate.input.unit}
     for scan in scans_of(aggregate.input.input):
         if scan.unit is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,6 +17,7 @@ from privacy.algebra import (
     Key,
     Literal,
     Measure,
+    Number,
     Order,
     Question,
     Released,
@@ -24,18 +25,21 @@ from privacy.algebra import (
     columns_of,
     conjunction,
     conjuncts,
+    renamed,
+    sources_within,
 )
 from privacy.arithmetic import Bounds, Fixed, NotFixed, always_present, fixed, presence
 from privacy.values import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from privacy.query.relations import Catalog, Rows
     from privacy.query.scalars import Scalars
     from privacy.query.text import Source
 
 PRIVATE_AGGREGATES = (exp.Count, exp.Sum, exp.Avg)
 PUBLIC_AGGREGATES = (*PRIVATE_AGGREGATES, exp.Min, exp.Max)
-RELEASED = "r0"
 MAX_GROUP_KEYS = 16
 _AVAILABLE = "Use count(*), count(x), count(DISTINCT the_unit), sum(x) or avg(x)."
 
@@ -63,6 +67,7 @@ class Grouping:
 
     Args:
         rows: the scalar compiler of the rows below.
+        place: the question's place in the statement, where the rows are private.
     """
 
     source: Source
@@ -70,6 +75,7 @@ class Grouping:
     rows: Scalars
     input: Rows
     name: str
+    place: int | None = None
     keys: dict[str, tuple[str, Scalar]] = field(default_factory=dict)
     constants: dict[str, Scalar] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
@@ -221,7 +227,8 @@ class Grouping:
         )
         kind = "sum" if isinstance(call, exp.Sum) else "avg"
         whole = kind == "sum" and number.decimals == 0
-        measure = Measure(kind, counted, number.scalar, number.low, number.high, number.decimals)
+        summed = Number(number.scalar, number.low, number.high, number.decimals)
+        measure = Measure(kind, counted, (summed,))
         return self._measured(measure, "integer" if whole else "float")
 
     def _count(self, argument: exp.Expr | None, condition: Scalar) -> Scalar:
@@ -301,12 +308,13 @@ class Grouping:
         assert self.input.table is not None
         keys = tuple(Key(name, scalar, self._domain(scalar)) for name, scalar in self.keys.values())
         measures = tuple(measure for _, measure in self.measures.values()) or (Measure("units", TRUE),)
-        return Question(self.input.filtered, self.input.unit, keys, measures, self.input.table.name)
+        asked = Question(self.input.filtered, self.input.unit, keys, measures, self.input.table.name)
+        return _numbered_anew(asked, self.catalog.places)
 
     def relation(self) -> Released | Grouped:
         """The public relation that stands for the grouped block."""
-        if self.private:
-            return Released(self.name)
+        if self.place is not None:
+            return Released(self.name, self.place)
         measures = tuple((name, call) for name, call in self.calls.values())
         return Grouped(self.name, self.input.filtered, tuple(self.keys.values()), measures)
 
@@ -328,6 +336,15 @@ class Grouping:
             return None
         domain = tuple(Literal(value, scalar.type) for value in declared.keys)
         return _narrowed(scalar, domain, [part for one in self.input.filters for part in conjuncts(one)])
+
+
+def _numbered_anew(asked: Question, places: Mapping[str, tuple[int, int]]) -> Question:
+    """The question with its sources numbered for it alone, in the order of its tree."""
+    names = sources_within(asked.input)
+    named: Question = renamed(asked, names)
+    return replace(
+        named, places={names[source]: place for source, place in places.items() if source in names}
+    )
 
 
 def _case_domain(call: Call) -> tuple[Literal, ...] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sqlglot import exp
 
 from privacy.algebra import Column, Grouped, Limited, Order, Scalar
-from privacy.query.aggregates import RELEASED, Grouping, has_aggregate
+from privacy.query.aggregates import Grouping, has_aggregate
 from privacy.query.relations import Environment, Rows
 from privacy.query.scalars import Scalars, Special
 from privacy.query.scope import Named, Scope
@@ -96,13 +96,14 @@ class Block:
 
     def _grouped_rows(self) -> Rows:
         statement, rows = self.statement, self._input
-        private = rows.unit is not None
-        name = RELEASED if private else statement.group_name()
-        grouping = Grouping(self.source, statement.catalog, self.scalars, rows, name)
-        grouping.set_keys(self._group_keys(rows))
-        if private and statement.question is not None:
+        keys = self._group_keys(rows)
+        if rows.unit is not None and statement.asked:
             message = "Private rows are aggregated more than once."
             self.source.refuse(self.select, "unsupported_clause", message, _ONE_AGGREGATION)
+        place = None if rows.unit is None else statement.place_of_question()
+        name = statement.group_name() if place is None else f"r{place}"
+        grouping = Grouping(self.source, statement.catalog, self.scalars, rows, name, place)
+        grouping.set_keys(keys)
         above = Scalars(self.source, self.scope, self._subquery, self._window, grouping.special)
         columns = self._columns(above)
         having = self.select.args.get("having")
@@ -111,8 +112,8 @@ class Block:
         )
         kept = () if having is None else (after.predicate(having.this),)
         order = self._order(columns, after)
-        if private:
-            statement.question = grouping.question()
+        if place is not None:
+            statement.ask(place, grouping.question())
         made = Rows(grouping.relation(), columns, None, None, kept, grouping.default_order())
         return self._finished(made, above, order)
 

@@ -59,7 +59,7 @@ class Statement:
         self.source = source
         self.catalog = Catalog(policy)
         self.from_ = From(source, self.catalog, self._nested)
-        self.question: Question | None = None
+        self._questions: list[Question | None] = []
         self._blocks = 0
         self._grouped = 0
 
@@ -76,7 +76,8 @@ class Statement:
         columns = tuple(rows.columns.items())
         order = rows.order or tuple(Order(scalar) for _, scalar in columns)
         tables = frozenset(table.name for table in self.catalog.scans.values())
-        return Query(self.question, Output(rows.filtered, columns, order), tables, self.catalog.places)
+        questions = tuple(asked for asked in self._questions if asked is not None)
+        return Query(questions, Output(rows.filtered, columns, order), tables)
 
     def _nested(self, tree: exp.Expr, environment: Environment) -> Rows:
         rows, _ = self._select(tree, environment, top=False)
@@ -150,6 +151,20 @@ class Statement:
                 )
             named[query.alias.lower()] = (query.this, {**environment, **named})
         return named
+
+    def place_of_question(self) -> int:
+        """The place of a question that is about to be asked."""
+        self._questions.append(None)
+        return len(self._questions) - 1
+
+    def ask(self, place: int, question: Question) -> None:
+        """The question of a place, once it is complete."""
+        self._questions[place] = question
+
+    @property
+    def asked(self) -> bool:
+        """Whether private rows are aggregated already."""
+        return bool(self._questions)
 
     def group_name(self) -> str:
         """A fresh source name for a public grouping."""

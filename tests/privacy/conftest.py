@@ -114,6 +114,7 @@ def sandbox() -> privacy.Sandbox:
         yield made
 
 
+SALTED = {"_salt": pa.table({"salt": [SALT.hex()]})}
 Engine = Callable[[str, Mapping[str, Any]], pa.Table]
 
 
@@ -137,20 +138,22 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def exact(engine: Engine) -> Engine:
-    """The exact table of a plan, and nothing else of it."""
+    """The exact table of a plan of one release, and nothing else of it."""
 
     def run(plan: privacy.Plan, tables: Mapping[str, Any]) -> pa.Table:
-        return engine(plan.sql, {**tables, "_salt": pa.table({"salt": [SALT.hex()]})})
+        return engine(plan.sql, {**tables, **SALTED})
 
     return run
 
 
 @pytest.fixture
-def noiseless(engine: Engine, exact: Engine) -> Engine:
+def noiseless(engine: Engine) -> Engine:
     """What a plan would answer with no noise at all: exact part, no threshold, public part."""
 
     def run(plan: privacy.Plan, tables: Mapping[str, Any]) -> pa.Table:
-        released = {} if plan.release is None else {"_released": exact(plan, tables)}
+        released = {}
+        for place, one in enumerate(plan.releases):
+            released[f"_released{place}"] = engine(one.sql, {**tables, **SALTED})
         shown = engine(plan.public_sql, {**tables, **released})
         width = len(plan.columns)
         return shown.select([f"o{place}" for place in range(width)]).rename_columns(

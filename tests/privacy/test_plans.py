@@ -70,7 +70,7 @@ def test_error_of_a_sum_is_in_its_own_unit() -> None:
     plan = _plan("SELECT sum(x) AS s, count(*) AS n FROM t", policy, error={"s": 90000.5, "n": 5000})
     assert plan.columns[0].half_width <= 90000.5
     assert plan.columns[1].half_width <= 5000
-    assert plan.lowered.sensitivities == (400**2, (400 * 999) ** 2)
+    assert plan.releases[0].lowered.sensitivities == (400**2, (400 * 999) ** 2)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,11 @@ def test_grids_are_limited() -> None:
     assert (
         _code("SELECT a, b, c, count(*) AS n FROM t GROUP BY a, b, c", policy, rho=0.1) == "too_many_groups"
     )
-    assert _plan("SELECT a, b, count(*) AS n FROM t GROUP BY a, b", policy).lowered.aggregate.input.grid
+    assert (
+        _plan("SELECT a, b, count(*) AS n FROM t GROUP BY a, b", policy)
+        .releases[0]
+        .lowered.aggregate.input.grid
+    )
 
 
 # Sharing and splitting
@@ -147,9 +151,11 @@ def test_equal_aggregates_are_released_once(flights_policy: privacy.Policy) -> N
         "FROM flights GROUP BY dest HAVING count(DISTINCT tailnum) > 3",
         flights_policy,
     )
-    assert len(plan.release.measures) == 3
-    assert {measure.rho_nano for measure in plan.release.measures} == {3_333_333}
-    assert plan.release.threshold.measure in {measure.name for measure in plan.release.measures}
+    assert len(plan.releases[0].release.measures) == 3
+    assert {measure.rho_nano for measure in plan.releases[0].release.measures} == {3_333_333}
+    assert plan.releases[0].release.threshold.measure in {
+        measure.name for measure in plan.releases[0].release.measures
+    }
 
 
 def test_counting_what_is_never_null_is_counting_rows(flights_policy: privacy.Policy) -> None:
@@ -157,7 +163,7 @@ def test_counting_what_is_never_null_is_counting_rows(flights_policy: privacy.Po
         "SELECT count(*) AS n, count(1) AS m, avg(CASE WHEN dep_delay > 5 THEN 1 ELSE 0 END) AS late "
         "FROM flights"
     )
-    assert len(_plan(sql, flights_policy).release.measures) == 2
+    assert len(_plan(sql, flights_policy).releases[0].release.measures) == 2
 
 
 def test_averages_are_quoted_by_cell_size(flights_policy: privacy.Policy) -> None:
@@ -171,7 +177,10 @@ def test_the_filter_narrows_a_public_key_set(flights_policy: privacy.Policy) -> 
     plan = _plan(
         "SELECT origin, count(*) AS n FROM flights WHERE origin IN ('JFK', 'LGA') GROUP BY 1", flights_policy
     )
-    assert [value.value for value in plan.lowered.aggregate.input.keys[0].domain] == ["JFK", "LGA"]
+    assert [value.value for value in plan.releases[0].lowered.aggregate.input.keys[0].domain] == [
+        "JFK",
+        "LGA",
+    ]
 
 
 # Digests
@@ -287,7 +296,7 @@ def test_answer_states_what_a_reader_needs(
     assert answer.intervals["n"] == [(n - width, n + width) for n in answer.table.column("n").to_pylist()]
     stated = json.loads(answer.table.schema.metadata[b"privacy"])
     assert stated["rho_nano"] == plan.cost.rho_nano == 100_000_000
-    assert stated["max_groups"] == 8
+    assert stated["releases"][0]["max_groups"] == 8
     assert stated["columns"]["n"]["sigma"] == plan.columns[0].sigma
     assert answer.table.schema.field("n").type == pa.int64()
 
@@ -300,7 +309,7 @@ def test_thresholded_groups_have_enough_units(
     )
     answer = privacy.answer(plan, flights_files, salt=SALT, sandbox=sandbox)
     assert 10 < answer.table.num_rows < 105
-    assert min(answer.table.column("u").to_pylist()) >= plan.release.threshold.value
+    assert min(answer.table.column("u").to_pylist()) >= plan.releases[0].release.threshold.value
     dests = answer.table.column("dest").to_pylist()
     assert dests == sorted(dests)
 
@@ -383,7 +392,9 @@ def test_explanation_says_what_is_read_bounded_noised_and_charged(flights_policy
 
 
 def test_noise_of_a_plan_is_what_accounting_charges(flights_policy: privacy.Policy) -> None:
-    for measure in _plan(
-        "SELECT origin, avg(distance) AS a FROM flights GROUP BY origin", flights_policy
-    ).release.measures:
+    for measure in (
+        _plan("SELECT origin, avg(distance) AS a FROM flights GROUP BY origin", flights_policy)
+        .releases[0]
+        .release.measures
+    ):
         assert accounting.gaussian_rho_nano(measure.sensitivity_squared, measure.sigma) <= measure.rho_nano

@@ -119,24 +119,24 @@ def _sums(
     plan: privacy.Plan, exact: Any, rows: list[dict[str, Any]], wards: pa.Table
 ) -> dict[Any, dict[str, int]]:
     table = exact(plan, {"visits": pa.Table.from_pylist(rows, VISITS), "wards": wards})
-    keys = plan.release.keys
+    keys = plan.releases[0].release.keys
     return {tuple(row.pop(key) for key in keys): row for row in table.to_pylist()}
 
 
 def _check(plan: privacy.Plan, whole: dict[Any, dict[str, int]], without: dict[Any, dict[str, int]]) -> int:
     changed = 0
-    for measure in plan.release.measures:
+    for measure in plan.releases[0].release.measures:
         squared = sum(
             (whole.get(key, {}).get(measure.name, 0) - without.get(key, {}).get(measure.name, 0)) ** 2
             for key in whole.keys() | without.keys()
         )
         assert squared <= measure.sensitivity_squared
         changed += squared > 0
-    if plan.lowered.aggregate.input.grid:
+    if plan.releases[0].lowered.aggregate.input.grid:
         assert whole.keys() == without.keys()
-    elif plan.release.keys:
+    elif plan.releases[0].release.keys:
         assert without.keys() <= whole.keys()
-        assert len(whole.keys() - without.keys()) <= plan.lowered.aggregate.input.groups
+        assert len(whole.keys() - without.keys()) <= plan.releases[0].lowered.aggregate.input.groups
     return changed
 
 
@@ -155,7 +155,7 @@ def _check(plan: privacy.Plan, whole: dict[Any, dict[str, int]], without: dict[A
 )
 def test_sensitivity_is_groups_times_the_squared_cap(sql: str, squared: int) -> None:
     plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=1.0)
-    assert [measure.sensitivity_squared for measure in plan.release.measures] == [squared]
+    assert [measure.sensitivity_squared for measure in plan.releases[0].release.measures] == [squared]
 
 
 def test_a_claim_that_is_too_small_is_caught(exact: Any) -> None:
@@ -168,9 +168,9 @@ def test_a_claim_that_is_too_small_is_caught(exact: Any) -> None:
     whole, without = _sums(plan, exact, rows, wards), _sums(plan, exact, [], wards)
     squared = (whole[()]["c0"] - without[()]["c0"]) ** 2
     assert (
-        plan.release.measures[0].sensitivity_squared // 4
+        plan.releases[0].release.measures[0].sensitivity_squared // 4
         < squared
-        <= plan.release.measures[0].sensitivity_squared
+        <= plan.releases[0].release.measures[0].sensitivity_squared
     )
 
 

@@ -154,7 +154,7 @@ def test_no_value_makes_an_expression_fail(expression: str, table: pa.Table, exa
     assert missing + present == ROWS_OF_SOMEBODY
     grouped = privacy.plan(f"SELECT {expression} AS k, count(*) AS n FROM t GROUP BY k", POLICY, rho=1.0)
     rows = exact(grouped, {"t": table})
-    counted = next(name for name in rows.column_names if name == grouped.lowered.parts[0][0].name)
+    counted = next(name for name in rows.column_names if name == grouped.releases[0].lowered.parts[0][0].name)
     assert sum(rows[counted].to_pylist()) <= ROWS_OF_SOMEBODY
 
 
@@ -165,7 +165,7 @@ def test_no_value_makes_a_measure_fail(measure: str, table: pa.Table, exact: Any
     for sql in (f"SELECT {measure} AS x FROM t", f"SELECT s, b, {measure} AS x FROM t GROUP BY s, b"):
         plan = privacy.plan(sql, POLICY, rho=1.0)
         rows = exact(plan, {"t": table})
-        for released in plan.release.measures:
+        for released in plan.releases[0].release.measures:
             most = UNITS * math.isqrt(released.sensitivity_squared)
             assert all(abs(value) <= most for value in rows[released.name].to_pylist())
 
@@ -184,11 +184,12 @@ def test_every_operation_is_tried() -> None:
             collect(getattr(node, name))
 
     for expression in EXPRESSIONS:
-        collect(privacy.plan(f"SELECT {expression} AS k FROM t GROUP BY k", POLICY, rho=1.0).lowered)
+        plan = privacy.plan(f"SELECT {expression} AS k FROM t GROUP BY k", POLICY, rho=1.0)
+        collect(plan.releases[0].lowered)
     for measure in MEASURES:
         plan = privacy.plan(f"SELECT {measure} AS x FROM t", POLICY, rho=1.0)
-        collect(plan.lowered)
-        collect(plan.definitions)
+        collect(plan.releases[0].lowered)
+        collect(plan.releases[0].definitions)
     private = {name for name in OPERATIONS if not name.startswith("aggregate_")}
     assert private - used == set()
 

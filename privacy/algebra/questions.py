@@ -1,0 +1,218 @@
+"""Questions about private rows: what is asked, how a unit is bounded, which sums are taken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from privacy.algebra.relations import Order, Relation, Released, inputs_of
+from privacy.algebra.scalars import Column, Literal, Scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+
+@dataclass(frozen=True)
+class Key:
+    """A grouping expression. ``domain`` is its public key set; None makes its values private."""
+
+    name: str
+    scalar: Scalar
+    domain: tuple[Literal, ...] | None
+
+    @property
+    def text(self) -> str:
+        domain = None if self.domain is None else sorted(value.text for value in self.domain)
+        return f"{self.scalar.text} in {domain}"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What one unit may contribute: at most ``groups`` groups, and ``rows`` rows in each.
+
+    Attributes:
+        ranked: whether groups beyond ``groups`` must be dropped by keyed rank; False where there cannot be
+        any.
+        grid: whether all combinations of the public keys come out, present in the data or not.
+    """
+
+    input: Relation
+    unit: Column
+    keys: tuple[Key, ...]
+    groups: int
+    rows: int
+    ranked: bool
+    grid: bool
+
+    @property
+    def text(self) -> str:
+        keys = "; ".join(key.text for key in self.keys)
+        return f"bound ({self.input.text}) by [{keys}] l0={self.groups} linf={self.rows}"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """An integer sum over bounded units, with the L2 distance one unit can move it by.
+
+    kind
+        ``units``: 1 for each unit with a row that counts. ``rows``: rows that count, at most
+        ``Bound.rows`` a unit.
+        ``total``: clamped sum of ``argument``, each unit's part held in ``[low, high]``. ``centred``: sum of
+        ``argument - middle`` scaled down to ``Bound.rows`` rows when a unit has more of them.
+    """
+
+    name: str
+    kind: str
+    argument: Scalar | None
+    condition: Scalar
+    low: int
+    high: int
+    middle: int = 0
+
+    @property
+    def text(self) -> str:
+        argument = self.argument.text if self.argument is not None else "*"
+        within = f"in [{self.low},{self.high}] around {self.middle}"
+        return f"{self.kind} {argument} if {self.condition.text} {within}"
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Exact sums for each group, of the one Bound below."""
+
+    input: Bound
+    sums: tuple[Sum, ...]
+
+    @property
+    def text(self) -> str:
+        return f"aggregate ({self.input.text}) [{'; '.join(one.text for one in self.sums)}]"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A fixed point integer expression: its value is ``scalar / 10 ** decimals`` and proven to lie in
+    ``[low, high] / 10 ** decimals``."""
+
+    scalar: Scalar
+    low: int
+    high: int
+    decimals: int
+
+    @property
+    def text(self) -> str:
+        """The same integers at another scale are another number."""
+        return f"{self.scalar.text} in [{self.low},{self.high}] / 1e{self.decimals}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An asked aggregate over private rows, before it is lowered to integer sums.
+
+    Attributes:
+        kind: what is asked: a key of `privacy.measures.KINDS`.
+        condition: rows that count.
+        numbers: what is summed of them, in the order of the aggregate's arguments.
+        value: what is told apart, for COUNT(DISTINCT value).
+        parameters: public constants of the aggregate, as the fractions of quantiles.
+    """
+
+    kind: str
+    condition: Scalar
+    numbers: tuple[Number, ...] = ()
+    value: Scalar | None = None
+    parameters: tuple[Decimal, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Names the aggregate."""
+        of = [number.text for number in self.numbers] + ([self.value.text] if self.value else [])
+        constants = "".join(f" {number}" for number in self.parameters)
+        return f"{self.kind} {', '.join(of) or '*'}{constants} if {self.condition.text}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one release is asked about private rows: the input of the planner, which bounds and prices it.
+
+    Its sources are numbered for it alone, so that equal questions are equal wherever they stand. ``places``
+    says where the text names each scan: its line and column, by source.
+    """
+
+    input: Relation
+    unit: Column
+    keys: tuple[Key, ...]
+    measures: tuple[Measure, ...]
+    table: str
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The asked columns, in the asked order: the root of the public part."""
+
+    input: Relation
+    columns: tuple[tuple[str, Scalar], ...]
+    order: tuple[Order, ...]
+
+    @property
+    def text(self) -> str:
+        columns = json.dumps([[name, scalar.text] for name, scalar in self.columns])
+        return f"output ({self.input.text}) {columns} [{'; '.join(one.text for one in self.order)}]"
+
+
+@dataclass(frozen=True)
+class Query:
+    """A whole statement: its questions about private rows, and the public part over their answers.
+
+    `Released` relations of the public part name their question by its place.
+    """
+
+    questions: tuple[Question, ...]
+    output: Output
+    tables: frozenset[str] = field(default_factory=frozenset)
+
+    @cached_property
+    def released(self) -> Mapping[str, int]:
+        """For each released source of the public part the place of its question."""
+        found: dict[str, int] = {}
+        pending: list[Relation] = [self.output.input]
+        while pending:
+            part = pending.pop()
+            if isinstance(part, Released):
+                found[part.source] = part.question
+            pending.extend(inputs_of(part))
+        return found
+
+    def question_of(self, source: str) -> int | None:
+        """The place of the question whose released table is called ``source``, if it is one."""
+        return self.released.get(source)
+
+
+def columns_of(node: Any) -> set[Column]:
+    """Every source column that a scalar or relation reads."""
+    found: set[Column] = set()
+    pending: list[Any] = [node]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Column):
+            found.add(part)
+        elif isinstance(part, tuple | list):
+            pending.extend(part)
+        elif hasattr(part, "__dataclass_fields__"):
+            pending.extend(getattr(part, name) for name in part.__dataclass_fields__)
+    return found
+
+
+def renamed(node: Any, names: Mapping[str, str]) -> Any:
+    """The tree with its sources called by other names."""
+    if isinstance(node, tuple):
+        return tuple(renamed(one, names) for one in node)
+    if not hasattr(node, "__dataclass_fields__"):
+        return node
+    parts = {name: renamed(getattr(node, name), names) for name in node.__dataclass_fields__}
+    if "source" in parts:
+        parts["source"] = names.get(parts["source"], parts["source"])
+    return type(node)(**parts)

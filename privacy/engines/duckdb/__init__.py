@@ -1,0 +1,22 @@
+"""Engine SQL for DuckDB, generated from the algebra alone: no buyer text comes here but literals, which are
+written anew.
+"""
+
+from privacy.engines.duckdb.exact import exact_sql
+from privacy.engines.duckdb.public import public_sql
+from privacy.engines.duckdb.relations import SALT_TABLE, Multiplicity, fan_out_sql, released_table
+from privacy.engines.duckdb.scalars import OPERATIONS, literal, normalised, quoted, scalar
+
+__all__ = [
+    "OPERATIONS",
+    "SALT_TABLE",
+    "Multiplicity",
+    "exact_sql",
+    "fan_out_sql",
+    "literal",
+    "normalised",
+    "public_sql",
+    "quoted",
+    "released_table",
+    "scalar",
+]

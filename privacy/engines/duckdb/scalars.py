@@ -1,0 +1,223 @@
+"""SQL of scalar expressions. Every operation is total: no value that a file can hold makes it raise, so
+that a failure never tells anything about a row.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+from privacy.algebra import TRUE, Call, Column, Literal, Scalar
+from privacy.values import canonical
+
+TYPES = {
+    "boolean": "BOOLEAN", "integer": "BIGINT", "float": "DOUBLE", "decimal": "DOUBLE", "text": "VARCHAR",
+    "date": "DATE", "timestamp": "TIMESTAMP",
+}  # fmt: skip
+
+
+def quoted(name: str) -> str:
+    """An identifier, quoted."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: object, kind: str) -> str:
+    """A constant, written by us and typed."""
+    if value is None:
+        return f"CAST(NULL AS {TYPES.get(kind, 'BOOLEAN')})"
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if kind == "integer":
+        assert isinstance(value, int)
+        return f"CAST({value} AS BIGINT)" if abs(value) < 2**62 else f"CAST('{value}' AS BIGINT)"
+    if isinstance(value, int | Decimal):
+        return f"CAST('{canonical(value)}' AS DOUBLE)"
+    if isinstance(value, dt.datetime):
+        return f"CAST('{value.isoformat(sep=' ')}' AS TIMESTAMP)"
+    if isinstance(value, dt.date):
+        return f"CAST('{value.isoformat()}' AS DATE)"
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def normalised(sql: str, kind: str) -> str:
+    """A value of any origin as one of ``kind``: what cannot be read, NaN, infinities and far years become
+    NULL."""
+    cast = f"TRY_CAST({sql} AS {TYPES[kind]})"
+    if kind in ("float", "decimal"):
+        return f"CASE WHEN isfinite({cast}) THEN {cast} + CAST('0' AS DOUBLE) END"
+    if kind == "date":
+        return f"CASE WHEN {cast} BETWEEN DATE '0001-01-01' AND DATE '9999-12-31' THEN {cast} END"
+    if kind == "timestamp":
+        earliest, latest = "TIMESTAMP '0001-01-01 00:00:00'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
+        return f"CASE WHEN {cast} BETWEEN {earliest} AND {latest} THEN {cast} END"
+    return cast
+
+
+def scalar(node: Scalar) -> str:
+    """SQL of a scalar expression. Columns are called by source and name: ``"s0.origin"``."""
+    if isinstance(node, Column):
+        return named(node)
+    if isinstance(node, Literal):
+        return literal(node.value, node.type)
+    return OPERATIONS[node.operation](node, [scalar(argument) for argument in node.arguments])
+
+
+def named(column: Column) -> str:
+    """What SQL calls a column of a source."""
+    return quoted(f"{column.source}.{column.name}")
+
+
+Operation = Callable[[Call, Sequence[str]], str]
+
+
+def _infix(word: str) -> Operation:
+    return lambda _call, parts: "(" + f" {word} ".join(parts) + ")"
+
+
+def _function(name: str) -> Operation:
+    return lambda _call, parts: f"{name}({', '.join(parts)})"
+
+
+def _double(sql: str) -> str:
+    return f"CAST({sql} AS DOUBLE)"
+
+
+def _on_doubles(template: str) -> Operation:
+    """Arithmetic on DOUBLE, which never raises; whole numbers return to BIGINT, or NULL beyond its range."""
+
+    def made(call: Call, parts: Sequence[str]) -> str:
+        sql = template.format(*(_double(part) for part in parts))
+        return f"TRY_CAST({sql} AS BIGINT)" if call.type == "integer" else f"({sql})"
+
+    return made
+
+
+def _present(name: str) -> Operation:
+    """LEAST and GREATEST with NULL as NULL: the engine's own would return the other operand, a clamp
+    bound."""
+
+    def made(_call: Call, parts: Sequence[str]) -> str:
+        missing = " OR ".join(f"{part} IS NULL" for part in parts)
+        return f"CASE WHEN {missing} THEN NULL ELSE {name}({', '.join(parts)}) END"
+
+    return made
+
+
+def _case(_call: Call, parts: Sequence[str]) -> str:
+    branches = " ".join(
+        f"WHEN {parts[place]} THEN {parts[place + 1]}" for place in range(0, len(parts) - 1, 2)
+    )
+    return f"(CASE {branches} ELSE {parts[-1]} END)"
+
+
+def _try_cast(call: Call, parts: Sequence[str]) -> str:
+    target = call.arguments[1]
+    assert isinstance(target, Literal)
+    narrow = f"TRY_CAST({parts[0]} AS {target.value})"
+    return normalised(narrow, call.type)
+
+
+def _clamp(call: Call, parts: Sequence[str]) -> str:
+    """A column as fixed point: held in its bounds, scaled, an exact BIGINT; NULL stays NULL."""
+    low, high, decimals = (_whole(argument) for argument in call.arguments[1:])
+    value = parts[0]
+    if call.arguments[0].type == "integer":
+        held = f"greatest(least({value}, CAST({high} AS BIGINT)), CAST({low} AS BIGINT))"
+    else:
+        bounds = [literal(Decimal(bound).scaleb(-decimals), "float") for bound in (low, high)]
+        near = f"greatest(least({value}, {bounds[1]}), {bounds[0]}) * CAST('1e{decimals}' AS DOUBLE)"
+        held = (
+            f"greatest(least(CAST(round({near}) AS BIGINT), CAST({high} AS BIGINT)), CAST({low} AS BIGINT))"
+        )
+    return f"CASE WHEN {value} IS NOT NULL THEN {held} END"
+
+
+def _whole(node: Scalar) -> int:
+    assert isinstance(node, Literal)
+    assert isinstance(node.value, int)
+    return node.value
+
+
+def _held(_call: Call, parts: Sequence[str]) -> str:
+    """A number within two constants; NULL stays NULL."""
+    number, low, high = parts
+    return f"CASE WHEN {number} IS NOT NULL THEN greatest(least({number}, {high}), {low}) END"
+
+
+def _in(_call: Call, parts: Sequence[str]) -> str:
+    return f"({parts[0]} IN ({', '.join(parts[1:])}))"
+
+
+def _summed(function: str) -> Operation:
+    """An exact aggregate over public rows; the first argument is its FILTER condition."""
+
+    def made(call: Call, parts: Sequence[str]) -> str:
+        condition = "" if call.arguments[0] == TRUE else f" FILTER (WHERE {parts[0]})"
+        sql = function.format(*(parts[1:] or ["*"])) + condition
+        return f"TRY_CAST({sql} AS {TYPES[call.type]})"
+
+    return made
+
+
+OPERATIONS: dict[str, Operation] = {
+    "and": _infix("AND"),
+    "or": _infix("OR"),
+    "not": lambda _call, parts: f"(NOT {parts[0]})",
+    "eq": _infix("="),
+    "ne": _infix("<>"),
+    "lt": _infix("<"),
+    "le": _infix("<="),
+    "distinct": _infix("IS DISTINCT FROM"),
+    "not_distinct": _infix("IS NOT DISTINCT FROM"),
+    "is_null": lambda _call, parts: f"({parts[0]} IS NULL)",
+    "in": _in,
+    "like": _infix("LIKE"),
+    "ilike": _infix("ILIKE"),
+    "case": _case,
+    "coalesce": _function("coalesce"),
+    "nullif": _function("nullif"),
+    "least": _present("least"),
+    "greatest": _present("greatest"),
+    "add": _on_doubles("{0} + {1}"),
+    "sub": _on_doubles("{0} - {1}"),
+    "mul": _on_doubles("{0} * {1}"),
+    "div": _on_doubles("{0} / NULLIF({1}, CAST('0' AS DOUBLE))"),
+    "mod": _on_doubles("{0} % NULLIF({1}, CAST('0' AS DOUBLE))"),
+    "neg": _on_doubles("(- {0})"),
+    "abs": _on_doubles("abs({0})"),
+    "floor": _on_doubles("floor({0})"),
+    "ceil": _on_doubles("ceil({0})"),
+    "round": _on_doubles("round({0})"),
+    "sqrt": _on_doubles("sqrt(greatest({0}, CAST('0' AS DOUBLE)))"),
+    "round_to": lambda _call, parts: f"round({_double(parts[0])}, CAST({parts[1]} AS INTEGER))",
+    "to_float": lambda _call, parts: _double(parts[0]),
+    "to_timestamp": lambda _call, parts: f"CAST({parts[0]} AS TIMESTAMP)",
+    "try_cast": _try_cast,
+    "lower": _function("lower"),
+    "upper": _function("upper"),
+    "length": _function("length"),
+    "substring": _function("substring"),
+    "left": _function("left"),
+    "right": _function("right"),
+    "date_trunc": lambda _call, parts: f"CAST(date_trunc({parts[0]}, {parts[1]}) AS TIMESTAMP)",
+    "date_part": lambda _call, parts: f"CAST(date_part({parts[0]}, {parts[1]}) AS BIGINT)",
+    "clamp": _clamp,
+    "held": _held,
+    "exact_add": _infix("+"),
+    "exact_sub": _infix("-"),
+    "exact_mul": _infix("*"),
+    "exact_div": _infix("//"),
+    "exact_neg": lambda _call, parts: f"(- {parts[0]})",
+    "exact_abs": _function("abs"),
+    "aggregate_count": _summed("count({0})"),
+    "aggregate_count_distinct": _summed("count(DISTINCT {0})"),
+    "aggregate_sum": _summed("sum({0})"),
+    "aggregate_avg": _summed("avg({0})"),
+    "aggregate_min": _summed("min({0})"),
+    "aggregate_max": _summed("max({0})"),
+    "aggregate_sum_distinct": _summed("sum(DISTINCT {0})"),
+    "aggregate_avg_distinct": _summed("avg(DISTINCT {0})"),
+    "aggregate_min_distinct": _summed("min({0})"),
+    "aggregate_max_distinct": _summed("max({0})"),
+}
