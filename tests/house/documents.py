@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator
@@ -156,13 +158,22 @@ def run_python(source: Source, replaced: dict[str, str]) -> int:
     """Run the ``python`` blocks of a document in order, in one namespace; returns how many there were.
 
     ``replaced`` maps texts of the document to those of the running example, such as its address and token. An
-    error's traceback shows the document's path and line.
+    error's traceback shows the document's path and line. An ``output`` block is what the block before it prints.
+
+    Raises:
+        AssertionError: a block prints something else than the document says.
     """
     names: dict[str, object] = {"__name__": source.path}
-    found = [block for block in blocks(source.text) if block.language == "python"]
+    found = [block for block in blocks(source.text) if block.language in ("python", "output")]
+    printed = ""
     for block in found:
+        if block.language == "output":
+            assert printed.rstrip() == block.text.rstrip(), f"{source.path}:{block.line}: prints\n{printed}"
+            continue
         text = "\n" * (block.line - 1) + block.text
         for old, new in replaced.items():
             text = text.replace(old, new)
-        exec(compile(text, source.path, "exec"), names)
-    return len(found)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(text, source.path, "exec"), names)
+        printed = out.getvalue()
+    return sum(block.language == "python" for block in found)

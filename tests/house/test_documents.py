@@ -50,6 +50,11 @@ Then EXCHANGE_HOME is set.
 
 ```python
 assert a == 2
+print(a)
+```
+
+```output
+2
 ```
 """
 
@@ -191,9 +196,7 @@ def test_continuous_checks_run_the_services_and_the_whole_suite() -> None:
     assert re.findall(r"^make (\S+)$", text, re.MULTILINE) == ["services", "test"]
 
 
-@pytest.mark.parametrize(
-    "path", ["README.md", "docs/how-an-answer-is-made.md", "docs/error-against-rho.md"]
-)
+@pytest.mark.parametrize("path", ["README.md", "docs/how-an-answer-is-made.md", "docs/error-against-rho.md"])
 def test_python_of_a_document_runs(
     path: str, project: list[Source], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,3 +227,5 @@ def test_failing_document_is_caught() -> None:
     with pytest.raises(AssertionError) as caught:
         documents.run_python(readme, {"a = 2": "a = 3"})
     assert (PurePath(caught.traceback[-1].path).name, caught.traceback[-1].lineno + 1) == ("README.md", 20)
+    with pytest.raises(AssertionError, match="README.md:25: prints"):
+        documents.run_python(readme, {"print(a)": "print(a + 1)"})
