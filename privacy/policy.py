@@ -32,12 +32,13 @@ LARGEST_CAPS = {"max_groups": 10_000, "max_rows_per_group": 1_000_000_000, "max_
 
 MAX_DELTA_PICO = 10**9
 QUESTIONS_A_DOMAIN = 100_000
+PROFILES_A_DOMAIN = 1_000
 DEFAULT_MAX_GROUPS = 8
 DEFAULT_MAX_ROWS_PER_GROUP = 50
 
 _POLICY_FIELDS = frozenset(
     {"domain", "rho", "delta", "max_rho_per_query", "max_delta_per_query", "max_groups", "max_rows_per_group"}
-    | {"min_rho_per_query", "tables"}
+    | {"min_rho_per_query", "profile_rho", "tables"}
 )
 _TABLE_FIELDS = frozenset({"unit", "public", "max_groups", "max_rows_per_group", "max_rows", "columns"})
 _COLUMN_FIELDS = frozenset({"type", "bounds", "decimals", "keys", "selectable"})
@@ -95,7 +96,8 @@ class Policy:
     """A validated policy. Budgets are integers: rho in 1e-9, delta in 1e-12, rounded down.
 
     ``min_rho_per_query_nano`` is the least that a question about private rows may spend: who asks sees
-    whether an answer comes at all, so that no question may be all but free.
+    whether an answer comes at all, so that no question may be all but free. ``profile_rho_nano`` is what the
+    contribution profile of a version spends when it is first offered; 0 means that none is released.
     """
 
     document: dict[str, Any]
@@ -106,6 +108,7 @@ class Policy:
     max_rho_per_query_nano: int
     max_delta_per_query_pico: int
     min_rho_per_query_nano: int
+    profile_rho_nano: int
     tables: Mapping[str, Table]
 
     @classmethod
@@ -156,6 +159,7 @@ class Policy:
             delta_pico=delta_pico,
             max_rho_per_query_nano=most,
             min_rho_per_query_nano=_least_rho_nano(filled, rho_nano, most),
+            profile_rho_nano=_profile_rho_nano(filled, rho_nano),
             max_delta_per_query_pico=_share(
                 filled, "max_delta_per_query", 12, delta_pico, max(delta_pico // 100, 1)
             ),
@@ -270,6 +274,14 @@ def _least_rho_nano(document: Mapping[str, Any], rho_nano: int, most: int) -> in
     if not 1 <= least <= most:
         raise PolicyError("min_rho_per_query", "must be above 0 and not above the largest rho of a query")
     return least
+
+
+def _profile_rho_nano(document: Mapping[str, Any], rho_nano: int) -> int:
+    """Of a contribution profile, rounded down; where none is declared, a thousandth of the domain's."""
+    if "profile_rho" not in document:
+        return rho_nano // PROFILES_A_DOMAIN
+    asked = _decimal(document["profile_rho"], "profile_rho")
+    return 0 if asked == 0 else _share(document, "profile_rho", 9, rho_nano, 0)
 
 
 def _tables(document: Mapping[str, Any]) -> dict[str, Table]:

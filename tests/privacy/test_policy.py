@@ -118,6 +118,11 @@ def test_types_without_a_schema_are_inferred_or_asked_for() -> None:
         ("delta", "much"),
         ("max_rho_per_query", 2.0),
         ("max_delta_per_query", 1e-3),
+        ("profile_rho", -0.001),
+        ("profile_rho", 1.5),
+        ("profile_rho", 1e-12),
+        ("profile_rho", "some"),
+        ("profile_rho", True),
         ("tables", {}),
         ("tabels", {}),
         ("tables.t.unit", None),
@@ -155,6 +160,15 @@ def test_what_cannot_be_meant_is_refused_at_its_place(path: str, value: Any) -> 
     assert caught.value.code == "policy_invalid"
     assert caught.value.path.split(".")[0] == path.split(".")[0]
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("declared", "nano"),
+    [(None, 1_000_000), (0, 0), (0.0, 0), ("0.0123456789", 12_345_678), (1.0, 1_000_000_000)],
+)
+def test_a_profile_spends_a_thousandth_unless_said_and_never_more_than_said(declared: Any, nano: int) -> None:
+    document = MINIMAL if declared is None else {**MINIMAL, "profile_rho": declared}
+    assert privacy.Policy.from_document(document).profile_rho_nano == nano
 
 
 def test_columns_that_the_file_does_not_have_are_refused() -> None:
