@@ -158,7 +158,8 @@ def run_python(source: Source, replaced: dict[str, str]) -> int:
     """Run the ``python`` blocks of a document in order, in one namespace; returns how many there were.
 
     ``replaced`` maps texts of the document to those of the running example, such as its address and token. An
-    error's traceback shows the document's path and line. An ``output`` block is what the block before it prints.
+    error's traceback shows the document's path and line. An ``output`` block is what the block before it
+    prints.
 
     Raises:
         AssertionError: a block prints something else than the document says.

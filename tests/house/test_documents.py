@@ -227,5 +227,5 @@ def test_failing_document_is_caught() -> None:
     with pytest.raises(AssertionError) as caught:
         documents.run_python(readme, {"a = 2": "a = 3"})
     assert (PurePath(caught.traceback[-1].path).name, caught.traceback[-1].lineno + 1) == ("README.md", 20)
-    with pytest.raises(AssertionError, match="README.md:25: prints"):
+    with pytest.raises(AssertionError, match=r"README\.md:25: prints"):
         documents.run_python(readme, {"print(a)": "print(a + 1)"})
