@@ -8,8 +8,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from privacy.algebra import Call, Column, Literal, Measure, Number, Scalar, Sum
-from privacy.arithmetic import LIMIT
-from privacy.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,42 +18,19 @@ NORMAL_95 = 1.959963984540054
 """Half-width of a 95% interval in standard deviations."""
 
 
-def sum_of(
-    kind: str, condition: Scalar, argument: Scalar | None = None, low: int = 0, high: int = 0, middle: int = 0
-) -> Sum:
-    """A sum, without a name yet. What one unit adds to a group lies in ``[low, high]``.
-
-    Raises:
-        Refused: ``overflow``.
-    """
-    if max(abs(low), abs(high)) >= LIMIT:
-        raise Refused(
-            "overflow",
-            "What one unit may contribute could exceed 2^62.",
-            hint="Ask with smaller max_rows or max_rows_per_group, or sum a narrower expression.",
-        )
-    return Sum("", kind, argument, condition, low, high, middle)
-
-
-def named_sum(one: Sum, name: str) -> Sum:
-    """The sum under a column name of the exact table."""
-    return Sum(name, one.kind, one.argument, one.condition, one.low, one.high, one.middle)
-
-
-def sums_of(measure: Measure, rows: int) -> tuple[Sum, ...]:
-    """The integer sums that a measure is computed from, each unit having at most ``rows`` rows in a group."""
+def sums_of(measure: Measure) -> tuple[Sum, ...]:
+    """The integer sums that a measure is computed from, each with the range of what one row adds."""
     if measure.kind == "units":
-        return (sum_of("units", measure.condition),)
+        return (Sum("", "units", None, measure.condition, 0, 1),)
+    rows = Sum("", "rows", None, measure.condition, 0, 1)
     if measure.kind == "rows":
-        return (sum_of("rows", measure.condition, high=rows),)
+        return (rows,)
     (number,) = measure.numbers
     low, high = number.low, number.high
     if measure.kind == "sum":
-        return (sum_of("total", measure.condition, number.scalar, rows * min(low, 0), rows * max(high, 0)),)
+        return (Sum("", "total", number.scalar, measure.condition, min(low, 0), max(high, 0)),)
     middle = (low + high) // 2
-    reach = rows * max(high - middle, middle - low)
-    centred = sum_of("centred", measure.condition, number.scalar, -reach, reach, middle)
-    return (sum_of("rows", measure.condition, high=rows), centred)
+    return (rows, Sum("", "centred", number.scalar, measure.condition, low - middle, high - middle, middle))
 
 
 def scale_of(measure: Measure) -> int:
@@ -78,16 +53,27 @@ def definition(
     """How a measure is computed from its released sums.
 
     Args:
-        sigmas, widths: noise scale and 95% half-width of each of the parts.
+        sigmas, widths: noise scale and 95% half-width of each of the parts, in the unit of what they sum (not
+            shifted).
     """
-    columns = [Column("released", one.name, "integer") for one in parts]
+    columns = [value_of_sum(one) for one in parts]
     if measure.kind == "avg":
         return _average(measure, parts[1].middle, columns, sigmas)
     width = Literal(widths[0], "integer")
-    numbers: list[Scalar] = [columns[0]]
-    numbers += [Call(name, (columns[0], width), "integer") for name in ("sub", "add")]
+    numbers: list[Scalar] = [_whole(columns[0])]
+    numbers += [Call(name, (numbers[0], width), "integer") for name in ("sub", "add")]
     value, low, high = (_unscaled(one, scale_of(measure)) for one in numbers)
     return Definition(value, low, high)
+
+
+def value_of_sum(one: Sum) -> Scalar:
+    """A released sum in the unit of what it sums: an integer, or a float where fractions were kept."""
+    column = Column("released", one.name, "integer")
+    return column if one.shift == 0 else _call("div", column, _number(2**one.shift))
+
+
+def _whole(number: Scalar) -> Scalar:
+    return number if number.type == "integer" else Call("round", (number,), "integer")
 
 
 def _unscaled(number: Scalar, decimals: int) -> Scalar:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from privacy.accounting import ParameterInvalid, epsilon, half_width, sigma_for, threshold_for
-from privacy.algebra import Column, Query, Question, Scalar, columns_of, scans_of
+from privacy.algebra import Column, Query, Question, Scalar, Sum, columns_of, scans_of
 from privacy.bounding import Lowered, Options, lower
 from privacy.budget import Ask, Budget, measure_shown
 from privacy.engines import duckdb
@@ -84,9 +84,16 @@ class PlannedRelease:
     def cost(self) -> Cost:
         return Cost(self.release.rho_nano, self.release.delta_pico)
 
-    def sigma(self, name: str) -> float:
-        """The noise scale of a sum, in its own integer unit."""
-        return next(measure.sigma for measure in self.release.measures if measure.name == name)
+    def sigma(self, one: Sum) -> float:
+        """The noise scale of a sum, in the unit of what it sums."""
+        return self._noised(one) / float(1 << one.shift)
+
+    def width(self, one: Sum) -> int:
+        """Half of the 95% interval of a sum, in the unit of what it sums, rounded up."""
+        return -(-half_width(self._noised(one)) // (1 << one.shift))
+
+    def _noised(self, one: Sum) -> float:
+        return next(measure.sigma for measure in self.release.measures if measure.name == one.name)
 
     def columns(self) -> list[tuple[str, Scalar]]:
         """The columns of the released relation, defined over the released integers."""
@@ -206,12 +213,12 @@ class Plan:
     def _measure_column(self, name: str, place: int, measured: int) -> PlanColumn:
         release = self.releases[place]
         measure, parts = release.question.measures[measured], release.lowered.parts[measured]
-        sigmas = [release.sigma(part.name) for part in parts]
+        sigmas = [release.sigma(part) for part in parts]
         kind = KINDS[measure.kind]
         if measure.kind == "avg":
             return PlanColumn(name, kind, table=average_half_widths(measure, parts[1].middle, sigmas))
         scale = 10 ** scale_of(measure)
-        width = half_width(sigmas[0]) / scale
+        width = release.width(parts[0]) / scale
         return PlanColumn(name, kind, sigmas[0] / scale, width, None, parts[0] == release.lowered.units)
 
 
@@ -298,15 +305,14 @@ def _release(lowered: Lowered, share: int, delta: int) -> Release:
 
 
 def _planned(question: Question, lowered: Lowered, release: Release) -> PlannedRelease:
-    sigmas = {measure.name: measure.sigma for measure in release.measures}
-    widths = {name: half_width(sigma) for name, sigma in sigmas.items()}
+    planned = PlannedRelease(question, lowered, release, ())
     definitions = tuple(
         definition(
-            measure, parts, [sigmas[part.name] for part in parts], [widths[part.name] for part in parts]
+            measure, parts, [planned.sigma(part) for part in parts], [planned.width(part) for part in parts]
         )
         for measure, parts in zip(question.measures, lowered.parts, strict=True)
     )
-    return PlannedRelease(question, lowered, release, definitions)
+    return replace(planned, definitions=definitions)
 
 
 def _sha256(document: object) -> str:

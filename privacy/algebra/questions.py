@@ -31,7 +31,12 @@ class Key:
 
 @dataclass(frozen=True)
 class Bound:
-    """What one unit may contribute: at most ``groups`` groups, and ``rows`` rows in each.
+    """What one unit may contribute, and how that is brought about.
+
+    strategy
+        ``caps``: at most ``groups`` groups, chosen by keyed rank where there may be more, and ``rows`` rows
+        in each. ``clip``: nothing is dropped; a unit's numbers are scaled down until they are no longer, in
+        L2 over its groups, than each sum allows (`Sum.norm_squared`).
 
     Attributes:
         ranked: whether groups beyond ``groups`` must be dropped by keyed rank; False where there cannot be
@@ -46,22 +51,27 @@ class Bound:
     rows: int
     ranked: bool
     grid: bool
+    strategy: str = "caps"
 
     @property
     def text(self) -> str:
         keys = "; ".join(key.text for key in self.keys)
-        return f"bound ({self.input.text}) by [{keys}] l0={self.groups} linf={self.rows}"
+        return f"bound ({self.input.text}) by [{keys}] {self.strategy} l0={self.groups} linf={self.rows}"
 
 
 @dataclass(frozen=True)
 class Sum:
-    """An integer sum over bounded units, with the L2 distance one unit can move it by.
+    """An integer sum over units of what each may contribute, by the strategy of the `Bound`.
 
     kind
-        ``units``: 1 for each unit with a row that counts. ``rows``: rows that count, at most
-        ``Bound.rows`` a unit.
-        ``total``: clamped sum of ``argument``, each unit's part held in ``[low, high]``. ``centred``: sum of
-        ``argument - middle`` scaled down to ``Bound.rows`` rows when a unit has more of them.
+        ``units``: 1 for each unit with a row that counts. ``rows``: rows that count. ``total``: sum of
+        ``argument``. ``centred``: sum of ``argument - middle``.
+
+    Attributes:
+        low, high: what one row adds lies between them; of ``units``, what one unit adds to a group.
+        norm_squared: square of the L2 length over all groups that the strategy leaves a unit's numbers; the
+            sum moves by no more when a unit comes or goes.
+        shift: the column holds the sum times ``2 ** shift``, so that fractions of rows survive.
     """
 
     name: str
@@ -71,12 +81,30 @@ class Sum:
     low: int
     high: int
     middle: int = 0
+    norm_squared: int = 0
+    shift: int = 0
+
+    @property
+    def reach(self) -> int:
+        """The largest absolute value that one row adds; of ``units``, one unit to one group."""
+        return max(abs(self.low), abs(self.high), 1)
+
+    @property
+    def sensitivity_squared(self) -> int:
+        """Square of the L2 distance by which one unit moves the column, over all groups."""
+        return self.norm_squared << 2 * self.shift
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows of a unit add up, as they do not where it merely counts or not."""
+        return self.kind != "units"
 
     @property
     def text(self) -> str:
         argument = self.argument.text if self.argument is not None else "*"
         within = f"in [{self.low},{self.high}] around {self.middle}"
-        return f"{self.kind} {argument} if {self.condition.text} {within}"
+        bounded = f" norm {self.norm_squared} times 2^{self.shift}" if self.norm_squared else ""
+        return f"{self.kind} {argument} if {self.condition.text} {within}{bounded}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import privacy
+from privacy.bounding import STRATEGIES
 
 POLICY = {
     "domain": "people:test",
@@ -101,10 +102,13 @@ VISITS = pa.schema([(name, KINDS[kind]) for name, kind in TYPES["visits"].items(
 WARDS = pa.schema([(name, KINDS[kind]) for name, kind in TYPES["wards"].items()])
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("sql", STATEMENTS)
-def test_one_unit_moves_the_sums_by_at_most_the_charged_sensitivity(sql: str, exact: Any) -> None:
+def test_one_unit_moves_the_sums_by_at_most_the_charged_sensitivity(
+    sql: str, strategy: str, exact: Any
+) -> None:
     policy = privacy.Policy.from_document(POLICY, TYPES)
-    plan = privacy.plan(sql, policy, rho=1.0)
+    plan = privacy.plan(sql, policy, rho=1.0, options=privacy.Options(strategy=strategy))
     moved = 0
     for seed in range(12):
         rows, wards = _database(seed)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from privacy.algebra import Aggregate, Bound, Key, Sum, columns_of
+from privacy.engines.duckdb.factors import Factors, huge, scaled, uncut
 from privacy.engines.duckdb.relations import Relations, keyed_rank
 from privacy.engines.duckdb.scalars import named, normalised, quoted, scalar
 from privacy.values import MAX_KEY_BYTES
@@ -17,9 +18,15 @@ def exact_sql(aggregate: Aggregate) -> str:
     bound = aggregate.input
     keys = [quoted(key.name) for key in bound.keys]
     steps = [f"unit_rows AS ({_unit_rows(aggregate)})", f"parts AS ({_parts(aggregate)})"]
+    kept = "parts"
     if bound.ranked:
         steps.append(f"ranked AS ({_ranked(bound)})")
-    kept = f"(SELECT * FROM ranked WHERE place <= {bound.groups}) AS kept" if bound.ranked else "parts"
+        steps.append(f"kept AS (SELECT * FROM ranked WHERE place <= {bound.groups})")
+        kept = "kept"
+    if bound.strategy == "clip":
+        steps.append(f"units AS ({Factors(aggregate.sums).sql(kept)})")
+        steps.append(f"weighed AS (SELECT p.*, units.* EXCLUDE (u) FROM {kept} AS p JOIN units USING (u))")
+        kept = "weighed"
     sums = ", ".join([*keys, *(f"{_total(one, bound)} AS {quoted(one.name)}" for one in aggregate.sums)])
     grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
     steps.append(f"exact AS (SELECT {sums} FROM {kept}{grouped})")
@@ -77,24 +84,21 @@ def _ranked(bound: Bound) -> str:
 
 def _total(one: Sum, bound: Bound) -> str:
     """The sum over units of what each may contribute, as a BIGINT."""
-    count = quoted("n_" + one.name)
-    if one.kind == "units":
-        part = f"least({count}, CAST(1 AS HUGEINT))"
-    elif one.kind == "rows":
-        part = f"least({count}, {_huge(bound.rows)})"
-    else:
-        total = quoted("t_" + one.name)
-        if one.kind == "centred":
-            centred = f"({total} - {count} * {_huge(one.middle)})"
-            shrunk = f"({centred} * {_huge(bound.rows)}) // {count}"
-            total = f"CASE WHEN {count} <= {_huge(bound.rows)} THEN {centred} ELSE {shrunk} END"
-        part = f"greatest(least({total}, {_huge(one.high)}), {_huge(one.low)})"
-    whole = f"coalesce(sum({part}), CAST(0 AS HUGEINT))"
-    return f"CAST(greatest(least({whole}, {_huge(LARGEST)}), {_huge(SMALLEST)}) AS BIGINT)"
+    part = scaled(one) if bound.strategy == "clip" else _capped(one, bound)
+    whole = f"coalesce(sum({part}), {huge(0)})"
+    return f"CAST(greatest(least({whole}, {huge(LARGEST)}), {huge(SMALLEST)}) AS BIGINT)"
 
 
-def _huge(number: int) -> str:
-    return f"CAST('{number}' AS HUGEINT)"
+def _capped(one: Sum, bound: Bound) -> str:
+    """A unit's part in a group, held in what ``bound.rows`` rows may add."""
+    part = uncut(one)
+    if one.kind == "centred":
+        count = quoted("n_" + one.name)
+        shrunk = f"({part} * {huge(bound.rows)}) // {count}"
+        part = f"CASE WHEN {count} <= {huge(bound.rows)} THEN {part} ELSE {shrunk} END"
+    if not one.by_rows:
+        return part
+    return f"greatest(least({part}, {huge(one.high * bound.rows)}), {huge(one.low * bound.rows)})"
 
 
 def _result(aggregate: Aggregate) -> str:
