@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
-from exchange.operations import listing
+from exchange.operations import drafting, listing, offering
 from exchange.web.api.body import body, idempotency_key, page
 from exchange.web.auth import actor, market
 
@@ -26,10 +26,10 @@ def search() -> Response:
 def create() -> tuple[Response, int]:
     """Ingest the uploaded files and add a version to the dataset that the manifest names."""
     given = body(_MANIFEST, required=("manifest", "files"))
-    made = listing.draft(
+    made = drafting.draft(
         market(),
         actor(),
-        listing.DraftListing(
+        drafting.DraftListing(
             manifest=given["manifest"], files=given["files"], manifest_sha256=given.get("manifest_sha256", "")
         ),
         key=idempotency_key(),
@@ -47,13 +47,13 @@ def profile(dataset: str) -> Response:
 def publish(dataset: str) -> Response:
     """Publish a version."""
     given = body({"version": str}, required=("version",))
-    return jsonify(listing.publish(market(), actor(), dataset, given["version"], key=idempotency_key()))
+    return jsonify(offering.publish(market(), actor(), dataset, given["version"], key=idempotency_key()))
 
 
 @datasets.post("/<path:dataset>/withdraw")
 def withdraw(dataset: str) -> Response:
     """Withdraw the listing; grants stop at the next query."""
-    return jsonify(listing.withdraw(market(), actor(), dataset, key=idempotency_key()))
+    return jsonify(offering.withdraw(market(), actor(), dataset, key=idempotency_key()))
 
 
 @datasets.get("/<path:dataset>")

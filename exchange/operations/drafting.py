@@ -1,0 +1,241 @@
+"""From uploaded files to a version: the provider's manifest is checked, its files are taken in."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import select
+
+import privacy
+from catalog import listings
+from catalog.ingest import Limits, ingest_table
+from catalog.manifest import Manifest
+from catalog.objects import sha256_of
+from catalog.schema import check_declared, is_public, unit_of
+from exchange import quarantine
+from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
+from exchange.errors import RequestInvalid, UploadIncomplete
+from exchange.identity import Role, new_id
+from exchange.operations import domains, uploading
+from settlement import licences
+from settlement.documents import canonical, sha256_hex
+from settlement.licences import LicenceTerms
+from settlement.prices import PricePlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from catalog.ingest import TableReport
+    from exchange.identity import Actor
+    from exchange.market import Market
+    from exchange.store import Tx
+
+_PLANS_PER_LISTING = 20
+_LONGEST_DOMAIN = 120  # its accounts are named after it
+
+
+@dataclass(frozen=True)
+class DraftListing:
+    """Add a version to the dataset that a manifest describes, from uploaded files."""
+
+    manifest: Mapping[str, Any]
+    files: Mapping[str, str]
+    manifest_sha256: str
+    kind: ClassVar[str] = "version.drafted"
+    refused: ClassVar[str] = "version.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: the dataset by its name."""
+        slug = self.manifest.get("slug")
+        return Entry(
+            kind=self.kind,
+            outcome="done",
+            object=ObjectGroup(type="dataset", dataset=slug[:200] if isinstance(slug, str) else None),
+        )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A manifest that was checked against the ingested files; nothing of it is stored yet."""
+
+    manifest: Manifest
+    policy: privacy.Policy
+    reports: tuple[TableReport, ...]
+    objects: tuple[tuple[tuple[str, int], ...], ...]
+    sources: tuple[str, ...]
+
+
+def draft(market: Market, actor: Actor, command: DraftListing, *, key: str | None) -> dict[str, Any]:
+    """Ingest the files outside any transaction, then store the version; the same content again is a no-op."""
+    done = market.store.replay(actor, command, key)
+    if done is not None:
+        return done.value
+    with market.store.refusing(actor, command):
+        actor.require(Role.PROVIDER)
+        manifest = _checked(command.manifest)
+        with tempfile.TemporaryDirectory(prefix="ingest-", dir=_scratch(market)) as folder:
+            made = _ingest(market, actor, manifest, command.files, Path(folder))
+    outcome = market.store.perform(
+        actor, command, lambda tx: _store(tx, made, command.manifest_sha256), key=key
+    )
+    for upload in command.files.values():
+        quarantine.discard(uploading.folder(market), upload)
+    return outcome.value
+
+
+def _checked(document: Mapping[str, Any]) -> Manifest:
+    """The manifest in good form; plans and licence terms are checked by the package that owns them."""
+    manifest = Manifest.from_document(document)
+    listings.check_slug(manifest.slug)
+    if len(manifest.plans) > _PLANS_PER_LISTING:
+        raise RequestInvalid(f"a listing has at most {_PLANS_PER_LISTING} price plans")
+    names = [PricePlan.from_document(plan).name for plan in manifest.plans]
+    if len(set(names)) != len(names):
+        raise RequestInvalid("two plans have the same name")
+    LicenceTerms.from_document(manifest.licence.terms)
+    domain = manifest.policy.get("domain")
+    if isinstance(domain, str) and (len(domain) > _LONGEST_DOMAIN or not domain.isprintable()):
+        raise privacy.PolicyError("domain", f"must be at most {_LONGEST_DOMAIN} printable characters")
+    return manifest
+
+
+def _ingest(
+    market: Market, actor: Actor, manifest: Manifest, files_: Mapping[str, str], folder: Path
+) -> _Draft:
+    policy = manifest.policy
+    reports: list[TableReport] = []
+    objects: list[tuple[tuple[str, int], ...]] = []
+    sources: list[str] = []
+    if set(files_) != set(manifest.tables):
+        raise RequestInvalid("files must name one upload for each table of the manifest")
+    settings = market.settings
+    limits = Limits(
+        file_bytes=settings.max_upload_bytes,
+        memory_bytes=settings.ingest_memory_bytes,
+        seconds=settings.ingest_timeout_s,
+    )
+    for table in manifest.tables:
+        source = _arrived(market, actor, str(files_[table]))
+        report = ingest_table(
+            source, table=table, unit=unit_of(policy, table), out=folder / f"t{len(reports)}", limits=limits
+        )
+        objects.append(tuple((market.objects.put(part.path), part.bytes) for part in report.parts))
+        reports.append(report)
+        sources.append(sha256_of(source))
+    check_declared(policy, {report.table: report.schema for report in reports})
+    schemas = {report.table: report.schema.types for report in reports}
+    return _Draft(
+        manifest,
+        privacy.Policy.from_document(policy, schemas),
+        tuple(reports),
+        tuple(objects),
+        tuple(sources),
+    )
+
+
+def _arrived(market: Market, actor: Actor, upload_id: str) -> Path:
+    state = uploading.state(market, actor, upload_id)
+    if not state.complete:
+        raise UploadIncomplete(f"{state.offset} of {state.length} bytes have arrived")
+    return quarantine.path_of(uploading.folder(market), upload_id)
+
+
+def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
+    manifest, org = made.manifest, tx.actor.org
+    contents = [
+        (r.table, is_public(manifest.policy, r.table), tuple(sha256 for sha256, _ in parts))
+        for r, parts in zip(made.reports, made.objects, strict=True)
+    ]
+    domains.check_listing(tx.session, org=org, slug=manifest.slug, domain=made.policy.domain, tables=contents)
+    opened = ((sha256, public) for (_, public, _), sha256 in zip(contents, made.sources, strict=True))
+    domains.check_sources(tx.session, domain=made.policy.domain, sources=opened)
+    shown = listings.Presentation(manifest.title, manifest.description, manifest.keywords)
+    known = listings.dataset_by_slug(tx.session, manifest.slug)
+    if known is None or known.org != org:
+        dataset_id = new_id("ds")
+        listings.create_dataset(
+            tx.session, dataset_id=dataset_id, slug=manifest.slug, org=org, presentation=shown, now=tx.now
+        )
+    else:
+        dataset_id = known.id
+        listings.present(tx.session, dataset_id=dataset_id, presentation=shown, now=tx.now)
+    content = listings.VersionContent(
+        tables=tuple(
+            listings.TableContent(r.schema, parts, r.rows, r.rows_without_unit, r.profile)
+            for r, parts in zip(made.reports, made.objects, strict=True)
+        ),
+        policy=made.policy.document,
+        licence_id=_licence(tx, org, manifest),
+        plans=tuple(manifest.plans),
+    )
+    version = listings.add_version(
+        tx.session, version_id=new_id("ver"), dataset_id=dataset_id, content=content, now=tx.now
+    )
+    quarantine.record_manifest(tx.session, version.id, manifest_sha256)
+    if version.created:
+        for (table, public, _), sha256 in zip(contents, made.sources, strict=True):
+            quarantine.record_source(
+                tx.session,
+                version=version.id,
+                table=table,
+                sha256=sha256,
+                public=public,
+                domain=made.policy.domain,
+            )
+    current = listings.dataset_by_slug(tx.session, manifest.slug)
+    offered = current is not None and current.version_id == version.id and current.state == "published"
+    tx.record(
+        kind="version.drafted" if version.created else "version.confirmed",
+        object=ObjectGroup(type="dataset", id=dataset_id, version=version.id, dataset=manifest.slug),
+        result=ResultGroup(sha256=version.content_sha256),
+    )
+    return {
+        "dataset": dataset_id,
+        "slug": manifest.slug,
+        "version": version.id,
+        "version_number": version.number,
+        "state": "published" if offered else "draft",
+        "unchanged": not version.created,
+        "report": {"tables": [_report(r, is_public(manifest.policy, r.table)) for r in made.reports]},
+        "manifest_sha256": manifest_sha256,
+    }
+
+
+def _licence(tx: Tx, org: str, manifest: Manifest) -> str:
+    """The licence version of these very words and terms; a new version only where something changed."""
+    title, text, terms = manifest.licence.title, manifest.licence.text, manifest.licence.terms
+    table = licences.licence
+    newest = tx.session.execute(
+        select(table)
+        .where(table.c.org == org, table.c.title == title)
+        .order_by(table.c.version.desc())
+        .limit(1)
+    ).one_or_none()
+    same = (sha256_hex(text), canonical(terms))
+    if newest is not None and (newest.text_sha256, newest.terms) == same:
+        return str(newest.id)
+    return licences.publish_licence(
+        tx.session, id=new_id("lic"), org=org, title=title, text=text, terms=terms, now=tx.now
+    ).id
+
+
+def _report(report: TableReport, public: bool) -> dict[str, Any]:
+    dropped = report.rows_without_unit
+    warning = f"{dropped} rows have no privacy unit: they belong to nobody and were left out"
+    return {
+        "table": report.table,
+        "public": public,
+        "rows": report.rows,
+        "rows_without_unit": dropped,
+        "columns": [{"name": c.name, "type": c.type} for c in report.schema.columns],
+        "warnings": [warning] if dropped else [],
+    }
+
+
+def _scratch(market: Market) -> Path:
+    folder = market.settings.home / "scratch"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder

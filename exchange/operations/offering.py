@@ -1,0 +1,87 @@
+"""A version is offered to buyers, and a listing is taken off the market."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from catalog import listings
+from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
+from exchange.identity import Role
+from exchange.operations import domains, listing
+from settlement import ledger
+from settlement.ledger import chart
+
+if TYPE_CHECKING:
+    from exchange.identity import Actor
+    from exchange.market import Market
+    from exchange.store import Tx
+
+
+@dataclass(frozen=True)
+class ChangeListing:
+    """Publish a version of a dataset, or withdraw the dataset."""
+
+    dataset: str
+    version: str | None
+    kind: ClassVar[str] = "listing.published"
+    refused: ClassVar[str] = "listing.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: the dataset and the version."""
+        return Entry(
+            kind=self.kind,
+            outcome="done",
+            object=ObjectGroup(
+                type="dataset", dataset=self.dataset[:200], version=(self.version or "")[:64] or None
+            ),
+        )
+
+
+def publish(market: Market, actor: Actor, dataset: str, version: str, *, key: str | None) -> dict[str, Any]:
+    """Offer a version; the domain's lifetime budget is granted with its first listing and never again."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        actor.require(Role.PROVIDER)
+        view = listing.own_version(tx.session, actor, dataset, version)
+        contents = [(table.name, table.public, table.objects) for table in view.tables]
+        domains.check_listing(
+            tx.session, org=actor.org, slug=view.slug, domain=listing.domain_of(view), tables=contents
+        )
+        changed = listings.publish(
+            tx.session, dataset_id=view.dataset_id, version_id=view.version_id, now=tx.now
+        )
+        for plan in view.plans:
+            chart.open_provider(tx.session, actor.org, plan["currency"])
+        journal = domains.grant_budget(tx, listing.policy_of(view)) if listing.domain_of(view) else None
+        digest = ledger.journal_digest(tx.session, journal) if journal else None
+        tx.record(
+            object=ObjectGroup(
+                type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug
+            ),
+            money=MoneyGroup(journal=journal, journal_sha256=digest) if journal else None,
+            privacy=PrivacyGroup(domain=listing.domain_of(view)),
+        )
+        return {
+            "dataset": view.dataset_id,
+            "slug": view.slug,
+            "version": view.version_id,
+            "version_number": view.version_number,
+            "state": "published",
+            "changed": changed,
+        }
+
+    return market.store.perform(actor, ChangeListing(dataset, version), work, key=key).value
+
+
+def withdraw(market: Market, actor: Actor, dataset: str, *, key: str | None) -> dict[str, Any]:
+    """Take a listing off the market for good."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        actor.require(Role.PROVIDER)
+        view = listing.own(tx.session, actor, dataset)
+        changed = listings.withdraw(tx.session, dataset_id=view.id, now=tx.now)
+        tx.record(kind="listing.withdrawn", object=ObjectGroup(type="dataset", id=view.id, dataset=view.slug))
+        return {"dataset": view.id, "slug": view.slug, "state": "withdrawn", "changed": changed}
+
+    return market.store.perform(actor, ChangeListing(dataset, None), work, key=key).value
