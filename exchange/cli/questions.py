@@ -36,6 +36,7 @@ def _question(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--max-groups", type=int, help="Groups that one unit may contribute to."),
             click.option("--max-rows-per-group", type=int, help="Rows of one unit in one group."),
             click.option("--max-rows", type=int, help="Rows of one unit in all."),
+            click.option("--strategy", help="How one unit's contribution is bounded: caps or clip."),
             click.option("--grant", help="Grant to ask under, where there are several."),
         )
     ):

@@ -299,16 +299,19 @@ class Dataset:
         max_groups: int | None = None,
         max_rows_per_group: int | None = None,
         max_rows: int | None = None,
+        strategy: str | None = None,
         intervals: bool | None = None,
         grant: str | Grant | None = None,
         plan: str | None = None,
     ) -> Quote:
         """Price, privacy cost and noise of a statement, bound to its plan for some minutes; free.
 
-        Give exactly one of ``rho``, ``epsilon`` and ``error`` (95% half-width wanted, by column). Raises
+        Give exactly one of ``rho``, ``epsilon`` and ``error`` (95% half-width wanted, by column). Caps and
+        ``strategy`` (how one unit's contribution is bounded: "caps" or "clip") are the exchange's choice
+        where they are not given. Raises
         :class:`~exchange.client.errors.QueryRefused` with the place and the nearest allowed form.
         """
-        options = _options(max_groups, max_rows_per_group, max_rows, intervals)
+        options = _options(max_groups, max_rows_per_group, max_rows, strategy, intervals)
         question = ask(
             self.slug, sql, rho=rho, epsilon=epsilon, error=error, options=options, grant=grant, plan=plan
         )
@@ -324,6 +327,7 @@ class Dataset:
         max_groups: int | None = None,
         max_rows_per_group: int | None = None,
         max_rows: int | None = None,
+        strategy: str | None = None,
         intervals: bool | None = None,
         grant: str | Grant | None = None,
         plan: str | None = None,
@@ -336,7 +340,7 @@ class Dataset:
         Raises the errors of :meth:`quote`, and ``LimitExceeded``, ``PaymentRequired``, ``BudgetExceeded``,
         ``QueryFailed``.
         """
-        options = _options(max_groups, max_rows_per_group, max_rows, intervals)
+        options = _options(max_groups, max_rows_per_group, max_rows, strategy, intervals)
         question = ask(
             self.slug, sql, rho=rho, epsilon=epsilon, error=error, options=options, grant=grant, plan=plan
         )
@@ -360,12 +364,17 @@ class Dataset:
 
 
 def _options(
-    max_groups: int | None, max_rows_per_group: int | None, max_rows: int | None, intervals: bool | None
+    max_groups: int | None,
+    max_rows_per_group: int | None,
+    max_rows: int | None,
+    strategy: str | None,
+    intervals: bool | None,
 ) -> dict[str, Any]:
     given = {
         "max_groups": max_groups,
         "max_rows_per_group": max_rows_per_group,
         "max_rows": max_rows,
+        "strategy": strategy,
         "intervals": intervals,
     }
     return {name: value for name, value in given.items() if value is not None}

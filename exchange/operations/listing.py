@@ -106,7 +106,7 @@ def policy_of(view: ListingView) -> privacy.Policy:
 
 
 def planned(
-    view: ListingView, sql: str, ask: tuple[str, str], options: tuple[tuple[str, int | bool], ...]
+    view: ListingView, sql: str, ask: tuple[str, str], options: tuple[tuple[str, int | bool | str], ...]
 ) -> privacy.Plan:
     """The plan of a statement on this version; touches no data. Raises privacy.Refused.
 
@@ -178,7 +178,7 @@ def _policy(document: str) -> privacy.Policy:
 
 @lru_cache(maxsize=512)
 def _planned(
-    policy: str, sql: str, ask: tuple[str, str], options: tuple[tuple[str, int | bool], ...]
+    policy: str, sql: str, ask: tuple[str, str], options: tuple[tuple[str, int | bool | str], ...]
 ) -> privacy.Plan:
     """Planning is pure, so equal questions under equal policies share one plan."""
     name, value = ask

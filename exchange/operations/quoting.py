@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from exchange.store import Tx
 
 _ASKS = ("rho", "epsilon", "error")
-_OPTIONS = {"max_groups": int, "max_rows_per_group": int, "max_rows": int, "intervals": bool}
+_OPTIONS = {
+    "max_groups": int,
+    "max_rows_per_group": int,
+    "max_rows": int,
+    "intervals": bool,
+    "strategy": str,
+}
 _LONGEST_SQL = 64 * 1024
 
 
@@ -41,7 +47,7 @@ class Question:
     dataset: str
     sql: str
     ask: tuple[str, str]
-    options: tuple[tuple[str, int | bool], ...] = ()
+    options: tuple[tuple[str, int | bool | str], ...] = ()
     grant: str = ""
     plan: str = ""
     kind: ClassVar[str] = "query.quoted"
@@ -252,7 +258,7 @@ def _positive(value: Any, name: str) -> float:
     return number
 
 
-def _options(given: Mapping[str, Any]) -> tuple[tuple[str, int | bool], ...]:
+def _options(given: Mapping[str, Any]) -> tuple[tuple[str, int | bool | str], ...]:
     for name, value in given.items():
         if name not in _OPTIONS or type(value) is not _OPTIONS[name]:
             known = ", ".join(f"{k} ({v.__name__})" for k, v in _OPTIONS.items())

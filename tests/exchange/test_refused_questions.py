@@ -146,6 +146,8 @@ CASES = [
     Case("unknown option", quote(ask(options={"fast": True})), 422, "request_invalid"),
     Case("option of another kind", quote(ask(options={"max_groups": "3"})), 422, "request_invalid"),
     Case("option out of range", quote(ask(options={"max_groups": 0})), 422, "option_invalid"),
+    Case("unknown strategy", quote(ask(options={"strategy": "luck"})), 422, "option_invalid"),
+    Case("strategy of another kind", quote(ask(options={"strategy": 1})), 422, "request_invalid"),
 ]
 
 

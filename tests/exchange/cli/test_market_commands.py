@@ -116,6 +116,14 @@ def test_quote_then_run_it(run: Run, alone: Path, marketplace: Marketplace) -> N
 
 
 @pytest.mark.usefixtures("allowed")
+def test_the_strategy_can_be_named(run: Run) -> None:
+    asked = ("quote", SLUG, COUNT, "--rho", "0.05", "--json", "--strategy")
+    plans = {json.loads(run(*asked, name).stdout)["plan_sha256"] for name in ("caps", "clip")}
+    assert len(plans) == 2
+    assert run(*asked, "luck").exit_code == 3
+
+
+@pytest.mark.usefixtures("allowed")
 def test_an_answer_in_every_format(run: Run, alone: Path) -> None:
     asked = ("query", SLUG, COUNT, "--rho", _rho())
     first = run(*asked)

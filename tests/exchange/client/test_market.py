@@ -61,6 +61,15 @@ def test_search_and_dataset(marketplace: Marketplace) -> None:
     assert "patient" in dataset._repr_html_()
 
 
+def test_the_strategy_of_a_question_can_be_chosen(visits: Dataset) -> None:
+    rho = _rho()
+    plans = {visits.quote(COUNT, rho=rho, strategy=name).plan_sha256 for name in ("caps", "clip")}
+    assert len(plans) == 2
+    with pytest.raises(QueryRefused) as refused:
+        visits.query(COUNT, rho=rho, strategy="luck")
+    assert (refused.value.code, "clip" in refused.value.hint) == ("option_invalid", True)
+
+
 def test_the_whole_road_of_a_buyer(visits: Dataset, marketplace: Marketplace, alone: Path) -> None:
     quote = visits.quote(COUNT, rho=_rho())
     assert quote.price > 0
