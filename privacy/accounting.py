@@ -7,6 +7,7 @@ costs more.
 Sources:
     [CKS20] Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020.
     [BS16]  Bun, Steinke, "Concentrated Differential Privacy", TCC 2016.
+    [CR21]  Cesar, Rogers, "Bounding, Concentrating, and Truncating", ALT 2021.
 """
 
 from __future__ import annotations
@@ -135,6 +136,45 @@ def gaussian_rho_nano(sensitivity_squared: int, sigma: float) -> int:
     return math.ceil(Fraction(NANO * sensitivity_squared) / (2 * Fraction(sigma) ** 2))
 
 
+def laplace_rho_nano(sensitivity: int, scale: float) -> int:
+    """Nano-rho of the discrete Laplace on an integer vector: (Delta_1 / scale)^2 / 2 in exact rationals, up.
+
+    Each value k of the noise has probability proportional to exp(-|k| / scale), so that neighbours at L1
+    distance Delta_1 are within eps = Delta_1 / scale of one another, and eps-DP is (eps^2 / 2)-zCDP
+    ([BS16], Proposition 1.4).
+
+    Args:
+        sensitivity: L1 sensitivity of the vector.
+        scale: of the noise.
+    """
+    _require(sensitivity >= 0, "The sensitivity must not be negative.")
+    _require_sigma(scale)
+    return math.ceil(NANO * (sensitivity / Fraction(scale)) ** 2 / 2)
+
+
+def choice_rho_nano(spread: int, scale: float, choices: int = 1) -> int:
+    """Nano-rho of choosing candidates by the exponential mechanism: choices * (spread / scale)^2 / 8, up.
+
+    Candidate i is chosen with probability proportional to exp(score_i / scale), then the next among the rest.
+    `spread` is the most by which one unit can raise a score plus the most by which it can lower one.
+
+    Proof (after [CR21]) for one choice. Let P and P' be its laws on neighbours. L = ln(P / P') is the
+    change of the chosen score over scale, plus a constant: it lies in an interval of length h = spread /
+    scale. K(t) = ln E_P'[exp(t L)] has K(0) = K(1) = 0, and K''(t) is the variance of L under a tilted law,
+    hence at most h^2 / 4. So K(t) - t (t - 1) h^2 / 8 is concave with zeros at 0 and 1, and not positive for
+    t > 1: the Renyi divergence K(t) / (t - 1) is at most t h^2 / 8. Later choices depend on earlier ones in
+    the open, and adaptive composition adds ([BS16], Lemma 2.3).
+
+    Args:
+        spread: rise plus fall of the scores.
+        scale: of the scores.
+        choices: number of candidates chosen.
+    """
+    _require(spread >= 0 and choices >= 1, "The spread must not be negative, and something must be chosen.")
+    _require_sigma(scale)
+    return math.ceil(NANO * choices * (spread / Fraction(scale)) ** 2 / 8)
+
+
 def threshold_for(sigma: float, l0: int, delta_pico: int) -> int:
     """The least T (>= 2) such that showing a key iff its noisy unit count is >= T costs at most `delta_pico`.
 
@@ -167,6 +207,22 @@ def half_width(sigma: float, confidence: float = 0.95) -> int:
     _require_sigma(sigma)
     _require(0 < confidence < 1, "The confidence must lie between 0 and 1, both excluded.")
     return _least_tail(sigma, (1 - confidence) / 2) - 1
+
+
+def laplace_half_width(scale: float, confidence: float = 0.95) -> int:
+    """The least h, or one more, with P(|Z| <= h) >= confidence for the discrete Laplace Z.
+
+    P(|Z| > h) = 2 p^(h + 1) / (1 + p) with p = exp(-1 / scale), solved for h with a margin far above libm's
+    error (and one part in 1e9).
+
+    Raises:
+        ParameterInvalid: scale is not usable, or confidence does not lie in (0, 1).
+    """
+    _require_sigma(scale)
+    _require(0 < confidence < 1, "The confidence must lie between 0 and 1, both excluded.")
+    outside = math.nextafter(1 - confidence, 0.0)
+    steps = scale * (math.log(2 / outside) - math.log1p(math.exp(-1 / scale)))
+    return max(0, math.ceil(steps * (1 + _TAIL_MARGIN) + _TAIL_MARGIN) - 1)
 
 
 def _to_units(

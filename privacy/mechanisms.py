@@ -1,7 +1,9 @@
-"""The only door to noise: OpenDP's discrete Gaussian on int64, with its privacy map recomputed by us.
+"""The only door to noise: OpenDP's integer mechanisms, with their privacy maps recomputed by us.
 
-Of OpenDP nothing else is used: float mechanisms and threshold constructions of 0.16 under-report their loss,
-and noise on floating point numbers shows the data in its low bits. Integers in, integers out.
+Discrete Gaussian and Laplace noise on int64, and the exponential mechanism on integer scores. Of OpenDP
+nothing else is used: float mechanisms and threshold constructions of 0.16 under-report their loss, and noise
+on floating point numbers shows the data in its low bits. Integers in, integers out; what is charged is the
+larger of two maps.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import opendp.prelude as dp
 
-from privacy.accounting import MAX_SIGMA, MIN_SIGMA, NANO, ParameterInvalid, gaussian_rho_nano
+from privacy.accounting import (
+    MAX_SIGMA,
+    MIN_SIGMA,
+    NANO,
+    ParameterInvalid,
+    choice_rho_nano,
+    gaussian_rho_nano,
+    laplace_rho_nano,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +41,10 @@ dp.enable_features("contrib")
 CLAMP = 2**62
 """Values are clamped to +-CLAMP before noise, so that int64 leaves room for it."""
 
-_SHARE = 5_000
-"""Values worth a thread: 50 ms of drawing."""
+MAX_LAPLACE = 2.0**55
+"""Up to this scale Laplace noise on clamped values saturates int64 with probability < 1e-50."""
+
+_SHARE = 5_000  # values worth a thread: 50 ms of drawing
 
 
 @overload
@@ -63,13 +75,42 @@ def discrete_gaussian(values: Sequence[int] | Integers, sigma: float) -> list[in
         ParameterInvalid: sigma does not lie in [0.0001, 2^58], or the array is not of int64.
     """
     if not isinstance(values, np.ndarray):
-        clamped = array("q", (min(max(value, -CLAMP), CLAMP) for value in values))  # takes integers alone
-        noisy: list[int] = _noised(np.frombuffer(clamped, np.int64), _usable(sigma)).tolist()
+        noisy: list[int] = _noised(_clamped(values), _gaussian(_usable(sigma))).tolist()
         return noisy
     if values.dtype != np.int64:
         raise ParameterInvalid("Only int64 is noised.")
     flat = np.clip(values, -CLAMP, CLAMP).ravel()
-    return _noised(flat, _usable(sigma)).reshape(values.shape)
+    return _noised(flat, _gaussian(_usable(sigma))).reshape(values.shape)
+
+
+def discrete_laplace(values: Sequence[int], scale: float) -> list[int]:
+    """The values, each clamped to +-2^62, plus independent discrete Laplace noise: P(k) ~ exp(-|k| / scale).
+
+    Raises:
+        ParameterInvalid: scale does not lie in [0.0001, 2^55].
+    """
+    noisy: list[int] = _noised(_clamped(values), _laplace(_usable_laplace(scale))).tolist()
+    return noisy
+
+
+def choose_largest(scores: Sequence[int], scale: float, choices: int = 1) -> list[int]:
+    """Places of candidates with large scores: the exponential mechanism, exact, without replacement.
+
+    The first is candidate i with probability proportional to exp(score_i / scale), the next likewise among
+    the rest. Scores are clamped to +-2^62, which widens no change. How long it takes depends on the scores.
+
+    Args:
+        scores: integers of any size, one for each candidate.
+        scale: in the unit of the scores.
+        choices: how many to choose, at most as many as there are.
+
+    Raises:
+        ParameterInvalid: scale does not lie in [0.0001, 2^58], or choices not in [1, number of scores].
+    """
+    if not 1 <= choices <= len(scores):
+        raise ParameterInvalid("At least one candidate is chosen, and at most all of them.")
+    chosen: list[int] = _choice(_usable(scale), choices)(_clamped(scores))
+    return chosen
 
 
 def charge_nano(sensitivity_squared: int, sigma: float) -> int:
@@ -83,14 +124,53 @@ def charge_nano(sensitivity_squared: int, sigma: float) -> int:
         ParameterInvalid: sigma does not lie in [0.0001, 2^58], or the sensitivity is negative.
     """
     ours = gaussian_rho_nano(sensitivity_squared, _usable(sigma))
-    theirs = Fraction(_measurement(sigma).map(_root_above(sensitivity_squared)))
+    theirs = Fraction(_gaussian(sigma).map(_root_above(sensitivity_squared)))
     return max(ours, math.ceil(theirs * NANO))
 
 
-def _noised(values: Integers, sigma: float) -> Integers:
+def charge_laplace_nano(sensitivity: int, scale: float) -> int:
+    """Nano-rho to charge for `discrete_laplace`: the larger of our exact map and OpenDP's epsilon^2 / 2.
+
+    Args:
+        sensitivity: L1 sensitivity of the integer vector, below 2^63.
+        scale: noise scale.
+
+    Raises:
+        ParameterInvalid: scale does not lie in [0.0001, 2^55], or the sensitivity is negative.
+    """
+    ours = laplace_rho_nano(sensitivity, _usable_laplace(scale))
+    theirs = Fraction(_laplace(scale).map(sensitivity))
+    return max(ours, math.ceil(NANO * theirs**2 / 2))
+
+
+def charge_choice_nano(spread: int, scale: float, choices: int = 1) -> int:
+    """Nano-rho to charge for `choose_largest`: the larger of our exact map and OpenDP's own.
+
+    OpenDP's exponential mechanism (its output measure is rho of zCDP; under pure DP it runs another one,
+    which its map of 0.15 confused: opendp#2911) takes scores that move one way by at most `spread`. To it, as
+    to its map, only differences of scores matter, so that rise plus fall comes to the same.
+
+    Args:
+        spread: the most by which a unit raises a score plus the most by which it lowers one, below 2^63.
+        scale: of the scores.
+        choices: how many are chosen.
+
+    Raises:
+        ParameterInvalid: scale does not lie in [0.0001, 2^58], or spread or choices are out of range.
+    """
+    ours = choice_rho_nano(spread, _usable(scale), choices)
+    theirs = Fraction(_choice(scale, choices).map(spread))
+    return max(ours, math.ceil(theirs * NANO))
+
+
+def _clamped(values: Sequence[int]) -> Integers:
+    within = array("q", (min(max(value, -CLAMP), CLAMP) for value in values))  # takes integers alone
+    return np.frombuffer(within, np.int64)
+
+
+def _noised(values: Integers, measurement: Any) -> Integers:
     if not len(values):
         return values
-    measurement = _measurement(sigma)
     workers = min(len(os.sched_getaffinity(0)), len(values) // _SHARE)
     if workers < 2:
         return np.array(measurement(values), np.int64)
@@ -100,11 +180,32 @@ def _noised(values: Integers, sigma: float) -> Integers:
 
 
 @lru_cache(maxsize=512)
-def _measurement(sigma: float) -> Any:
-    domain = dp.vector_domain(dp.atom_domain(T="i64"))
-    measurement = dp.m.make_gaussian(domain, dp.l2_distance(T="f64"), sigma)
+def _gaussian(sigma: float) -> Any:
+    return _in_rho(dp.m.make_gaussian(_integers(), dp.l2_distance(T="f64"), sigma))
+
+
+@lru_cache(maxsize=64)
+def _laplace(scale: float) -> Any:
+    measurement = dp.m.make_laplace(_integers(), dp.l1_distance(T="i64"), scale)
+    if measurement.output_measure != dp.max_divergence():
+        raise AssertionError("OpenDP's Laplace no longer accounts in epsilon of pure DP")
+    return measurement
+
+
+@lru_cache(maxsize=64)
+def _choice(scale: float, choices: int) -> Any:
+    distance = dp.linf_distance(monotonic=True, T="i64")
+    measure = dp.zero_concentrated_divergence()
+    return _in_rho(dp.m.make_noisy_top_k(_integers(), distance, measure, choices, scale))
+
+
+def _integers() -> Any:
+    return dp.vector_domain(dp.atom_domain(T="i64"))
+
+
+def _in_rho(measurement: Any) -> Any:
     if measurement.output_measure != dp.zero_concentrated_divergence():
-        raise AssertionError("OpenDP's Gaussian no longer accounts in rho of zCDP")
+        raise AssertionError("OpenDP no longer accounts for it in rho of zCDP")
     return measurement
 
 
@@ -112,6 +213,12 @@ def _usable(sigma: float) -> float:
     if not (math.isfinite(sigma) and MIN_SIGMA <= sigma <= MAX_SIGMA):
         raise ParameterInvalid("sigma must lie between 0.0001 and 2^58.")
     return float(sigma)
+
+
+def _usable_laplace(scale: float) -> float:
+    if not (math.isfinite(scale) and MIN_SIGMA <= scale <= MAX_LAPLACE):
+        raise ParameterInvalid("The scale must lie between 0.0001 and 2^55.")
+    return float(scale)
 
 
 def _root_above(square: int) -> float:

@@ -20,6 +20,7 @@ from privacy.accounting import (
     epsilon,
     gaussian_rho_nano,
     half_width,
+    laplace_half_width,
     rho_nano_for_epsilon,
     rho_to_nano,
     sigma_for,
@@ -211,3 +212,23 @@ def test_a_wide_threshold_is_close_to_the_formula_of_the_normal_law(
 def test_a_threshold_needs_groups_and_a_delta(l0: int, delta: int) -> None:
     with pytest.raises(ParameterInvalid):
         threshold_for(1.0, l0, delta)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 7.5, 1000.0, 1e12])
+@pytest.mark.parametrize("confidence", [0.1, 0.5, 0.95, 0.999999])
+def test_the_half_width_of_laplace_covers_and_wastes_at_most_one(scale: float, confidence: float) -> None:
+    """Against P(|Z| > h) = 2 p^(h + 1) / (1 + p), in 50 digits."""
+
+    def outside(width: int) -> Decimal:
+        with localcontext() as context:
+            context.prec = 50
+            p = (-1 / Decimal(scale)).exp()
+            return 2 * ((width + 1) * (-1 / Decimal(scale))).exp() / (1 + p)
+
+    width = laplace_half_width(scale, confidence)
+    assert outside(width) <= 1 - Decimal(confidence)
+    slack = 2 + round(width * 1e-8)
+    assert width < slack or outside(width - slack) > 1 - Decimal(confidence)
+    for refused in ((0.0, 0.95), (scale, 1.0), (scale, 0.0)):
+        with pytest.raises(ParameterInvalid):
+            laplace_half_width(*refused)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from privacy.accounting import epsilon, half_width, sigma_for, threshold_for
-from privacy.mechanisms import charge_nano, discrete_gaussian
+from privacy.mechanisms import charge_nano, choose_largest, discrete_gaussian, discrete_laplace
 from privacy.release import Measure, Release, Threshold, perturb
 from tests.statistics.chance import (
     differs_from,
@@ -37,6 +37,55 @@ def noisy_counts(count: int, sigma: float, draws: int = DRAWS) -> list[int]:
 def test_noise_has_the_law_of_the_discrete_gaussian(sigma: float) -> None:
     """Chi-square, false alarm 1e-6."""
     assert not differs_from(discrete_gaussian([0] * DRAWS, sigma), discrete_gaussian_pmf(sigma))
+
+
+def laplace_pmf(scale: float) -> dict[int, float]:
+    reach = math.ceil(60 * scale)
+    weights = {k: math.exp(-abs(k) / scale) for k in range(-reach, reach + 1)}
+    total = math.fsum(weights.values())
+    return {k: weight / total for k, weight in weights.items()}
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0, 20.0])
+def test_laplace_noise_has_its_law(scale: float) -> None:
+    """Chi-square, false alarm 1e-6."""
+    assert not differs_from(discrete_laplace([0] * DRAWS, scale), laplace_pmf(scale))
+
+
+@pytest.mark.parametrize("fault", [0.9, 1.1])
+def test_laplace_noise_of_another_scale_is_caught(fault: float) -> None:
+    """50,000 draws miss a tenth with probability far below 1e-6."""
+    assert differs_from(discrete_laplace([0] * DRAWS, 3.0 * fault), laplace_pmf(3.0))
+
+
+def exponential_pmf(scores: list[int], scale: float) -> dict[int, float]:
+    """Of two choices without replacement, as 10 * first + second, from the definition."""
+    weights = [math.exp(score / scale) for score in scores]
+    places = range(len(scores))
+    return {
+        10 * i + j: weights[i] / sum(weights) * weights[j] / (sum(weights) - weights[i])
+        for i in places
+        for j in places
+        if i != j
+    }
+
+
+def pairs_chosen(scores: list[int], scale: float) -> list[int]:
+    return [10 * i + j for i, j in (choose_largest(scores, scale, 2) for _ in range(DRAWS // 4))]
+
+
+SCORES = [0, -2, 3, 1, 3]
+
+
+def test_choices_have_the_law_of_the_exponential_mechanism() -> None:
+    """Chi-square over the 20 ordered pairs, false alarm 1e-6."""
+    assert not differs_from(pairs_chosen(SCORES, 2.0), exponential_pmf(SCORES, 2.0))
+
+
+@pytest.mark.parametrize("fault", [0.5, 0.8])
+def test_choices_at_another_scale_are_caught(fault: float) -> None:
+    """12,500 pairs miss a fifth with probability far below 1e-6."""
+    assert differs_from(pairs_chosen(SCORES, 2.0 * fault), exponential_pmf(SCORES, 2.0))
 
 
 @pytest.mark.parametrize("fault", [0.5, 0.95, 1.05])
