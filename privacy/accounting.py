@@ -16,6 +16,7 @@ import math
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache
+from statistics import NormalDist
 
 from privacy.errors import PrivacyError
 
@@ -31,6 +32,7 @@ MIN_SIGMA = 1e-4
 _SIGMA_MARGIN = Fraction(1, 10**12)  # covers the rounding of f64 in OpenDP's own map, about 1e-15
 _TAIL_MARGIN = 1e-9  # covers libm and summation error of the tails below, about 1e-13
 _EXACT_SIGMA = 32.0  # up to here tails are summed term by term
+_NORMAL = NormalDist()
 _CONTEXT = Context(prec=50, rounding=ROUND_HALF_EVEN)
 _MARGIN = Decimal("1e-38")  # far above the error of a dozen operations at 50 digits, far below a float's
 
@@ -278,11 +280,21 @@ def _float_above(number: Decimal) -> float:
     return nearest if Decimal(nearest) >= number else math.nextafter(nearest, math.inf)
 
 
+@lru_cache(maxsize=4096)
 def _least_tail(sigma: float, allowed: float) -> int:
-    """The least m >= 1 with (an upper bound of) P(Z >= m) <= allowed."""
-    low, high = 0, 1
+    """The least m >= 1 with (an upper bound of) P(Z >= m) <= allowed.
+
+    The bisection starts around the normal quantile, which spares most tails; its bracket is checked and
+    widened, so that only the speed depends on the guess.
+    """
+    guess = max(0.0, -_NORMAL.inv_cdf(allowed)) * sigma
+    step = 2 + int(guess * 1e-7)
+    low = max(0, math.floor(guess) - step)
+    while low > 0 and _tail(sigma, low) <= allowed:
+        low, step = max(0, low - step), 2 * step
+    high, step = low + 4 + int(guess * 2e-7), 4
     while _tail(sigma, high) > allowed:
-        low, high = high, 2 * high
+        low, high, step = high, high + step, 2 * step
     while high - low > 1:
         middle = (low + high) // 2
         if _tail(sigma, middle) <= allowed:

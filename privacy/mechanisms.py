@@ -123,9 +123,7 @@ def charge_nano(sensitivity_squared: int, sigma: float) -> int:
     Raises:
         ParameterInvalid: sigma does not lie in [0.0001, 2^58], or the sensitivity is negative.
     """
-    ours = gaussian_rho_nano(sensitivity_squared, _usable(sigma))
-    theirs = Fraction(_gaussian(sigma).map(_root_above(sensitivity_squared)))
-    return max(ours, math.ceil(theirs * NANO))
+    return _charge(sensitivity_squared, _usable(sigma))
 
 
 def charge_laplace_nano(sensitivity: int, scale: float) -> int:
@@ -163,6 +161,13 @@ def charge_choice_nano(spread: int, scale: float, choices: int = 1) -> int:
     return max(ours, math.ceil(theirs * NANO))
 
 
+@lru_cache(maxsize=4096)
+def _charge(sensitivity_squared: int, sigma: float) -> int:
+    ours = gaussian_rho_nano(sensitivity_squared, sigma)
+    theirs = Fraction(_gaussian(sigma).map(_root_above(sensitivity_squared)))
+    return max(ours, math.ceil(theirs * NANO))
+
+
 def _clamped(values: Sequence[int]) -> Integers:
     within = array("q", (min(max(value, -CLAMP), CLAMP) for value in values))  # takes integers alone
     return np.frombuffer(within, np.int64)
@@ -181,7 +186,7 @@ def _noised(values: Integers, measurement: Any) -> Integers:
 
 @lru_cache(maxsize=512)
 def _gaussian(sigma: float) -> Any:
-    return _in_rho(dp.m.make_gaussian(_integers(), dp.l2_distance(T="f64"), sigma))
+    return _in_rho(dp.m.make_gaussian(_integers(), _l2(), sigma))
 
 
 @lru_cache(maxsize=64)
@@ -195,16 +200,26 @@ def _laplace(scale: float) -> Any:
 @lru_cache(maxsize=64)
 def _choice(scale: float, choices: int) -> Any:
     distance = dp.linf_distance(monotonic=True, T="i64")
-    measure = dp.zero_concentrated_divergence()
-    return _in_rho(dp.m.make_noisy_top_k(_integers(), distance, measure, choices, scale))
+    return _in_rho(dp.m.make_noisy_top_k(_integers(), distance, _rho(), choices, scale))
 
 
+@lru_cache(maxsize=1)
 def _integers() -> Any:
     return dp.vector_domain(dp.atom_domain(T="i64"))
 
 
+@lru_cache(maxsize=1)
+def _l2() -> Any:
+    return dp.l2_distance(T="f64")
+
+
+@lru_cache(maxsize=1)
+def _rho() -> Any:
+    return dp.zero_concentrated_divergence()
+
+
 def _in_rho(measurement: Any) -> Any:
-    if measurement.output_measure != dp.zero_concentrated_divergence():
+    if measurement.output_measure != _rho():
         raise AssertionError("OpenDP no longer accounts for it in rho of zCDP")
     return measurement
 
