@@ -13,6 +13,7 @@ from privacy.errors import EngineFailed, PolicyError, PrivacyError, Refused
 from privacy.files import TablesMissing, TablesUnfit
 from privacy.plan import Cost, Plan, PlanColumn, plan
 from privacy.policy import Policy
+from privacy.released import Released, ReleasedInvalid
 from privacy.sandbox import Limits, Sandbox
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "PolicyError",
     "PrivacyError",
     "Refused",
+    "Released",
+    "ReleasedInvalid",
     "Sandbox",
     "TablesMissing",
     "TablesUnfit",

@@ -13,6 +13,7 @@ from privacy.algebra import tables_of
 from privacy.engines.duckdb import SALT_TABLE, released_table
 from privacy.files import Files, TablesMissing, check_private_files, files_of
 from privacy.release import perturb
+from privacy.released import Released
 from privacy.sandbox import Limits, Sandbox, Task
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ class Answer:
         table: exactly the asked columns (and, on request, ``<column>_low`` and ``<column>_high``). Its schema
             metadata states mechanism, noise, caps and cost under the key ``privacy`` as JSON.
         intervals: for each column with noise, the 95% interval of each row, or None where there is none.
-        It covers
-            noise, not what the caps left out.
+            It covers noise, not what the caps left out.
+        released: the noisy numbers behind it, to keep: with them the same question is free, and more rho
+            costs the difference.
     """
 
     table: pa.Table
     intervals: dict[str, list[Interval | None]]
+    released: Released
 
 
 def answer(
@@ -72,17 +75,26 @@ def answer(
 
 
 def _answer(plan: Plan, files: dict[str, tuple[str, ...]], salt: bytes, sandbox: Sandbox) -> Answer:
-    given: dict[str, pa.Table] = {}
-    salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
-    for place, one in enumerate(plan.releases):
-        read = {name: files[name] for name in tables_of(one.question.input)}
-        exact = sandbox.run(Task(one.sql, read, salted, EXACT_BYTES))
-        given[released_table(place)] = perturb(exact, one.release)
+    released = Released(tuple(one.released(_noisy(one, files, salt, sandbox)) for one in plan.releases))
+    given = {released_table(place): one.table for place, one in enumerate(released.tables)}
     public = {name: files[name] for name in plan.public_tables}
-    return _shown(plan, sandbox.run(Task(plan.public_sql, public, given)))
+    return _shown(plan, sandbox.run(Task(plan.public_sql, public, given)), released)
 
 
-def _shown(plan: Plan, computed: pa.Table) -> Answer:
+def _noisy(
+    one: PlannedRelease, files: dict[str, tuple[str, ...]], salt: bytes, sandbox: Sandbox
+) -> pa.Table | None:
+    """The exact part with noise; nothing is read where earlier numbers suffice."""
+    if one.drawn is None:
+        return None
+    salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
+    read = {name: files[name] for name in tables_of(one.question.input)}
+    exact = sandbox.run(Task(one.sql, read, salted, EXACT_BYTES))
+    columns = [*one.drawn.keys, *(measure.name for measure in one.drawn.measures)]
+    return perturb(exact.select(columns), one.drawn)
+
+
+def _shown(plan: Plan, computed: pa.Table, released: Released) -> Answer:
     """The computed columns under the asked names."""
     names: list[str] = []
     columns: list[Any] = []
@@ -101,9 +113,8 @@ def _shown(plan: Plan, computed: pa.Table) -> Answer:
             names += [f"{column.name}_low", f"{column.name}_high"]
             columns += [low, high]
     table = pa.Table.from_arrays(columns, names=names)
-    return Answer(
-        table.replace_schema_metadata({"privacy": json.dumps(metadata(plan), sort_keys=True)}), intervals
-    )
+    stated = {"privacy": json.dumps(metadata(plan), sort_keys=True)}
+    return Answer(table.replace_schema_metadata(stated), intervals, released)
 
 
 def metadata(plan: Plan) -> dict[str, Any]:

@@ -22,11 +22,15 @@ from privacy.errors import Refused
 from privacy.measures import KINDS, Definition, average_half_widths, definition, scale_of
 from privacy.query import compile_query
 from privacy.release import Measure, Release, Threshold
+from privacy.released import Released, ReleasedMeasure, ReleasedTable
+from privacy.repeating import Repeat
 from privacy.values import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
+
+    import pyarrow as pa
 
     from privacy.policy import Policy
 
@@ -67,13 +71,18 @@ class PlannedRelease:
     """One exact statement and the noisy table that it becomes.
 
     Attributes:
+        release: the noise that the numbers have when they are shown, and what was paid for them in all.
+        asked: the release as asked for, had nothing been released before.
+        repeat: earlier numbers that serve again, or None.
         definitions: for each measure of the question, its value and interval over the released integers.
     """
 
     question: Question
     lowered: Lowered
     release: Release
-    definitions: tuple[Definition, ...]
+    asked: Release
+    repeat: Repeat | None = None
+    definitions: tuple[Definition, ...] = ()
 
     @cached_property
     def sql(self) -> str:
@@ -81,8 +90,42 @@ class PlannedRelease:
         return duckdb.exact_sql(self.lowered.aggregate)
 
     @property
+    def drawn(self) -> Release | None:
+        """What is drawn and charged now: the difference to earlier numbers, or None where they suffice."""
+        return self.asked if self.repeat is None else self.repeat.drawn
+
+    @property
     def cost(self) -> Cost:
-        return Cost(self.release.rho_nano, self.release.delta_pico)
+        return Cost(0, 0) if self.drawn is None else Cost(self.drawn.rho_nano, self.drawn.delta_pico)
+
+    @cached_property
+    def sums(self) -> Mapping[str, str]:
+        """Digest of each bounded sum, by the column that it is released as."""
+        return {one.name: _sha256(replace(one, name="").text) for one in self.lowered.aggregate.sums}
+
+    @cached_property
+    def bound_digest(self) -> str:
+        """Names the bounded rows and their groups: sums over them may be released one after another."""
+        return _sha256([_DIGEST_FORMAT, self.lowered.aggregate.input.text])
+
+    def released(self, noisy: pa.Table | None) -> ReleasedTable:
+        """The table to show and to keep, from what was drawn."""
+        if self.repeat is not None:
+            noisy = self.repeat.combined(noisy)
+        assert noisy is not None
+        threshold = self.release.threshold
+        measures = tuple(
+            ReleasedMeasure(one.name, self.sums[one.name], self._in_all(one), one.sigma)
+            for one in self.release.measures
+        )
+        return ReleasedTable(
+            self.bound_digest, noisy, measures, None if threshold is None else threshold.value
+        )
+
+    def _in_all(self, one: Measure) -> int:
+        """What was paid for a measure: never less than what an earlier draw cost."""
+        paid = None if self.repeat is None else self.repeat.earlier.find(self.sums[one.name])
+        return one.rho_nano if paid is None else max(paid.rho_nano, one.rho_nano)
 
     def sigma(self, one: Sum) -> float:
         """The noise scale of a sum, in the unit of what it sums."""
@@ -108,10 +151,9 @@ class PlannedRelease:
     def document(self) -> list[object]:
         """What names the released numbers: equal for equal questions at equal noise."""
         measures = [
-            [one.name, one.sensitivity_squared, repr(one.sigma), one.rho_nano]
-            for one in self.release.measures
+            [one.name, one.sensitivity_squared, repr(one.sigma), one.rho_nano] for one in self.asked.measures
         ]
-        threshold = self.release.threshold
+        threshold = self.asked.threshold
         bar = None if threshold is None else [threshold.measure, threshold.value, threshold.delta_pico]
         return [self.lowered.aggregate.text, measures, bar]
 
@@ -186,9 +228,14 @@ class Plan:
     def release_digest(self) -> str:
         """Names the released numbers: equal for equal questions however they are written, and whatever is
         done with the numbers afterwards. The same on the same data, they may be given again without
-        charge."""
+        charge. What was released before does not change the name."""
         releases = [one.document() for one in self.releases]
         return _sha256(["discrete gaussian", _DIGEST_FORMAT, self.policy.sha256, releases])
+
+    @property
+    def bound_digests(self) -> tuple[str, ...]:
+        """Name the bounded rows of each release: what earlier numbers for them are found by."""
+        return tuple(one.bound_digest for one in self.releases)
 
     @cached_property
     def digest(self) -> str:
@@ -231,6 +278,7 @@ def plan(
     error: Mapping[str, float] | None = None,
     rho_nano: int | None = None,
     options: Options | None = None,
+    earlier: Released | None = None,
 ) -> Plan:
     """Plan the answer to a statement. Touches no file.
 
@@ -243,6 +291,8 @@ def plan(
         that gives it.
         rho_nano: rho in 1e-9.
         options: caps and intervals.
+        earlier: numbers released before on the same version of the data (`Answer.released`): what they give
+            is not paid again, and a sum asked with more rho costs the difference.
 
     Raises:
         Refused: the statement, an option or the budget is not admissible.
@@ -256,7 +306,7 @@ def plan(
     budget = Budget(policy, query, lowered)
     try:
         spend = budget.rho_nano(Ask(rho, epsilon, error, rho_nano))
-        releases = _releases(policy, query, budget, spend)
+        releases = _releases(policy, query, budget, spend, earlier or Released(()))
     except ParameterInvalid as invalid:
         raise Refused("budget_invalid", str(invalid), hint=invalid.hint) from None
     return Plan(policy, query, chosen, releases)
@@ -279,15 +329,17 @@ def _check_names(query: Query, options: Options) -> None:
                 raise Refused("duplicate_column", message, hint=hint)
 
 
-def _releases(policy: Policy, query: Query, budget: Budget, spend: int) -> tuple[PlannedRelease, ...]:
+def _releases(
+    policy: Policy, query: Query, budget: Budget, spend: int, earlier: Released
+) -> tuple[PlannedRelease, ...]:
     """Equal shares of rho for the distinct sums, and of delta for the thresholds."""
     share = spend // budget.sums
     delta = policy.max_delta_per_query_pico // max(budget.thresholds, 1)
     releases = tuple(
-        _planned(question, lowered, _release(lowered, share, delta))
+        _planned(question, lowered, _release(lowered, share, delta), earlier)
         for question, lowered in zip(query.questions, budget.lowered, strict=True)
     )
-    assert sum(one.release.rho_nano for one in releases) <= spend
+    assert sum(one.asked.rho_nano for one in releases) <= spend
     return releases
 
 
@@ -304,8 +356,8 @@ def _release(lowered: Lowered, share: int, delta: int) -> Release:
     return Release(tuple(key.name for key in bound.keys), measures, threshold)
 
 
-def _planned(question: Question, lowered: Lowered, release: Release) -> PlannedRelease:
-    planned = PlannedRelease(question, lowered, release, ())
+def _planned(question: Question, lowered: Lowered, release: Release, earlier: Released) -> PlannedRelease:
+    planned = _repeated(PlannedRelease(question, lowered, release, release), earlier)
     definitions = tuple(
         definition(
             measure, parts, [planned.sigma(part) for part in parts], [planned.width(part) for part in parts]
@@ -313,6 +365,16 @@ def _planned(question: Question, lowered: Lowered, release: Release) -> PlannedR
         for measure, parts in zip(question.measures, lowered.parts, strict=True)
     )
     return replace(planned, definitions=definitions)
+
+
+def _repeated(planned: PlannedRelease, earlier: Released) -> PlannedRelease:
+    """The release with the earlier numbers that spare most of it."""
+    repeats = [Repeat(planned.asked, planned.sums, one) for one in earlier.of(planned.bound_digest)]
+    saving = [one for one in repeats if one.saves]
+    if not saving:
+        return planned
+    best = min(saving, key=lambda one: 0 if one.drawn is None else one.drawn.rho_nano)
+    return replace(planned, release=best.stated, repeat=best)
 
 
 def _sha256(document: object) -> str:
