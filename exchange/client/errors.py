@@ -352,6 +352,7 @@ class ServerError(ExchangeError):
         "overdrawn",
         "charge_mismatch",
         "exact_table_invalid",
+        "released_invalid",
         "tables_missing",
         "tables_unfit",
         "audit_entry_invalid",
