@@ -95,14 +95,7 @@ def rho_nano_for_epsilon(epsilon_: float, delta_pico: int) -> int:
     asked = float(_fraction(epsilon_, "epsilon"))
     _require(asked >= 0, "epsilon must not be negative.")
     _require(0 < delta_pico < PICO, "delta must lie between 0 and 1, both excluded.")
-    low, high = 0, MAX_RHO_NANO + 1
-    while high - low > 1:  # epsilon(low) <= asked, and high is too large
-        middle = (low + high) // 2
-        if epsilon(middle, delta_pico) <= asked:
-            low = middle
-        else:
-            high = middle
-    return low
+    return _largest_rho(asked, delta_pico)
 
 
 def sigma_for(sensitivity_squared: int, rho_nano: int) -> float:
@@ -247,6 +240,24 @@ def _fraction(value: float | str | Decimal | Fraction, name: str) -> Fraction:
     _require(number.is_finite(), f"{name} must be finite.")
     _require(number == 0 or abs(number.adjusted()) <= 400, f"{name} is out of range.")
     return Fraction(number)
+
+
+@lru_cache(maxsize=1024)
+def _largest_rho(asked: float, delta_pico: int) -> int:
+    """By bisection from where the classic bound rho + 2 sqrt(rho ln(1/delta)) is met: never too far up."""
+    root = math.sqrt(math.log(PICO / delta_pico))
+    start = min(int((math.sqrt(root * root + asked) - root) ** 2 * NANO), MAX_RHO_NANO)
+    low = start if epsilon(start, delta_pico) <= asked else 0
+    high = min(2 * start + 1, MAX_RHO_NANO + 1)
+    while high <= MAX_RHO_NANO and epsilon(high, delta_pico) <= asked:
+        low, high = high, min(4 * high, MAX_RHO_NANO + 1)
+    while high - low > 1:  # epsilon(low) <= asked, and high is too large
+        middle = (low + high) // 2
+        if epsilon(middle, delta_pico) <= asked:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _best_alpha(rho: float, delta: float) -> float:

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -214,3 +215,10 @@ def test_forks_of_a_process_that_drew_in_threads_differ() -> None:
     discrete_gaussian(np.zeros(20_000, np.int64), 1e6)
     draws = {_noise_of_a_fork() for _ in range(4)} | {tuple(discrete_gaussian([0] * 16, 1e6))}
     assert len(draws) == 5
+
+
+def test_noise_for_a_hundred_thousand_groups_takes_six_seconds_of_processor_at_most() -> None:
+    """Three seconds on two cores, counted so that other work of the machine does not matter much."""
+    start = time.process_time()
+    discrete_gaussian(np.zeros(100_000, np.int64), 1000.0)
+    assert time.process_time() - start < 6
