@@ -19,9 +19,11 @@ from privacy.algebra import (
     Join,
     Relation,
     Scalar,
-    Scan,
+    Semi,
+    Union,
     columns_of,
     conjuncts,
+    inputs_of,
     scans_of,
     shown_sources,
 )
@@ -57,7 +59,7 @@ class Side:
 
     @property
     def private(self) -> bool:
-        return isinstance(self.relation, Scan) and self.relation.unit is not None
+        return any(scan.unit is not None for scan in scans_of(self.relation))
 
 
 def admit(plan: Plan, tables: Files, *, sandbox: Sandbox | None = None) -> None:
@@ -80,17 +82,83 @@ def admit(plan: Plan, tables: Files, *, sandbox: Sandbox | None = None) -> None:
 
 
 def _admit(question: Question, tables: Files, sandbox: Sandbox | None) -> None:
-    counted = _counted(_sides(question.input, ()))
+    factor = _factor(question.input)
+    counted = _leaves(factor)
     if not counted:
         return
-    files = files_of(_tables(side for side, _ in counted), tables)
-    task = Task(duckdb.fan_out_sql([one for _, groups in counted for one in groups]), files)
+    files = files_of(_tables(one.side for one in counted), tables)
+    task = Task(duckdb.fan_out_sql([group for one in counted for group in one.groups]), files)
     if sandbox is not None:
         (row,) = sandbox.run(task).to_pylist()
     else:
         with Sandbox(Limits(), workers=1) as own:
             (row,) = own.run(task).to_pylist()
-    _check(question, [side for side, _ in counted], _largest(list(row.values()), counted))
+    _check(question, factor, counted, _largest(list(row.values()), counted))
+
+
+# What multiplies a row
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A public side, with what is to be counted of it: rows that one row before it may become."""
+
+    side: Side
+    groups: tuple[duckdb.Multiplicity, ...]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Rows that one row may become: the product of the parts, or the largest, as of a union's branches."""
+
+    parts: tuple[Counted | Factor, ...]
+    largest: bool = False
+
+
+def _factor(relation: Relation) -> Factor:
+    """What the joins of the tree, and of those nested in it, make of one row."""
+    sides = _sides(relation, ())
+    parts: list[Counted | Factor] = [_below(side.relation) for side in sides if side.private]
+    parts += [Counted(side, tuple(groups)) for side, groups in _counted(sides)]
+    return Factor(tuple(parts))
+
+
+def _below(relation: Relation) -> Factor:
+    """The same of a private side. A semi-join compares a row with each that has its key, if it asks for more
+    than equal keys."""
+    if isinstance(relation, Union):
+        return Factor(tuple(_factor(branch.input) for branch in relation.branches), largest=True)
+    if isinstance(relation, Semi):
+        left = _factor(relation.left)
+        right = Side(relation.right, tuple(conjuncts(relation.on)))
+        if right.private:
+            return Factor((left, _factor(relation.right)))
+        known = shown_sources(relation.left)
+        if all(_ties(part, right.sources, known) for part in right.conditions):
+            return left
+        return Factor((left, Counted(right, tuple(_groups(right, known)))))
+    return Factor(tuple(_factor(below) for below in inputs_of(relation)))
+
+
+def _ties(part: Scalar, own: set[str], known: set[str]) -> bool:
+    """Whether a condition equates something of one side with something of the other."""
+    if not isinstance(part, Call) or part.operation not in _EQUALITIES:
+        return False
+    one, other = (_sources(argument) for argument in part.arguments)
+    return bool(one and other and ((one <= own and other <= known) or (one <= known and other <= own)))
+
+
+def _leaves(factor: Counted | Factor) -> list[Counted]:
+    if isinstance(factor, Counted):
+        return [factor]
+    return [leaf for part in factor.parts for leaf in _leaves(part)]
+
+
+def _value(factor: Counted | Factor, numbers: dict[int, int]) -> int:
+    if isinstance(factor, Counted):
+        return numbers[id(factor)]
+    values = [_value(part, numbers) for part in factor.parts]
+    return max(values, default=1) if factor.largest else math.prod(values)
 
 
 def _sides(relation: Relation, holding: tuple[Scalar, ...]) -> list[Side]:
@@ -150,21 +218,22 @@ def _tables(sides: Iterable[Side]) -> list[str]:
     return sorted({scan.table for side in sides for scan in scans_of(side.relation)})
 
 
-def _largest(numbers: list[int], counted: list[tuple[Side, list[duckdb.Multiplicity]]]) -> list[int]:
+def _largest(numbers: list[int], counted: list[Counted]) -> dict[int, int]:
     """For each side the largest of its numbers, and at least 1: a left join keeps a row that matches
     nothing."""
     left = iter(numbers)
-    return [max(1, *(next(left) for _ in groups)) for _, groups in counted]
+    return {id(one): max(1, *(next(left) for _ in one.groups)) for one in counted}
 
 
-def _check(question: Question, sides: list[Side], factors: list[int]) -> None:
-    if math.prod(factors) <= MAX_FAN_OUT:
+def _check(question: Question, factor: Factor, counted: list[Counted], numbers: dict[int, int]) -> None:
+    whole = _value(factor, numbers)
+    if whole <= MAX_FAN_OUT:
         return
-    side = sides[factors.index(max(factors))]
+    side = max(counted, key=lambda one: numbers[id(one)]).side
     first = min(scans_of(side.relation), key=lambda scan: question.places[scan.source])
     line, column = question.places[first.source]
     message = (
-        f"The joins could make {math.prod(factors)} rows of one row of a private table, "
+        f"The joins could make {whole} rows of one row of a private table, "
         f"and {first.table} makes most of them; at most {MAX_FAN_OUT} are allowed."
     )
     hint = f"Join {first.table} on a key of which it has one row each, or filter it first."

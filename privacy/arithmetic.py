@@ -8,7 +8,7 @@ engine's 64 bit integers are exact and cannot overflow, and sums over at most 2^
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from privacy.algebra import Call, Column, Literal, Scalar
@@ -34,7 +34,8 @@ class Bounds:
     decimals: int
 
 
-BoundsOf = Callable[[Column], Bounds | None]
+BoundsOf = Callable[[Scalar], Bounds | None]
+"""Bounds of a column, or of an expression that has no other fixed point form."""
 
 
 class NotFixed(Exception):
@@ -77,6 +78,16 @@ def fixed(scalar: Scalar, bounds_of: BoundsOf) -> Fixed:
     Raises:
         NotFixed: a column without bounds, a range beyond 2^62, or an operation without a fixed point form.
     """
+    try:
+        return _formed(scalar, bounds_of)
+    except NotFixed:
+        bounds = bounds_of(scalar) if isinstance(scalar, Call) else None
+        if bounds is None:
+            raise
+    return _clamped(scalar, bounds)
+
+
+def _formed(scalar: Scalar, bounds_of: BoundsOf) -> Fixed:
     if isinstance(scalar, Column):
         return _column(scalar, bounds_of)
     if isinstance(scalar, Literal):
@@ -102,19 +113,20 @@ def fixed(scalar: Scalar, bounds_of: BoundsOf) -> Fixed:
     )
 
 
-def always_present(scalar: Scalar) -> bool:
-    """Whether the expression is provably never NULL."""
+def always_present(scalar: Scalar, present: Callable[[Column], bool] = lambda _: False) -> bool:
+    """Whether the expression is provably never NULL. ``present`` tells it of columns."""
     if isinstance(scalar, Literal):
         return scalar.value is not None
     if isinstance(scalar, Column):
-        return False
+        return present(scalar)
     if scalar.operation == "is_null":
         return True
+    parts = list(scalar.arguments)
     if scalar.operation == "coalesce":
-        return any(always_present(argument) for argument in scalar.arguments)
+        return any(always_present(argument, present) for argument in parts)
     if scalar.operation == "case":
-        return all(always_present(value) for value in _values(scalar))
-    return scalar.operation in _STRICT and all(always_present(argument) for argument in scalar.arguments)
+        return all(always_present(value, present) for value in _values(scalar))
+    return scalar.operation in _STRICT and all(always_present(argument, present) for argument in parts)
 
 
 def presence(scalar: Scalar) -> Scalar:
@@ -225,6 +237,9 @@ def _absolute(operands: list[Fixed]) -> Fixed:
 def _quotient(number: Fixed, divisor: Scalar) -> Fixed:
     """Division by a constant: scaled up, then truncated toward zero by an integer divisor."""
     constant = _literal(divisor) if isinstance(divisor, Literal) else NOTHING
+    power = _power_of_ten(constant)
+    if power is not None and not number.null and power + number.decimals <= MAX_DECIMALS:
+        return replace(number, decimals=number.decimals + power)
     if constant.null or constant.low == 0:
         raise NotFixed(
             "unsupported_function",
@@ -237,6 +252,14 @@ def _quotient(number: Fixed, divisor: Scalar) -> Fixed:
     corners = [_truncated(raised.low, constant.low), _truncated(raised.high, constant.low)]
     scalar = Call("exact_div", (raised.scalar, Literal(constant.low, "integer")), "integer")
     return Fixed(scalar, min(corners), max(corners), number.decimals + QUOTIENT_DECIMALS)
+
+
+def _power_of_ten(constant: Fixed) -> int | None:
+    """How far a division by the constant moves the decimal point to the left, when it does only that."""
+    if constant.null or constant.decimals or constant.low < 1:
+        return None
+    power = len(str(constant.low)) - 1
+    return power if constant.low == 10**power else None
 
 
 def _truncated(dividend: int, divisor: int) -> int:

@@ -105,6 +105,9 @@ def _bound(question: Question, table: Table, options: Options) -> Bound:
     cap = _cap(options.max_groups, table.max_groups, "max_groups")
     per_group = _cap(options.max_rows_per_group, table.max_rows_per_group, "max_rows_per_group")
     in_all = _cap(options.max_rows, table.max_rows, "max_rows")
+    there = question.rows_per_unit
+    if there is not None:
+        per_group, in_all = min(per_group, there), min(in_all, there)
     strategy = _strategy(options)
     if not keys:
         return Bound(question.input, question.unit, (), 1, in_all, False, False, strategy)
@@ -116,8 +119,10 @@ def _bound(question: Question, table: Table, options: Options) -> Bound:
             f"The public key sets make {size} groups; at most {MAX_GRID} can be answered.",
             hint="Group by fewer columns.",
         )
-    groups = min(cap, size) if grid else cap
-    ranked = not grid or (strategy == "caps" and groups < size)
+    known = [most for most in (size if grid else None, question.groups_per_unit) if most is not None]
+    groups = min([cap, *known])
+    fits = bool(known) and min(known) <= cap
+    ranked = not fits and (strategy == "caps" or not grid)
     return Bound(question.input, question.unit, keys, groups, per_group, ranked, grid, strategy)
 
 

@@ -13,13 +13,15 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from privacy.algebra import Hop
 from privacy.errors import PolicyError
 from privacy.values import MAX_KEY_BYTES, TYPES, Value, arrow_type_name, type_of, value_of
 
@@ -40,8 +42,18 @@ _POLICY_FIELDS = frozenset(
     {"domain", "rho", "delta", "max_rho_per_query", "max_delta_per_query", "max_groups", "max_rows_per_group"}
     | {"min_rho_per_query", "profile_rho", "tables"}
 )
-_TABLE_FIELDS = frozenset({"unit", "public", "max_groups", "max_rows_per_group", "max_rows", "columns"})
+_TABLE_FIELDS = frozenset(
+    {"unit", "path", "public", "max_groups", "max_rows_per_group", "max_rows", "columns"}
+)
+_HOP_FIELDS = frozenset({"from", "table", "to"})
+MAX_HOPS = 4
 _COLUMN_FIELDS = frozenset({"type", "bounds", "decimals", "keys", "selectable"})
+
+
+Identity = tuple[str, str]
+"""What the values of a column name: a table and its key. Each such value belongs to one unit."""
+UNIT: Identity = ("", "unit")
+"""The identity of columns that name the privacy unit itself."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class Table:
     """One table. ``unit`` is None for a public table.
 
     Attributes:
+        unit: the column that names the privacy unit: of this table, or of the last one on the ``path``.
+        path: steps to the table that has the unit; each key on it is unique in its table and never NULL.
         max_groups: groups one privacy unit may contribute to in a query (l0).
         max_rows_per_group: rows of one unit that count within a group (linf).
         max_rows: rows of one unit that count when a query has no groups (M).
@@ -81,6 +95,7 @@ class Table:
     max_groups: int = DEFAULT_MAX_GROUPS
     max_rows_per_group: int = DEFAULT_MAX_ROWS_PER_GROUP
     max_rows: int = DEFAULT_MAX_GROUPS * DEFAULT_MAX_ROWS_PER_GROUP
+    path: tuple[Hop, ...] = ()
 
     @property
     def private(self) -> bool:
@@ -170,6 +185,38 @@ class Policy:
         """The table of that name, in any letter case."""
         return self.tables.get(name.lower())
 
+    def unit_column(self, table: Table) -> tuple[str, str]:
+        """Name and type of the column that names the unit of a private table, which may be another table's.
+
+        Without a declared type it is text.
+        """
+        assert table.unit is not None
+        owner = self.tables[table.path[-1].table.lower()] if table.path else table
+        declared = owner.columns[table.unit.lower()]
+        return declared.name, declared.type or "text"
+
+    @cached_property
+    def path_keys(self) -> frozenset[Identity]:
+        """Tables and their keys that paths lead to, in lower case: unique in their table, never NULL."""
+        hops = [hop for table in self.tables.values() for hop in table.path]
+        return frozenset((hop.table.lower(), hop.key.lower()) for hop in hops)
+
+    def is_path_key(self, table: Table, column: str) -> bool:
+        """Whether a path leads to that column of the table."""
+        return (table.name.lower(), column.lower()) in self.path_keys
+
+    def identity(self, table: Table, column: str) -> Identity | None:
+        """What a column names, if each of its values belongs to one unit; None for all others."""
+        name = column.lower()
+        if table.unit is None:
+            return None
+        if table.path and table.path[0].column.lower() == name:
+            target = self.tables[table.path[0].table.lower()]
+            return self.identity(target, table.path[0].key)
+        if not table.path and table.unit.lower() == name:
+            return UNIT
+        return (table.name.lower(), name) if self.is_path_key(table, name) else None
+
 
 def canonical_json(document: Any) -> str:
     """JSON with sorted keys and no white space: equal documents have equal text."""
@@ -212,7 +259,8 @@ def _with_types(document: dict[str, Any], schemas: Mapping[str, Mapping[str, str
         schema = known.get(str(name).lower())
         if schema is None or not isinstance(table, dict):
             continue
-        if str(table.get("unit", next(iter(schema)))).lower() not in {column.lower() for column in schema}:
+        own = "unit" in table and not table.get("path")
+        if own and str(table["unit"]).lower() not in {column.lower() for column in schema}:
             raise PolicyError(f"tables.{name}.unit", "is not a column of the table's file")
         columns = table.setdefault("columns", {})
         if isinstance(columns, dict):
@@ -296,31 +344,30 @@ def _tables(document: Mapping[str, Any]) -> dict[str, Table]:
         if name.lower() in tables:
             raise PolicyError(path, "is declared twice")
         tables[name.lower()] = _table(name, settings, path, document)
-    return tables
+    return {name: replace(table, path=_checked_path(table, tables)) for name, table in tables.items()}
 
 
 def _table(name: str, settings: Any, path: str, document: Mapping[str, Any]) -> Table:
-    if isinstance(settings, Mapping) and "path" in settings:
-        raise PolicyError(
-            f"{path}.path",
-            "a unit that stands in another table is not available",
-            hint="Join the unit column onto this table before publishing, and declare it as `unit`.",
-        )
     _known_fields(settings, _TABLE_FIELDS, path)
     unit, public = settings.get("unit"), settings.get("public", False)
     if public not in (True, False) or (unit is None) is not public:
         raise PolicyError(path, "must either name its `unit` column or say `public = true`")
     columns = _columns(settings.get("columns", {}), f"{path}.columns")
+    hops = _hops(settings.get("path", []), f"{path}.path")
     if public:
+        if hops:
+            raise PolicyError(f"{path}.path", "leads to a privacy unit, and this table is public")
         return Table(name, None, columns)
     if not isinstance(unit, str) or not unit:
         raise PolicyError(f"{path}.unit", "must name a column of the table")
-    columns.setdefault(unit.lower(), Column(unit, "text"))
-    if columns[unit.lower()].type not in (None, "integer", "text"):
+    if not hops:
+        columns.setdefault(unit.lower(), Column(unit, "text"))
+        _check_key_type(columns[unit.lower()], f"{path}.unit")
+    elif unit.lower() in columns:
         raise PolicyError(
-            f"{path}.unit",
-            "must be a column of whole numbers or text, so that no two units can be taken for one",
-            hint="Convert the unit column to text before publishing.",
+            f"{path}.columns.{columns[unit.lower()].name}",
+            "is named like the unit, to which the path leads in another table",
+            hint="Leave out the path if this column names the unit, or rename the column.",
         )
     groups = _cap(settings, document, "max_groups", DEFAULT_MAX_GROUPS, path)
     rows = _cap(settings, document, "max_rows_per_group", DEFAULT_MAX_ROWS_PER_GROUP, path)
@@ -331,7 +378,68 @@ def _table(name: str, settings: Any, path: str, document: Mapping[str, Any]) -> 
         groups,
         rows,
         _cap(settings, {}, "max_rows", min(groups * rows, LARGEST_CAPS["max_rows"]), path),
+        hops,
     )
+
+
+def _check_key_type(column: Column, path: str) -> None:
+    if column.type not in (None, "integer", "text"):
+        raise PolicyError(
+            path,
+            "must be a column of whole numbers or text, so that no two units can be taken for one",
+            hint="Convert the column to text before publishing.",
+        )
+
+
+def _hops(declared: Any, path: str) -> tuple[Hop, ...]:
+    if not isinstance(declared, list) or len(declared) > MAX_HOPS:
+        raise PolicyError(path, f"must be a list of at most {MAX_HOPS} steps {{from, table, to}}")
+    for place, step in enumerate(declared):
+        _known_fields(step, _HOP_FIELDS, f"{path}[{place}]")
+        for name in ("from", "table", "to"):
+            if not isinstance(step.get(name), str) or not step[name]:
+                raise PolicyError(f"{path}[{place}].{name}", "must be a name")
+    return tuple(Hop(step["from"], step["table"], step["to"]) for step in declared)
+
+
+def _checked_path(table: Table, tables: Mapping[str, Table]) -> tuple[Hop, ...]:
+    """The path in the tables' own spelling. Each step leads from a column to a key of a private table, whose
+    own way to the unit is the rest."""
+    here, hops = table, []
+    for place, hop in enumerate(table.path):
+        path = f"tables.{table.name}.path[{place}]"
+        there = tables.get(hop.table.lower())
+        if there is None or not there.private or there is table:
+            raise PolicyError(f"{path}.table", "must be another private table of this policy")
+        if here.column(hop.column) is None:
+            raise PolicyError(f"{path}.from", f"must be a declared column of {here.name}")
+        if there.column(hop.key) is None:
+            raise PolicyError(f"{path}.to", f"must be a declared column of {there.name}")
+        _check_ends(here.columns[hop.column.lower()], there.columns[hop.key.lower()], path)
+        if _lower(there.path) != _lower(table.path[place + 1 :]):
+            raise PolicyError(
+                f"{path}.table", f"{there.name} has another way to its unit than this path says"
+            )
+        hops.append(
+            Hop(here.columns[hop.column.lower()].name, there.name, there.columns[hop.key.lower()].name)
+        )
+        here = there
+    if table.path and (table.unit or "").lower() != (here.unit or "").lower():
+        raise PolicyError(
+            f"tables.{table.name}.unit", f"must be the unit of {here.name}, where the path ends"
+        )
+    return tuple(hops)
+
+
+def _check_ends(one: Column, other: Column, path: str) -> None:
+    _check_key_type(one, f"{path}.from")
+    _check_key_type(other, f"{path}.to")
+    if (one.type or "text") != (other.type or "text"):
+        raise PolicyError(f"{path}.to", "must have the type of the column that leads to it")
+
+
+def _lower(path: tuple[Hop, ...]) -> list[tuple[str, str, str]]:
+    return [(hop.column.lower(), hop.table.lower(), hop.key.lower()) for hop in path]
 
 
 def _cap(settings: Mapping[str, Any], fallback: Mapping[str, Any], name: str, default: int, path: str) -> int:

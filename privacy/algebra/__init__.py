@@ -46,6 +46,7 @@ from privacy.algebra.relations import (
     Union,
     Window,
     Windowed,
+    holding,
     inputs_of,
     scans_of,
     shown_sources,
@@ -67,6 +68,6 @@ __all__ = [
     "COMMUTATIVE", "TRUE", "Aggregate", "Bound", "Branch", "Call", "Capped", "Column", "Filter", "Grouped",
     "Hop", "Join", "Key", "Limited", "Literal", "Measure", "Number", "Order", "Output", "PerUnit", "Query",
     "Question", "Relation", "Released", "Scalar", "Scan", "Semi", "Sum", "Union", "Window", "Windowed",
-    "columns_of", "conjunction", "conjuncts", "inputs_of", "renamed", "scans_of", "shown_sources",
+    "columns_of", "conjunction", "conjuncts", "holding", "inputs_of", "renamed", "scans_of", "shown_sources",
     "sources_within", "tables_of",
 ]  # fmt: skip

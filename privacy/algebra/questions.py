@@ -167,6 +167,10 @@ class Question:
 
     Its sources are numbered for it alone, so that equal questions are equal wherever they stand. ``places``
     says where the text names each scan: its line and column, by source.
+
+    Attributes:
+        rows_per_unit: rows of one unit in ``input``, at most, whatever the data; None where nothing says so.
+        groups_per_unit: in the same way, groups that one unit's rows fall into.
     """
 
     input: Relation
@@ -175,6 +179,8 @@ class Question:
     measures: tuple[Measure, ...]
     table: str
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
+    rows_per_unit: int | None = None
+    groups_per_unit: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from privacy.algebra.scalars import conjuncts
+
 if TYPE_CHECKING:
     from privacy.algebra.scalars import Column, Scalar
 
@@ -42,16 +44,19 @@ class Capped:
     """At most ``rows`` rows of each unit, chosen by a rank that the salt and the rows' own content decide.
 
     Placed under joins of private tables, so that one unit's rows cannot multiply without limit. It is no
-    `Bound`: what a unit contributes is bounded above the last join.
+    `Bound`: what a unit contributes is bounded above the last join. With ``keys`` it keeps that many rows of
+    each unit for each value of the keys.
     """
 
     input: Relation
     unit: Column
     rows: int
+    keys: tuple[Column, ...] = ()
 
     @property
     def text(self) -> str:
-        return f"capped ({self.input.text}) {self.rows} of {self.unit.text}"
+        within = ", ".join(key.text for key in (self.unit, *self.keys))
+        return f"capped ({self.input.text}) {self.rows} of {within}"
 
 
 @dataclass(frozen=True)
@@ -262,6 +267,18 @@ def shown_sources(relation: Relation) -> set[str]:
     if isinstance(relation, Filter | Limited | Capped):
         return shown_sources(relation.input)
     return {relation.source}
+
+
+def holding(relation: Relation) -> list[Scalar]:
+    """Conditions that are true on every row the relation shows, over columns that it shows."""
+    if isinstance(relation, Filter):
+        return conjuncts(relation.predicate) + holding(relation.input)
+    if isinstance(relation, Join):
+        right = [] if relation.kind == "left" else conjuncts(relation.on) + holding(relation.right)
+        return holding(relation.left) + right
+    if isinstance(relation, Semi):
+        return holding(relation.left)
+    return holding(relation.input) if isinstance(relation, Windowed | Capped | Limited) else []
 
 
 def scans_of(relation: Relation) -> list[Scan]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, NoReturn
 
 from sqlglot import exp
@@ -28,13 +27,15 @@ from privacy.algebra import (
     renamed,
     sources_within,
 )
-from privacy.arithmetic import Bounds, Fixed, NotFixed, always_present, fixed, presence
+from privacy.arithmetic import NotFixed, always_present, presence
+from privacy.policy import UNIT
+from privacy.query.numbers import Numbers
 from privacy.values import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from privacy.query.relations import Catalog, Rows
+    from privacy.query.catalog import Catalog, Rows
     from privacy.query.scalars import Scalars
     from privacy.query.text import Source
 
@@ -96,7 +97,7 @@ class Grouping:
             nodes = self._without_constants(nodes)
             self._check_key_count(nodes)
             for node, scalar in nodes:
-                self._check_domain(node, scalar)
+                self._check_domain(node, self._domain(scalar))
         self.order = list(dict.fromkeys(scalar.text for _, scalar in nodes))
         scalars = {scalar.text: scalar for _, scalar in nodes}
         self.keys = {text: (f"k{place}", scalars[text]) for place, text in enumerate(sorted(scalars))}
@@ -113,31 +114,29 @@ class Grouping:
             self.source.refuse(nodes[-1][0], "too_many_keys", message, "Group by fewer columns.")
 
     def _check_key(self, node: exp.Expr, scalar: Scalar) -> None:
-        if scalar == self.input.unit:
+        if self.catalog.identity(scalar) is not None:
             self.source.refuse(
                 node,
                 "unit_as_key",
                 "Groups of single privacy units cannot be shown.",
                 "Group by something that many units share.",
             )
-        if any(not self._selectable(column) for column in columns_of(scalar)):
+        if not self.catalog.selectable(scalar):
             self.source.refuse(
                 node, "not_selectable", "This column may be used in filters only.", "Group by another column."
             )
         if scalar.type == "null" or (isinstance(scalar, Literal) and scalar.value is None):
             self.source.refuse(node, "type_mismatch", "NULL cannot be a group.", "Group by a column.")
 
-    def _check_domain(self, node: exp.Expr, scalar: Scalar) -> None:
+    def _domain(self, scalar: Scalar) -> tuple[Literal, ...] | None:
+        return self.catalog.domain(scalar, self.input.conditions)
+
+    def _check_domain(self, node: exp.Expr, domain: tuple[Literal, ...] | None) -> None:
         """No public group has a name that rows cannot have: longer text is NULL as a key."""
-        for one in self._domain(scalar) or ():
+        for one in domain or ():
             if isinstance(one.value, str) and len(one.value.encode()) > MAX_KEY_BYTES:
                 message = f"The name of a group is longer than {MAX_KEY_BYTES} bytes."
                 self.source.refuse(node, "too_long", message, "Give the group a shorter name.")
-
-    def _selectable(self, column: Column) -> bool:
-        table = self.catalog.scans.get(column.source)
-        declared = None if table is None else table.column(column.name)
-        return declared is None or declared.selectable
 
     def special(self, node: exp.Expr) -> Scalar | None:
         """What a node above the grouping stands for: an aggregate, a key, or (None) something to compile."""
@@ -221,10 +220,8 @@ class Grouping:
             self.source.refuse(
                 argument, "unsupported_function", "DISTINCT is not available here.", _AVAILABLE
             )
-        number = self._fixed(argument, self.rows.compile(argument))
-        counted = (
-            condition if always_present(number.scalar) else conjunction([condition, presence(number.scalar)])
-        )
+        number = self._numbers(condition).fixed(argument, self.rows.compile(argument))
+        counted = self._where_present(condition, number.scalar)
         kind = "sum" if isinstance(call, exp.Sum) else "avg"
         whole = kind == "sum" and number.decimals == 0
         summed = Number(number.scalar, number.low, number.high, number.decimals)
@@ -237,43 +234,33 @@ class Grouping:
                 self.rows.only(argument)
             return self._measured(Measure("rows", condition), "integer")
         if isinstance(argument, exp.Distinct):
-            if self.rows.compile(self._distinct(argument)) != self.input.unit:
+            unit = self.rows.compile(self._distinct(argument))
+            if self.catalog.identity(unit) != UNIT:
                 message = "Only distinct privacy units can be counted."
                 hint = f"Use count(DISTINCT {self.input.unit.name if self.input.unit else 'unit'})."
                 self.source.refuse(argument, "unsupported_function", message, hint)
-            return self._measured(Measure("units", condition), "integer")
+            counted = condition if unit in self.input.units else self._where_present(condition, unit)
+            return self._measured(Measure("units", counted), "integer")
         scalar = self.rows.compile(argument)
-        if any(not self._selectable(column) for column in columns_of(scalar)):
+        if not self.catalog.selectable(scalar):
             hint = "Use count(*), with the column in WHERE or FILTER."
             self.source.refuse(argument, "not_selectable", "This column may be used in filters only.", hint)
         with suppress(NotFixed):  # counting needs no range: any expression is there or not
-            scalar = fixed(scalar, self._bounds).scalar
-        counted = condition if always_present(scalar) else conjunction([condition, presence(scalar)])
+            scalar = self._numbers(condition).known(scalar).scalar
+        counted = self._where_present(condition, scalar)
         return self._measured(Measure("rows", counted), "integer")
 
-    def _fixed(self, node: exp.Expr, scalar: Scalar) -> Fixed:
-        try:
-            number = fixed(scalar, self._bounds)
-        except NotFixed as finding:
-            place = self._place(node, finding.column)
-            self.source.refuse(place, finding.code, str(finding), finding.hint)
-        if number.null:
-            self.source.refuse(node, "type_mismatch", "This is always NULL.", "Aggregate a number.")
-        return number
+    def _where_present(self, condition: Scalar, scalar: Scalar) -> Scalar:
+        """The condition, and that the scalar is not NULL where that is not known."""
+        if always_present(scalar, self._present):
+            return condition
+        return conjunction([condition, presence(scalar)])
 
-    def _place(self, node: exp.Expr, column: Column | None) -> exp.Expr:
-        """The mention of ``column`` within ``node``, or the node itself."""
-        for part in node.find_all(exp.Column):
-            if column is not None and self.rows.scope.find(part) == column:
-                return part
-        return node
+    def _present(self, column: Column) -> bool:
+        return column.source not in self.input.nullable and self.catalog.present(column)
 
-    def _bounds(self, column: Column) -> Bounds | None:
-        table = self.catalog.scans.get(column.source)
-        declared = None if table is None else table.column(column.name)
-        if declared is None or declared.low is None or declared.high is None or not declared.selectable:
-            return None
-        return Bounds(declared.low, declared.high, declared.decimals)
+    def _numbers(self, condition: Scalar) -> Numbers:
+        return Numbers(self.catalog, self.rows, [*self.input.conditions, *conjuncts(condition)])
 
     def _measured(self, measure: Measure, kind: str) -> Scalar:
         name, _ = self.measures.setdefault(measure.text, (f"m{len(self.measures)}", measure))
@@ -308,7 +295,15 @@ class Grouping:
         assert self.input.table is not None
         keys = tuple(Key(name, scalar, self._domain(scalar)) for name, scalar in self.keys.values())
         measures = tuple(measure for _, measure in self.measures.values()) or (Measure("units", TRUE),)
-        asked = Question(self.input.filtered, self.input.unit, keys, measures, self.input.table.name)
+        asked = Question(
+            self.input.filtered,
+            self.input.unit,
+            keys,
+            measures,
+            self.input.table.name,
+            rows_per_unit=self.input.most,
+            groups_per_unit=self.input.groups([key.scalar for key in keys]),
+        )
         return _numbered_anew(asked, self.catalog.places)
 
     def relation(self) -> Released | Grouped:
@@ -323,20 +318,6 @@ class Grouping:
         named = [self.keys[text] for text in self.order]
         return tuple(Order(Column(self.name, name, scalar.type)) for name, scalar in named)
 
-    def _domain(self, scalar: Scalar) -> tuple[Literal, ...] | None:
-        """The public key set of a grouping expression, or None when its values are private."""
-        assert not isinstance(scalar, Literal)  # constants are no keys
-        if scalar.type == "boolean":
-            return (Literal(False, "boolean"), Literal(True, "boolean"))
-        if isinstance(scalar, Call):
-            return _case_domain(scalar)
-        table = self.catalog.scans.get(scalar.source)
-        declared = None if table is None else table.column(scalar.name)
-        if declared is None or declared.keys is None:
-            return None
-        domain = tuple(Literal(value, scalar.type) for value in declared.keys)
-        return _narrowed(scalar, domain, [part for one in self.input.filters for part in conjuncts(one)])
-
 
 def _numbered_anew(asked: Question, places: Mapping[str, tuple[int, int]]) -> Question:
     """The question with its sources numbered for it alone, in the order of its tree."""
@@ -345,35 +326,6 @@ def _numbered_anew(asked: Question, places: Mapping[str, tuple[int, int]]) -> Qu
     return replace(
         named, places={names[source]: place for source, place in places.items() if source in names}
     )
-
-
-def _case_domain(call: Call) -> tuple[Literal, ...] | None:
-    """The values of a CASE over literals. NULL forms no public group: its rows are left out."""
-    if call.operation != "case":
-        return None
-    values = [*call.arguments[1:-1:2], call.arguments[-1]]
-    literals = [value for value in values if isinstance(value, Literal)]
-    if len(literals) < len(values):
-        return None
-    present = sorted((value for value in literals if value.value is not None), key=lambda value: value.text)
-    return tuple({_as_stored(value): value for value in reversed(present)}.values())[::-1] or None
-
-
-def _as_stored(literal: Literal) -> object:
-    """The value that the engine computes with: numbers of other types than integer are doubles there."""
-    value = literal.value
-    double = literal.type in ("float", "decimal") and isinstance(value, int | Decimal)
-    return float(value) if isinstance(value, int | Decimal) and double else value
-
-
-def _narrowed(column: Column, domain: tuple[Literal, ...], parts: list[Scalar]) -> tuple[Literal, ...]:
-    """The key set less what the statement's own filters exclude: known from the text alone."""
-    for part in parts:
-        if isinstance(part, Call) and part.operation in ("eq", "in") and column in part.arguments:
-            asked = {one.text for one in part.arguments if isinstance(one, Literal)}
-            if len(asked) == len(part.arguments) - 1:
-                domain = tuple(value for value in domain if value.text in asked) or domain
-    return domain
 
 
 def _public_type(call: exp.Expr, scalars: list[Scalar]) -> str | None:

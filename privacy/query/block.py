@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from sqlglot import exp
 
-from privacy.algebra import Column, Grouped, Limited, Order, Scalar
+from privacy.algebra import (
+    Column,
+    Grouped,
+    Join,
+    Limited,
+    Order,
+    Scalar,
+    columns_of,
+    conjunction,
+    conjuncts,
+    shown_sources,
+)
 from privacy.query.aggregates import Grouping, has_aggregate
-from privacy.query.relations import Environment, Rows
+from privacy.query.catalog import Rows
+from privacy.query.links import Item, linked, own_condition
+from privacy.query.per_unit import UnitGrouping, is_per_unit
 from privacy.query.scalars import Scalars, Special
 from privacy.query.scope import Named, Scope
+from privacy.query.semijoins import Asked, SemiJoins, query_of, split
+from privacy.query.windows import Windows
 
 if TYPE_CHECKING:
+    from privacy.query.relations import Environment
     from privacy.query.statement import Statement
 
 MAX_COLUMNS = 200
@@ -24,14 +41,23 @@ _ONE_AGGREGATION = "Aggregate the private table once, in a subquery or at the to
 class Block:
     """One SELECT: FROM, WHERE, GROUP BY, HAVING, SELECT, DISTINCT, ORDER BY, LIMIT, in that order."""
 
-    def __init__(self, statement: Statement, select: exp.Select, environment: Environment, top: bool) -> None:
+    def __init__(
+        self,
+        statement: Statement,
+        select: exp.Select,
+        environment: Environment,
+        top: bool,
+        outer: Scope | None = None,
+    ) -> None:
         self.statement = statement
         self.source = statement.source
         self.select = select
         self.environment = environment
         self.top = top
+        self.outer = outer
         self.scope = Scope(self.source)
         self.input: Rows | None = None
+        self.mixed: list[Scalar] = []
         self.scalars = Scalars(self.source, self.scope, self._subquery, self._window)
 
     def rows(self) -> Rows:
@@ -42,13 +68,64 @@ class Block:
         if self.select.args.get("having") is not None:
             place = self.select.args["having"]
             self.source.refuse(place, "unsupported_clause", "HAVING needs an aggregate.", "Use WHERE.")
-        columns = self._columns(self.scalars)
         rows = self._input
         if rows.unit is not None:
-            self._check_private_rows()
-            return Rows(rows.relation, columns, rows.unit, rows.table, rows.filters)
+            return self._private_rows(rows)
+        columns = self._columns(self.scalars)
         made = Rows(rows.relation, columns, None, None, rows.filters, rows.order)
         return self._finished(made, self.scalars)
+
+    def matched(self) -> tuple[Rows, list[Scalar], list[Scalar]]:
+        """As the subquery of EXISTS or IN: its rows, the conditions that read the row outside as well, and
+        the selected columns."""
+        self._read_from()
+        starred = [item for item in self.select.expressions if isinstance(item, exp.Star)]
+        columns = [] if starred else list(self._columns(self.scalars).values())
+        return self._input, self.mixed, columns
+
+    def subquery(self, node: exp.Expr) -> tuple[Rows, list[Scalar], list[Scalar]]:
+        """A subquery of this block's WHERE, like `matched`."""
+        query = node
+        while isinstance(query, exp.Subquery | exp.Paren):
+            query = query.this
+        if isinstance(query, exp.Select) and not self._evaluated(query):
+            return self.statement.block(query, self.environment, self.scope).matched()
+        if self._correlated(node):
+            self._subquery(node)
+        rows = self.statement.nested(query, self.environment)
+        return rows, [], list(rows.columns.values())
+
+    def _evaluated(self, query: exp.Select) -> bool:
+        """Whether more is asked of the subquery than rows of FROM and WHERE."""
+        clauses = ("with_", "group", "having", "distinct", "order", "limit", "offset", "qualify")
+        if any(query.args.get(name) for name in clauses):
+            return True
+        return any(has_aggregate(item) or item.find(exp.Window) for item in query.expressions)
+
+    def _private_rows(self, rows: Rows) -> Rows:
+        """Private rows that are not aggregated: projected, perhaps with windows, perhaps each once."""
+        if self.top:
+            return replace(rows, columns=self._columns(self.scalars))
+        self._check_private_rows()
+        name = self.statement.catalog.fresh("w")
+        windows = Windows(self.source, self.statement.catalog, self.scalars, rows, name)
+        columns = self._columns(Scalars(self.source, self.scope, self._subquery, windows.compile))
+        made = windows.rows(columns)
+        return self._once(made) if self.select.args.get("distinct") is not None else made
+
+    def _once(self, rows: Rows) -> Rows:
+        """SELECT DISTINCT of rows that name their unit: each of a unit's rows once."""
+        catalog = self.statement.catalog
+        place = self.select.args["distinct"]
+        self.scalars.only(place)
+        if not is_per_unit(rows, list(rows.columns.values()), catalog):
+            message = "DISTINCT over several units' rows is not supported in a subquery."
+            hint = f"Select the privacy unit as well, {rows.unit.name if rows.unit else 'the unit'}."
+            self.source.refuse(place, "unsupported_clause", message, hint)
+        grouping = UnitGrouping(self.source, catalog, self.scalars, rows, catalog.fresh("p"))
+        grouping.set_keys([(self.select, scalar) for scalar in rows.columns.values()])
+        columns = {name: grouping.keys.get(one.text, one) for name, one in rows.columns.items()}
+        return grouping.rows(columns, ())
 
     @property
     def _input(self) -> Rows:
@@ -66,19 +143,30 @@ class Block:
         compiler = self.statement.from_
         rows, alias = compiler.item(from_.this, self.environment)
         self.scope.add(Named(alias, rows.columns), from_.this)
-        items: list[tuple[Rows, exp.Expr]] = [(rows, from_.this)]
+        items = [Item(rows, from_.this)]
         for join in self.select.args.get("joins") or []:
             right, alias = compiler.item(join.this, self.environment)
             rows = compiler.join(rows, right, join, self.scope, self.scalars, alias)
-            items.append((right, join.this))
+            optional = isinstance(rows.relation, Join) and rows.relation.kind == "left"
+            items.append(Item(right, join.this, own_condition(rows) if optional else None))
         self.input = rows
         where = self.select.args.get("where")
-        if where is not None:
-            predicate = self.scalars.predicate(where.this)
-            self.input = rows = Rows(
-                rows.relation, rows.columns, rows.unit, rows.table, (*rows.filters, predicate), rows.order
-            )
-        compiler.check_linked(rows, items)
+        plain, asked = ([], []) if where is None else split(where.this)
+        rows = replace(rows, filters=(*rows.filters, *self._conditions(where, plain, asked)))
+        self.input = rows = linked(rows, items, self.statement.catalog, self.source)
+        for one in asked:
+            self.input = rows = SemiJoins(self).apply(rows, one)
+
+    def _conditions(self, where: exp.Expr | None, plain: list[exp.Expr], asked: list[Asked]) -> list[Scalar]:
+        """What WHERE says of the rows of FROM alone. What reads the query around it is kept apart."""
+        if where is None:
+            return []
+        self.scope.outer = self.outer
+        nodes = plain if asked else [where.this]
+        own = shown_sources(self._input.relation)
+        found = [part for node in nodes for part in conjuncts(self.scalars.predicate(node))]
+        self.mixed = [part for part in found if any(column.source not in own for column in columns_of(part))]
+        return [conjunction([part for part in found if part not in self.mixed])]
 
     # GROUP BY and aggregates
 
@@ -96,7 +184,9 @@ class Block:
 
     def _grouped_rows(self) -> Rows:
         statement, rows = self.statement, self._input
-        keys = self._group_keys(rows)
+        keys = self._group_keys()
+        if not self.top and is_per_unit(rows, [scalar for _, scalar in keys], statement.catalog):
+            return self._rows_per_unit(rows, keys)
         if rows.unit is not None and statement.asked:
             message = "Private rows are aggregated more than once."
             self.source.refuse(self.select, "unsupported_clause", message, _ONE_AGGREGATION)
@@ -117,7 +207,22 @@ class Block:
         made = Rows(grouping.relation(), columns, None, None, kept, grouping.default_order())
         return self._finished(made, above, order)
 
-    def _aliased(self, columns: dict[str, Scalar], grouping: Grouping) -> Special:
+    def _rows_per_unit(self, rows: Rows, keys: list[tuple[exp.Expr, Scalar]]) -> Rows:
+        """Private rows again: one for each unit, or for each unit and value of further keys."""
+        self._check_private_rows()
+        catalog = self.statement.catalog
+        grouping = UnitGrouping(self.source, catalog, self.scalars, rows, catalog.fresh("p"))
+        grouping.set_keys(keys)
+        above = Scalars(self.source, self.scope, self._subquery, self._window, grouping.special)
+        columns = self._columns(above)
+        having = self.select.args.get("having")
+        special = self._aliased(columns, grouping)
+        after = Scalars(self.source, self.scope, self._subquery, self._window, special)
+        kept = () if having is None else (after.predicate(having.this),)
+        made = grouping.rows(columns, kept)
+        return self._once(made) if self.select.args.get("distinct") is not None else made
+
+    def _aliased(self, columns: dict[str, Scalar], grouping: Grouping | UnitGrouping) -> Special:
         """What names stand for in HAVING and ORDER BY: also the columns of the SELECT list."""
         named = {name.lower(): scalar for name, scalar in columns.items()}
 
@@ -130,7 +235,7 @@ class Block:
 
         return special
 
-    def _group_keys(self, rows: Rows) -> list[tuple[exp.Expr, Scalar]]:
+    def _group_keys(self) -> list[tuple[exp.Expr, Scalar]]:
         group = self.select.args.get("group")
         if group is None:
             return []
@@ -149,14 +254,7 @@ class Block:
             if isinstance(node, exp.Rollup | exp.Cube | exp.GroupingSets | exp.Tuple):
                 hint = "List the grouping columns one by one."
                 self.source.refuse(node, "unsupported_clause", "Grouping sets are not supported.", hint)
-        keys = [self._group_key(node) for node in group.expressions]
-        if not self.top and rows.unit is not None and any(scalar == rows.unit for _, scalar in keys):
-            place = next(node for node, scalar in keys if scalar == rows.unit)
-            hint = "Aggregate the rows themselves, as in count(*) or avg(x)."
-            self.source.refuse(
-                place, "unsupported_clause", "Subqueries for each unit are not supported.", hint
-            )
-        return keys
+        return [self._group_key(node) for node in group.expressions]
 
     def _group_key(self, node: exp.Expr) -> tuple[exp.Expr, Scalar]:
         """A grouping expression: an ordinal, a column, an alias of the SELECT list, or an expression."""
@@ -250,13 +348,13 @@ class Block:
                 self.source.refuse(
                     place, "private_limit", message, "Limit released rows, after the aggregation."
                 )
-        for name in ("order", "distinct"):
-            if self.select.args.get(name) is not None:
-                place = self.select.args[name]
-                message = f"{name.upper()} is not supported in a subquery of private rows."
-                self.source.refuse(
-                    place, "unsupported_clause", message, "Order released rows, after the aggregation."
-                )
+        if self.select.args.get("order") is not None:
+            self.source.refuse(
+                self.select.args["order"],
+                "unsupported_clause",
+                "ORDER is not supported in a subquery of private rows.",
+                "Order released rows, after the aggregation.",
+            )
 
     def _finished(self, rows: Rows, scalars: Scalars, order: tuple[Order, ...] | None = None) -> Rows:
         """DISTINCT, ORDER BY and LIMIT of a public block."""
@@ -333,16 +431,16 @@ class Block:
     def _subquery(self, node: exp.Expr) -> NoReturn:
         if self._correlated(node):
             message = "A subquery that refers to the row outside is not supported."
-            self.source.refuse(_query(node), "correlated", message, "Join the tables instead.")
+            self.source.refuse(query_of(node), "correlated", message, "Join the tables instead.")
         if self._reads_private(node):
             message = "A subquery over private rows would be an answer of its own."
             hint = "Ask it as its own question, then write its answer as a literal."
-            self.source.refuse(_query(node), "private_subquery", message, hint)
+            self.source.refuse(query_of(node), "private_subquery", message, hint)
         hint = "Join the public table instead."
-        self.source.refuse(_query(node), "unsupported_subquery", "Subqueries here are not supported.", hint)
+        self.source.refuse(query_of(node), "unsupported_subquery", "Subqueries here are not supported.", hint)
 
     def _inner_tables(self, node: exp.Expr) -> list[exp.Table]:
-        return [part for part in _query(node).find_all(exp.Table) if isinstance(part.this, exp.Identifier)]
+        return [part for part in query_of(node).find_all(exp.Table) if isinstance(part.this, exp.Identifier)]
 
     def _reads_private(self, node: exp.Expr) -> bool:
         policy = self.statement.catalog.policy
@@ -357,7 +455,7 @@ class Block:
         tables = self._inner_tables(node)
         aliases = {(part.alias or part.name).lower() for part in tables}
         inner = {name for part in tables if (table := policy.table(part.name)) for name in table.columns}
-        for column in _query(node).find_all(exp.Column):
+        for column in query_of(node).find_all(exp.Column):
             if column.table:
                 if column.table.lower() not in aliases and self.scope.has_alias(column.table):
                     return True
@@ -367,26 +465,14 @@ class Block:
                 return True
         return False
 
-    def _window(self, node: exp.Expr) -> NoReturn:
+    def _window(self, node: exp.Expr) -> Scalar:
         rows = self.input
         if rows is None or rows.unit is None or self._aggregated():
             hint = "Compute it from the released rows yourself."
             self.source.refuse(node, "unsupported_clause", "Window functions are not supported.", hint)
-        parts = node.args.get("partition_by") or []
-        if any(isinstance(part, exp.Column) and self.scope.find(part) == rows.unit for part in parts):
-            hint = "Aggregate the rows themselves, as in count(*) or avg(x)."
-            self.source.refuse(
-                node, "unsupported_clause", "Windows over one unit's rows are not supported.", hint
-            )
         message = "A window over several units' rows would mix what they contribute."
-        hint = f"Partition by the privacy unit, {rows.unit.name}."
+        hint = f"Partition by the privacy unit, {rows.unit.name}, in the SELECT list of a subquery."
         self.source.refuse(node, "private_window", message, hint)
-
-
-def _query(node: exp.Expr) -> exp.Expr:
-    """The nested query inside a subquery expression."""
-    found = node.args.get("query") if isinstance(node, exp.In) else node
-    return found if isinstance(found, exp.Expr) else node
 
 
 def _default_name(node: exp.Expr) -> str:

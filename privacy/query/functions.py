@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 MAX_COUNT = 1_000_000
 
 NAMES = (
-    "abs ceil coalesce date_part date_trunc floor greatest least left length lower nullif right round "
-    "substring try_cast upper"
+    "abs ceil coalesce date_diff date_part date_trunc floor greatest least left length lower nullif right "
+    "round substring try_cast upper"
 )
 """The functions that may be written, for hints."""
 
@@ -145,6 +145,19 @@ def _moment(scalars: Scalars, node: exp.Expr) -> Scalar:
     return scalars.converted(node, operand, "timestamp") if isinstance(operand, Column | Call) else operand
 
 
+def _difference(scalars: Scalars, node: exp.DateDiff) -> Scalar:
+    """Boundaries of a unit of time between two moments, as the engine's date_diff counts them."""
+    scalars.only(node, "this", "expression", "unit", "date_part_boundary")
+    unit = str(node.args["unit"].name).lower() if node.args.get("unit") is not None else ""
+    if unit not in TRUNCATIONS:
+        hint = f"Use one of: {', '.join(sorted(TRUNCATIONS))}."
+        scalars.source.refuse(
+            node, "unsupported_function", "A difference in this unit is not supported.", hint
+        )
+    moments = [_moment(scalars, side) for side in (node.expression, node.this)]
+    return scalars.call(node, "date_diff", [Literal(unit, "text"), *moments], "integer")
+
+
 def _cast(scalars: Scalars, node: exp.Cast) -> Scalar:
     scalars.only(node, "this", "to", "safe", "_type")
     named = node.to.this.value if hasattr(node.to.this, "value") else str(node.to.this)
@@ -184,6 +197,7 @@ FUNCTIONS: dict[type, Callable[..., Scalar]] = {
     exp.TimestampTrunc: _truncation,
     exp.DateTrunc: _truncation,
     exp.Extract: _extract,
+    exp.DateDiff: _difference,
     exp.Cast: _cast,
     exp.TryCast: _cast,
     exp.Anonymous: _anonymous,

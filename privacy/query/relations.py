@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from sqlglot import exp
 
-from privacy.algebra import (
-    TRUE,
-    Call,
-    Column,
-    Filter,
-    Join,
-    Order,
-    Relation,
-    Scalar,
-    Scan,
-    columns_of,
-    conjunction,
-    conjuncts,
-    shown_sources,
-)
+from privacy.algebra import TRUE, Call, Column, Join, Scalar, conjunction, conjuncts, shown_sources
+from privacy.query.catalog import Catalog, Rows
+from privacy.query.links import equates
 from privacy.query.scope import Named, Scope
 
 if TYPE_CHECKING:
-    from privacy.policy import Policy, Table
     from privacy.query.scalars import Scalars
     from privacy.query.text import Source
 
@@ -37,57 +23,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNSUPPORTED_JOIN_HINT = "Join the private table to public tables, with JOIN or LEFT JOIN and an equality."
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A relation with its columns by name. ``unit`` is None when the rows are public.
-
-    ``filters`` are conditions not yet applied to ``relation``; ``order`` is the order rows of a public
-    relation have when none is asked for.
-    """
-
-    relation: Relation
-    columns: dict[str, Scalar]
-    unit: Column | None = None
-    table: Table | None = None
-    filters: tuple[Scalar, ...] = ()
-    order: tuple[Order, ...] = ()
-
-    @property
-    def filtered(self) -> Relation:
-        """The relation with its filters applied."""
-        predicate = conjunction(list(self.filters))
-        return self.relation if predicate == TRUE else Filter(self.relation, predicate)
-
-
 Environment = Mapping[str, tuple[exp.Expr, "Environment"]]
 SubqueryRows = Callable[[exp.Expr, "Environment"], Rows]
-
-
-@dataclass
-class Catalog:
-    """The policy's tables as this statement has named them so far: who is ``s0``, and what may be done
-    with it."""
-
-    policy: Policy
-    scans: dict[str, Table] = field(default_factory=dict)
-    places: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def scan(self, table: Table, place: tuple[int, int]) -> Rows:
-        """The rows of a table that the statement names at ``place``."""
-        source = f"s{len(self.scans)}"
-        self.scans[source] = table
-        self.places[source] = place
-        columns: dict[str, Scalar] = {
-            name: Column(source, column.name, column.type or "unknown")
-            for name, column in table.columns.items()
-        }
-        unit = None
-        if table.unit is not None:
-            declared = columns[table.unit.lower()]
-            assert isinstance(declared, Column)
-            unit = declared if declared.type != "unknown" else replace(declared, type="text")
-            columns[table.unit.lower()] = unit
-        return Rows(Scan(source, table.name, unit), columns, unit, table)
 
 
 class From:
@@ -173,10 +110,7 @@ class From:
     ) -> Rows:
         """``left`` joined with the item ``right``, which the scope gains."""
         kind = self._kind(node)
-        if left.unit is not None and right.unit is not None:
-            message = "Two private tables cannot be joined."
-            self.source.refuse(node.this, "unsupported_join", message, _UNSUPPORTED_JOIN_HINT)
-        if kind == "left" and right.unit is not None:
+        if kind == "left" and right.unit is not None and left.unit is None:
             message = "A private table cannot be the optional side of a join."
             self.source.refuse(
                 node.this, "unsupported_join", message, "Write private_table LEFT JOIN public_table."
@@ -186,7 +120,7 @@ class From:
         condition = self._condition(node, before, right, scope, scalars)
         if kind == "left":
             return self._left(left, right, node, condition)
-        first, second = (right, left) if right.unit is not None else (left, right)
+        first, second = (right, left) if left.unit is None and right.unit is not None else (left, right)
         return Rows(
             Join(first.relation, second.relation, "inner", TRUE),
             {},
@@ -194,17 +128,29 @@ class From:
             left.table or right.table,
             (*left.filters, *right.filters, condition),
             left.order + right.order,
+            nullable=left.nullable | right.nullable,
         )
 
     def _left(self, left: Rows, right: Rows, node: exp.Join, condition: Scalar) -> Rows:
-        if not all(isinstance(scalar, Column) for scalar in right.columns.values()):
+        if not all(_null_where_unmatched(scalar) for scalar in right.columns.values()):
             message = "The optional side of a join must select plain columns."
             hint = "Compute expressions above the join."
             self.source.refuse(node.this, "unsupported_join", message, hint)
         made = Join(left.relation, right.filtered, "left", condition)
-        if not _linked(conjuncts(condition), shown_sources(left.relation), shown_sources(right.relation)):
-            self._refuse_unlinked(node)
-        return Rows(made, {}, left.unit, left.table, left.filters, left.order + right.order)
+        own, other = shown_sources(left.relation), shown_sources(right.relation)
+        if not any(equates(part, own, other) for part in conjuncts(condition)):
+            message = "A joined table needs an equality with a table before it."
+            hint = "Add ON a.key = b.key to the join."
+            self.source.refuse(node.this, "unsupported_join", message, hint)
+        return Rows(
+            made,
+            {},
+            left.unit,
+            left.table,
+            left.filters,
+            left.order + right.order,
+            nullable=left.nullable | other,
+        )
 
     def _kind(self, node: exp.Join) -> str:
         method, side, kind = (str(node.args.get(name) or "").upper() for name in ("method", "side", "kind"))
@@ -244,42 +190,19 @@ class From:
         scope.merged[name.name.lower()] = first
         return scalars.call(name, "eq", scalars.alike(name, [first, other]), "boolean")
 
-    def check_linked(self, rows: Rows, parts: list[tuple[Rows, exp.Expr]]) -> None:
-        """Refuse items of FROM that no equality ties to the rest: they would multiply every row."""
-        equalities = [part for filter_ in rows.filters for part in conjuncts(filter_)] + _join_conditions(
-            rows.relation
-        )
-        together = shown_sources(parts[0][0].relation)
-        waiting = [(shown_sources(item.relation), node) for item, node in parts[1:]]
-        progress = True
-        while waiting and progress:
-            progress = False
-            for sources, node in list(waiting):
-                if _linked(equalities, together, sources):
-                    together |= sources
-                    waiting.remove((sources, node))
-                    progress = True
-        if waiting:
-            self._refuse_unlinked(waiting[0][1])
 
-    def _refuse_unlinked(self, node: exp.Expr) -> NoReturn:
-        place = node.this if isinstance(node, exp.Join) else node
-        message = "A joined table needs an equality with a table before it."
-        self.source.refuse(place, "unsupported_join", message, "Add ON a.key = b.key, or the same in WHERE.")
+_STRICT = frozenset({"add", "sub", "mul", "div", "neg", "to_float", "to_timestamp"})
 
 
-def _join_conditions(relation: Relation) -> list[Scalar]:
-    if isinstance(relation, Join):
-        return conjuncts(relation.on) + _join_conditions(relation.left) + _join_conditions(relation.right)
-    return _join_conditions(relation.input) if isinstance(relation, Filter) else []
+def _null_where_unmatched(scalar: Scalar) -> bool:
+    """Whether an expression of an optional side is NULL when all columns of that side are.
 
-
-def _linked(parts: list[Scalar], left: set[str], right: set[str]) -> bool:
-    """Whether one of the conditions equates something of the left with something of the right."""
-    for part in parts:
-        if not isinstance(part, Call) or part.operation not in ("eq", "not_distinct"):
-            continue
-        one, other = ({column.source for column in columns_of(side)} for side in part.arguments)
-        if one and other and ((one <= left and other <= right) or (one <= right and other <= left)):
-            return True
-    return False
+    It stands above the join, where a literal or a CASE would come out even where nothing matched.
+    """
+    if isinstance(scalar, Column):
+        return True
+    return (
+        isinstance(scalar, Call)
+        and scalar.operation in _STRICT
+        and any(_null_where_unmatched(argument) for argument in scalar.arguments)
+    )

@@ -49,6 +49,7 @@ _VOLATILE_NAMES = frozenset(_VOLATILE_WORDS.split())
 
 Special = Callable[[exp.Expr], Scalar | None]
 Asked = Callable[[exp.Expr], NoReturn]
+Windowing = Callable[[exp.Expr], Scalar]
 
 
 class Scalars:
@@ -57,11 +58,16 @@ class Scalars:
     Args:
         special: looked at first for every node: lets a block answer for its aggregates and grouping keys.
         subquery: called with a nested query; never returns.
-        windowed: called with a window function; never returns.
+        windowed: called with a window function; answers for it, or refuses it.
     """
 
     def __init__(
-        self, source: Source, scope: Scope, subquery: Asked, windowed: Asked, special: Special | None = None
+        self,
+        source: Source,
+        scope: Scope,
+        subquery: Asked,
+        windowed: Windowing,
+        special: Special | None = None,
     ) -> None:
         self.source = source
         self.scope = scope
@@ -141,6 +147,9 @@ class Scalars:
     def _paren(self, node: exp.Paren) -> Scalar:
         self.only(node, "this")
         return self.compile(node.this)
+
+    def _window(self, node: exp.Window) -> Scalar:
+        return self._windowed(node)
 
     # Arithmetic
 
@@ -357,8 +366,6 @@ class Scalars:
         """Refuse a node that is not on the allow-list, under the code that tells why."""
         if isinstance(node, exp.Subquery | exp.Select | exp.Exists | exp.Any | exp.All | exp.SetOperation):
             self._subquery(node)
-        if isinstance(node, exp.Window):
-            self._windowed(node)
         name = self.source.word(node)
         if isinstance(node, _VOLATILE_NODES) or name.lower() in _VOLATILE_NAMES:
             hint = "Write the moment or number as a literal."
@@ -381,6 +388,7 @@ class Scalars:
         exp.Boolean: _boolean_literal,
         exp.Null: _null,
         exp.Paren: _paren,
+        exp.Window: _window,
         exp.Neg: _negate,
         exp.Add: _arithmetic,
         exp.Sub: _arithmetic,

@@ -23,11 +23,13 @@ class Named:
 
 @dataclass
 class Scope:
-    """The items of one FROM, in order. ``merged`` names the columns that USING made one of."""
+    """The items of one FROM, in order. ``merged`` names the columns that USING made one of, ``outer`` what
+    can be seen of the query around it."""
 
     source: Source
     items: list[Named] = field(default_factory=list)
     merged: dict[str, Scalar] = field(default_factory=dict)
+    outer: Scope | None = None
 
     def add(self, item: Named, node: exp.Expr) -> None:
         if any(item.alias.lower() == other.alias.lower() for other in self.items):
@@ -47,7 +49,8 @@ class Scope:
         """
         found = self.find(node)
         if found is None:
-            known = sorted({name for item in self._visible(node) for name in item.columns})
+            here = self.outer if node.table and not self.has_alias(node.table) and self.outer else self
+            known = sorted({name for item in here._visible(node) for name in item.columns})
             hint = f"Columns here: {', '.join(known[:30])}." if known else "There are no columns here."
             self.source.refuse(node, "unknown_column", f"There is no column {node.name}.", hint)
         if isinstance(found, Column) and found.type == "unknown":
@@ -67,6 +70,8 @@ class Scope:
                     node, "unknown_column", "A column has at most one qualifier.", "Write table.column."
                 )
         name = node.name.lower()
+        if node.table and self.outer is not None and not self.has_alias(node.table):
+            return self.outer.find(node)
         items = self._visible(node)
         if not node.table and name in self.merged:
             return self.merged[name]
@@ -78,6 +83,8 @@ class Scope:
                 f"More than one table has a column {node.name}.",
                 f"Name the table: {items[0].alias}.{node.name}.",
             )
+        if not matches and self.outer is not None and not node.table:
+            return self.outer.find(node)
         return matches[0] if matches else None
 
     def has_alias(self, alias: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from sqlglot import exp
@@ -14,8 +15,12 @@ from privacy.algebra import (
 )
 from privacy.errors import Refused
 from privacy.query.block import Block
-from privacy.query.relations import Catalog, Environment, From, Rows
+from privacy.query.catalog import Catalog, Rows
+from privacy.query.relations import Environment, From
+from privacy.query.scalars import Scalars
+from privacy.query.scope import Scope
 from privacy.query.text import Source, parse, room_for_nesting
+from privacy.query.unions import branches_of, private_union
 
 if TYPE_CHECKING:
     from privacy.policy import Policy
@@ -58,7 +63,7 @@ class Statement:
     def __init__(self, source: Source, policy: Policy) -> None:
         self.source = source
         self.catalog = Catalog(policy)
-        self.from_ = From(source, self.catalog, self._nested)
+        self.from_ = From(source, self.catalog, self.nested)
         self._questions: list[Question | None] = []
         self._blocks = 0
         self._grouped = 0
@@ -75,33 +80,63 @@ class Statement:
             )
         columns = tuple(rows.columns.items())
         order = rows.order or tuple(Order(scalar) for _, scalar in columns)
-        tables = frozenset(table.name for table in self.catalog.scans.values())
+        scanned = self.catalog.scans.values()
+        tables = frozenset(table.name for table in scanned)
+        tables |= frozenset(hop.table for table in scanned for hop in table.path)
         questions = tuple(asked for asked in self._questions if asked is not None)
         return Query(questions, Output(rows.filtered, columns, order), tables)
 
-    def _nested(self, tree: exp.Expr, environment: Environment) -> Rows:
+    def nested(self, tree: exp.Expr, environment: Environment) -> Rows:
+        """The rows of a subquery, with its columns by lower-case name."""
         rows, _ = self._select(tree, environment, top=False)
-        return Rows(
-            rows.relation,
-            {name.lower(): scalar for name, scalar in rows.columns.items()},
-            rows.unit,
-            rows.table,
-            rows.filters,
-            rows.order,
-        )
+        return replace(rows, columns={name.lower(): scalar for name, scalar in rows.columns.items()})
+
+    def block(self, select: exp.Select, environment: Environment, outer: Scope) -> Block:
+        """A subquery that may refer to the query around it."""
+        self._count_block(select)
+        self._parts(select, _SELECT_PARTS)
+        return Block(self, select, environment, top=False, outer=outer)
+
+    def _count_block(self, tree: exp.Expr) -> None:
+        self._blocks += 1
+        if self._blocks > MAX_BLOCKS:
+            self.source.refuse(
+                tree, "too_complex", "The statement has too many subqueries.", "Ask a smaller question."
+            )
+
+    def _union(self, tree: exp.Union, environment: Environment, *, top: bool) -> tuple[Rows, exp.Expr]:
+        """UNION ALL of private relations."""
+        self._parts(tree, frozenset({"this", "expression", "distinct", "with_", "order", "limit", "offset"}))
+        named = {**environment, **self._named(tree, environment)}
+        parts = [self._select(branch, named, top=False) for branch in branches_of(tree)]
+        private = [rows.unit is not None for rows, _ in parts]
+        if not any(private):
+            self._refuse_statement(tree)
+        if not all(private):
+            message = "A UNION of private rows and released or public ones is not supported."
+            hint = "Aggregate the private rows first, or take them all from private tables."
+            self.source.refuse(parts[private.index(False)][1], "raw_rows", message, hint)
+        if tree.args.get("distinct"):
+            message = "UNION would compare the rows of several units."
+            self.source.refuse(tree, "unsupported_clause", message, "Write UNION ALL.")
+        for name in ("order", "limit", "offset"):
+            if tree.args.get(name) is not None and not top:
+                message = "The first rows of private tables depend on other units."
+                hint = "Order and limit released rows, after the aggregation."
+                self.source.refuse(tree.args[name], "private_limit", message, hint)
+        scalars = Scalars(self.source, Scope(self.source), self._refuse_statement, self._refuse_statement)
+        return private_union(parts, scalars, self.catalog), parts[0][1]
 
     def _select(self, tree: exp.Expr, environment: Environment, *, top: bool) -> tuple[Rows, exp.Expr]:
         """The rows of a query, and its first selected expression (the place to blame for raw rows)."""
         while isinstance(tree, exp.Subquery):
             self._parts(tree, frozenset({"this", "alias"}))
             tree = tree.this
+        if isinstance(tree, exp.Union):
+            return self._union(tree, environment, top=top)
         if not isinstance(tree, exp.Select):
             self._refuse_statement(tree)
-        self._blocks += 1
-        if self._blocks > MAX_BLOCKS:
-            self.source.refuse(
-                tree, "too_complex", "The statement has too many subqueries.", "Ask a smaller question."
-            )
+        self._count_block(tree)
         self._parts(tree, _SELECT_PARTS)
         if not tree.expressions:
             self.source.refuse(
@@ -130,7 +165,7 @@ class Statement:
             hint = "Use SELECT, FROM, JOIN, WHERE, GROUP BY, HAVING, ORDER BY and LIMIT."
             self.source.refuse(place, "unsupported_clause", f"{clause} is not supported here.", hint)
 
-    def _named(self, select: exp.Select, environment: Environment) -> Environment:
+    def _named(self, select: exp.Expr, environment: Environment) -> Environment:
         """The queries that WITH names; each sees those before it."""
         with_ = select.args.get("with_")
         if with_ is None:

@@ -84,6 +84,7 @@ EXPRESSIONS = [
     *(f"date_trunc('{part}', d)" for part in ("year", "week", "hour")),
     *(f"date_part('{part}', m)" for part in PARTS),
     *(f"date_part('{part}', d)" for part in ("dow", "isodow", "doy", "year", "week")),
+    *(f"date_diff('{part}', m, d)" for part in PARTS), "datediff('day', d, m)",
     *(f"try_cast(s AS {kind})" for kind in ("tinyint", "integer", "bigint", "double", "boolean")),
     *(f"try_cast(s AS {kind})" for kind in ("date", "timestamp")),
     *(f"try_cast(g AS {kind})" for kind in ("tinyint", "integer", "bigint", "float", "varchar")),

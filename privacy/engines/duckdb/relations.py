@@ -30,7 +30,7 @@ from privacy.algebra import (
     shown_sources,
 )
 from privacy.engines.duckdb.scalars import named, normalised, quoted, scalar
-from privacy.engines.duckdb.windows import WINDOWS
+from privacy.engines.duckdb.windows import ORDERED, WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,27 +88,31 @@ class Relations:
         return f"SELECT * FROM ({rows}) AS q WHERE {named(unit)} IS NOT NULL"
 
     def _capped(self, node: Capped) -> str:
-        shown = shown_sources(node.input)
-        content = [named(one) for one in self._used if one.source in shown and one.type != "unknown"]
+        content = [named(one) for one in self._content(node.input)]
         rank = keyed_rank(list(dict.fromkeys([named(node.unit), *content])))
-        place = f"row_number() OVER (PARTITION BY {named(node.unit)} ORDER BY {rank}) AS capped_place"
+        within = ", ".join(named(one) for one in (node.unit, *node.keys))
+        place = f"row_number() OVER (PARTITION BY {within} ORDER BY {rank}) AS capped_place"
         rows = f"SELECT *, {place} FROM ({self.sql(node.input)}) AS q"
         return f"SELECT * EXCLUDE (capped_place) FROM ({rows}) AS q WHERE capped_place <= {node.rows}"
+
+    def _content(self, node: Relation) -> list[Column]:
+        """All that the tree reads of the relation's rows: rows that agree in it may stand for one another."""
+        return [one for one in self._shown(node) if one.type != "unknown"]
 
     def _semi(self, node: Semi) -> str:
         left, right = self.sql(node.left), self.sql(node.right)
         if node.kind == "not_in":
             assert isinstance(node.on, Call)
             one, other = (scalar(argument) for argument in node.on.arguments)
-            if not columns_of(node.on.arguments[0]) & self._shown(node.left):
+            if not columns_of(node.on.arguments[0]) & set(self._shown(node.left)):
                 one, other = other, one
             return f"SELECT * FROM ({left}) AS l WHERE {one} NOT IN (SELECT {other} FROM ({right}) AS r)"
         word = "SEMI" if node.kind == "semi" else "ANTI"
         return f"SELECT * FROM ({left}) AS l {word} JOIN ({right}) AS r ON {scalar(node.on)}"
 
-    def _shown(self, node: Relation) -> set[Column]:
+    def _shown(self, node: Relation) -> list[Column]:
         sources = shown_sources(node)
-        return {one for one in self._used if one.source in sources}
+        return [one for one in self._used if one.source in sources]
 
     def _per_unit(self, node: PerUnit) -> str:
         columns = [f"{named(node.unit)} AS {quoted(f'{node.source}.u')}"]
@@ -119,7 +123,8 @@ class Relations:
         return f"SELECT {', '.join(columns)} FROM ({self.sql(node.input)}) AS q GROUP BY {places}"
 
     def _windowed(self, node: Windowed) -> str:
-        columns = [f"{_window(one)} AS {quoted(f'{node.source}.{name}')}" for name, one in node.columns]
+        ties = [Order(one) for one in self._content(node.input)]
+        columns = [f"{_window(one, ties)} AS {quoted(f'{node.source}.{name}')}" for name, one in node.columns]
         return f"SELECT *, {', '.join(columns)} FROM ({self.sql(node.input)}) AS q"
 
     def _union(self, node: Union) -> str:
@@ -173,18 +178,24 @@ def _encoded(name: str) -> str:
     return f"CASE WHEN {name} IS NULL THEN 'n' ELSE concat('v', length({text}), ':', {text}) END"
 
 
-def _window(window: Window) -> str:
+def _window(window: Window, ties: Sequence[Order]) -> str:
+    """A window function; where equal rows are told apart, by ``ties`` as well."""
     partition = ", ".join(scalar(one) for one in window.partition)
-    frame = "" if window.frame is None else f" ROWS BETWEEN {_edge(window.frame)}"
-    over = f"{f'PARTITION BY {partition}' if partition else ''}{ordered(window.order)}{frame}"
+    total = window.operation in ORDERED or window.frame is not None
+    order = ordered([*window.order, *(ties if total else ())])
+    frame = "" if window.frame is None else f" ROWS BETWEEN {_frame(window.frame)}"
+    over = f"{f'PARTITION BY {partition}' if partition else ''}{order}{frame}"
     return WINDOWS[window.operation](window, [scalar(one) for one in window.arguments], over)
 
 
-def _edge(frame: tuple[int | None, int | None]) -> str:
+def _frame(frame: tuple[int | None, int | None]) -> str:
     before, after = frame
-    low = "UNBOUNDED PRECEDING" if before is None else f"{before} PRECEDING"
-    high = "UNBOUNDED FOLLOWING" if after is None else f"{after} FOLLOWING"
-    return f"{low} AND {high}"
+    low = "UNBOUNDED PRECEDING" if before is None else _edge(-before)
+    return f"{low} AND {'UNBOUNDED FOLLOWING' if after is None else _edge(after)}"
+
+
+def _edge(offset: int) -> str:
+    return f"{-offset} PRECEDING" if offset < 0 else f"{offset} FOLLOWING"
 
 
 def ordered(order: Sequence[Order]) -> str:

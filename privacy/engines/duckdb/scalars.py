@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from privacy.algebra import TRUE, Call, Column, Literal, Scalar
+from privacy.engines.duckdb.windows import exact_mean, exact_total
 from privacy.values import canonical
 
 TYPES = {
@@ -153,11 +154,23 @@ def _summed(function: str) -> Operation:
     """An exact aggregate over public rows; the first argument is its FILTER condition."""
 
     def made(call: Call, parts: Sequence[str]) -> str:
-        condition = "" if call.arguments[0] == TRUE else f" FILTER (WHERE {parts[0]})"
-        sql = function.format(*(parts[1:] or ["*"])) + condition
+        sql = function.format(*(parts[1:] or ["*"])) + _condition(call, parts)
         return f"TRY_CAST({sql} AS {TYPES[call.type]})"
 
     return made
+
+
+def _exact_sum(call: Call, parts: Sequence[str]) -> str:
+    return exact_total(f"sum({parts[1]}){_condition(call, parts)}")
+
+
+def _exact_avg(call: Call, parts: Sequence[str]) -> str:
+    kept = _condition(call, parts)
+    return exact_mean(f"sum({parts[1]}){kept}", f"count({parts[1]}){kept}")
+
+
+def _condition(call: Call, parts: Sequence[str]) -> str:
+    return "" if call.arguments[0] == TRUE else f" FILTER (WHERE {parts[0]})"
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -202,6 +215,7 @@ OPERATIONS: dict[str, Operation] = {
     "right": _function("right"),
     "date_trunc": lambda _call, parts: f"CAST(date_trunc({parts[0]}, {parts[1]}) AS TIMESTAMP)",
     "date_part": lambda _call, parts: f"CAST(date_part({parts[0]}, {parts[1]}) AS BIGINT)",
+    "date_diff": lambda _call, parts: f"CAST(date_diff({', '.join(parts)}) AS BIGINT)",
     "clamp": _clamp,
     "held": _held,
     "exact_add": _infix("+"),
@@ -220,4 +234,8 @@ OPERATIONS: dict[str, Operation] = {
     "aggregate_avg_distinct": _summed("avg(DISTINCT {0})"),
     "aggregate_min_distinct": _summed("min({0})"),
     "aggregate_max_distinct": _summed("max({0})"),
+    "aggregate_bool_and": _summed("bool_and({0})"),
+    "aggregate_bool_or": _summed("bool_or({0})"),
+    "aggregate_exact_sum": _exact_sum,
+    "aggregate_exact_avg": _exact_avg,
 }

@@ -8,15 +8,40 @@ from privacy.algebra import Window
 
 Writer = Callable[[Window, Sequence[str], str], str]
 
+ORDERED = frozenset({"row_number", "ntile", "lag", "lead", "first_value", "last_value"})
+"""Functions that tell rows with equal values of the order apart: they need an order without ties."""
+
 
 def _plain(name: str) -> Writer:
     return lambda _window, parts, over: f"{name}({', '.join(parts)}) OVER ({over})"
+
+
+def exact_total(total: str) -> str:
+    """A sum of integers held within 2^62, so that no number of rows overflows; NULL where there are none."""
+    most, least = (f"CAST('{end}' AS HUGEINT)" for end in (2**62, -(2**62)))
+    held = f"CAST(greatest(least({total}, {most}), {least}) AS BIGINT)"
+    return f"CASE WHEN {total} IS NOT NULL THEN {held} END"
+
+
+def exact_mean(total: str, count: str) -> str:
+    """The quotient of two exact integers: the same however the rows lie."""
+    return f"(CAST({total} AS DOUBLE) / CAST(nullif({count}, 0) AS DOUBLE))"
+
+
+def _exact_avg(_window: Window, parts: Sequence[str], over: str) -> str:
+    return exact_mean(f"(sum({parts[0]}) OVER ({over}))", f"(count({parts[0]}) OVER ({over}))")
+
+
+def _public_sum(window: Window, parts: Sequence[str], over: str) -> str:
+    kind = "BIGINT" if window.arguments[0].type == "integer" else "DOUBLE"
+    return f"TRY_CAST(sum({parts[0]}) OVER ({over}) AS {kind})"
 
 
 WINDOWS: dict[str, Writer] = {
     "row_number": _plain("row_number"),
     "rank": _plain("rank"),
     "dense_rank": _plain("dense_rank"),
+    "ntile": _plain("ntile"),
     "lag": _plain("lag"),
     "lead": _plain("lead"),
     "first_value": _plain("first_value"),
@@ -24,4 +49,8 @@ WINDOWS: dict[str, Writer] = {
     "count": lambda _window, parts, over: f"count({', '.join(parts) or '*'}) OVER ({over})",
     "min": _plain("min"),
     "max": _plain("max"),
+    "sum": _public_sum,
+    "avg": _plain("avg"),
+    "exact_sum": lambda _window, parts, over: exact_total(f"(sum({parts[0]}) OVER ({over}))"),
+    "exact_avg": _exact_avg,
 }
