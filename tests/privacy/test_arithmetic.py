@@ -21,8 +21,8 @@ COLUMNS: dict[str, Column] = {
 }
 
 
-def _bounds(column: Column) -> Bounds | None:
-    return BOUNDS.get(column.name)
+def _bounds(scalar: Scalar) -> Bounds | None:
+    return BOUNDS.get(scalar.name) if isinstance(scalar, Column) else None
 
 
 def _number(text: str) -> Literal:
