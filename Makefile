@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later with venv, and nothing else. Everything is installed into .venv, from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench services services-stop venv lock lint clean
+.PHONY: help demo serve test audit check bench services services-stop venv lock lint clean
 
 # The first interpreter that is new enough and can make a virtual environment; `make PYTHON=... demo` names another.
 ifeq ($(origin PYTHON), undefined)
@@ -22,6 +22,9 @@ serve: $(INSTALLED)  ## the exchange at http://127.0.0.1:8000 with the demo's da
 
 test: lint  ## every check and the whole test suite (`make services` first for the tests on PostgreSQL)
 	$(BIN)/python -m pytest
+
+audit: $(INSTALLED)  ## try to refute what answers promise: attacks at 99.9%, planted faults that must be caught
+	@$(BIN)/python -m tests.statistics.audit
 
 check: lint  ## format, lint, types, import contracts, rules of the house, docs compared with code
 	$(BIN)/python -m pytest tests/house --durations=0 --quiet

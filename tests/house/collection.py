@@ -13,7 +13,7 @@ FLOORS = {
     "journeys": 135,
     "privacy": 900,
     "settlement": 260,
-    "statistics": 25,
+    "statistics": 150,
 }
 
 

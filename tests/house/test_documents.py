@@ -196,7 +196,15 @@ def test_continuous_checks_run_the_services_and_the_whole_suite() -> None:
     assert re.findall(r"^make (\S+)$", text, re.MULTILINE) == ["services", "test"]
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/how-an-answer-is-made.md", "docs/error-against-rho.md"])
+DOCUMENTS = [
+    "README.md",
+    "docs/audit-of-the-engine.md",
+    "docs/error-against-rho.md",
+    "docs/how-an-answer-is-made.md",
+]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
 def test_python_of_a_document_runs(
     path: str, project: list[Source], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
