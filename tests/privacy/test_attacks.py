@@ -17,7 +17,7 @@ from tests.statistics import certain
 from tests.statistics.cases import BY_NAME
 from tests.statistics.certain import CERTAIN
 from tests.statistics.laboratory import Laboratory
-from tests.statistics.sampling import Engine
+from tests.statistics.sampling import Engine, parts
 
 
 @pytest.fixture
@@ -58,8 +58,7 @@ def test_a_unit_that_moves_more_than_is_charged_is_caught(where: Laboratory) -> 
         )
     )
     assert certain.within(larger, smaller)
-    charged = BY_NAME["count"].plans()[0][0].release
-    assert charged is not None
+    ((_, _, charged),) = parts(BY_NAME["count"].plans()[0][0])
     assert not certain.within(dataclasses.replace(larger, release=charged), smaller)
 
 

@@ -31,17 +31,17 @@ def alone() -> Pair:
 def low_bits(laboratory: Laboratory) -> Attack:
     """What the lowest bits of a sum say: nothing, for noise this wide is even modulo 16 up to 1e-100."""
     case = Case("low bits", "SELECT sum(score) AS s FROM visits", lambda: heavy(score=0.01))
-    return _of_values(laboratory, case, lambda value, _: value % 16)
+    return _of_values(laboratory, case, lambda value, _exact, _sigma: value % 16)
 
 
 def noise_scale(laboratory: Laboratory) -> Attack:
     """How far off an answer is: as far with an outlier as without."""
     case = Case("noise scale", "SELECT sum(cost) AS s FROM visits", alone)
-    return _of_values(laboratory, case, lambda value, exact: abs(value - exact) > 120)
+    return _of_values(laboratory, case, lambda value, exact, sigma: abs(value - exact) > 1.2 * sigma)
 
 
-def _of_values(laboratory: Laboratory, case: Case, seen: Callable[[int, int], Hashable]) -> Attack:
-    """Outcomes made of one released integer and the exact one."""
+def _of_values(laboratory: Laboratory, case: Case, seen: Callable[[int, int, float], Hashable]) -> Attack:
+    """Outcomes made of one released integer, the exact one and the scale of the noise."""
     plan = privacy.plan(str(case.sql), case.policy, rho=case.rho)
     pair = case.pair()
 
@@ -49,7 +49,9 @@ def _of_values(laboratory: Laboratory, case: Case, seen: Callable[[int, int], Ha
         (exact,) = laboratory.engine.exact(plan, side)
         (measure,) = exact.release.measures
         (true,) = exact.table.column(measure.name).to_pylist()
-        return lambda runs: [seen(value, true) for value in stacked(exact, runs)[measure.name].to_pylist()]
+        return lambda runs: [
+            seen(value, true, measure.sigma) for value in stacked(exact, runs)[measure.name].to_pylist()
+        ]
 
     return Attack(case.name, NOTHING, sampler(pair.larger), sampler(pair.smaller), kinds, share=2.0)
 

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 import privacy
-from privacy.engines.duckdb import RELEASED_TABLE, SALT_TABLE
+from privacy.engines.duckdb import SALT_TABLE, released_table
 from privacy.release import Release, perturb
 from tests.statistics.databases import Tables
 
@@ -32,7 +32,11 @@ def parts(plan: privacy.Plan) -> list[tuple[str, str, Release]]:
 
     The only function here that knows how a plan is built.
     """
-    return [] if plan.release is None else [(RELEASED_TABLE, plan.sql, plan.release)]
+    return [
+        (released_table(place), one.sql, one.drawn)
+        for place, one in enumerate(plan.releases)
+        if one.drawn is not None
+    ]
 
 
 @dataclass(frozen=True)
