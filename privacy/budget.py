@@ -8,13 +8,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from privacy.accounting import ParameterInvalid, half_width, rho_nano_for_epsilon, rho_to_nano, sigma_for
-from privacy.algebra import Column
+from privacy.algebra import Column, Literal
 from privacy.errors import Refused
 from privacy.measures import scale_of
 from privacy.values import value_of
 
 if TYPE_CHECKING:
-    from privacy.algebra import Query
+    from privacy.algebra import Query, Scalar
     from privacy.bounding import Lowered
     from privacy.policy import Policy
 
@@ -29,18 +29,24 @@ class Ask:
     rho_nano: int | None = None
 
 
-def measure_of(query: Query, column: str) -> tuple[int, int] | None:
-    """The question and measure that an output column shows as it is, or None."""
+def measures_of(query: Query, column: str) -> tuple[tuple[int, int], ...]:
+    """The questions and measures that an output column shows as they are."""
     scalar = next((found for name, found in query.output.columns if name.lower() == column.lower()), None)
-    return None if scalar is None else measure_shown(query, scalar)
+    return () if scalar is None else measures_shown(query, scalar)
 
 
-def measure_shown(query: Query, scalar: object) -> tuple[int, int] | None:
-    """The question and measure that a scalar of the public part is, if it is one and nothing else."""
-    if not isinstance(scalar, Column) or not scalar.name.startswith("m"):
-        return None
-    question = query.question_of(scalar.source)
-    return None if question is None else (question, int(scalar.name[1:]))
+def measures_shown(query: Query, scalar: Scalar) -> tuple[tuple[int, int], ...]:
+    """The questions and measures that a scalar of the public part is, if it is released measures and nothing
+    else: one, or one for each branch of a union that has any."""
+    found: dict[tuple[int, int], None] = {}
+    for origin in query.origins(scalar):
+        if isinstance(origin, Literal):
+            continue
+        question = query.question_of(origin.source) if isinstance(origin, Column) else None
+        if question is None or not isinstance(origin, Column) or not origin.name.startswith("m"):
+            return ()
+        found[question, int(origin.name[1:])] = None
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -111,24 +117,31 @@ class Budget:
         return max(shares) * self.sums
 
     def _share(self, name: str, half: float) -> int:
-        """The least rho for the sum behind a column whose 95% half-width is at most ``half``."""
-        sensitivity, decimals = self._counted(name)
+        """The least rho for the sums behind a column whose 95% half-width is at most ``half``."""
+        counted = self._counted(name)
         number = value_of(half, "decimal") if isinstance(half, int | float | Decimal) else None
         if not isinstance(number, Decimal) or not Decimal("1e-12") <= number < 10**18:
             message = "A half-width must be a number above 0 and below 1e18."
             raise Refused("budget_invalid", message, hint="As in error={'n': 25}, or ask with rho.")
-        target = int(number.scaleb(decimals))
-        return least_rho_nano(sensitivity, target, self.policy.max_rho_per_query_nano)
+        most = self.policy.max_rho_per_query_nano
+        return max(
+            least_rho_nano(sensitivity, int(number.scaleb(decimals)), most)
+            for sensitivity, decimals in counted
+        )
 
-    def _counted(self, name: str) -> tuple[int, int]:
-        """The squared sensitivity and the decimals of the one sum behind a column."""
-        shown = measure_of(self.query, name) if isinstance(name, str) else None
-        if shown is not None:
-            place, measured = shown
+    def _counted(self, name: str) -> list[tuple[int, int]]:
+        """The squared sensitivity and the decimals of each of the sums behind a column, one a measure."""
+        found: list[tuple[int, int]] = []
+        for place, measured in measures_of(self.query, name) if isinstance(name, str) else ():
             measure, lowered = self.query.questions[place].measures[measured], self.lowered[place]
             parts = lowered.parts[measured]
-            if len(parts) == 1:
-                return lowered.sensitivities[lowered.aggregate.sums.index(parts[0])], scale_of(measure)
+            if len(parts) > 1:
+                found = []
+                break
+            sensitivity = lowered.sensitivities[lowered.aggregate.sums.index(parts[0])]
+            found.append((sensitivity, scale_of(measure)))
+        if found:
+            return found
         message = f"An error can be asked for a COUNT or SUM column of the result, and {name} is none."
         raise Refused("budget_invalid", message, hint="Name such a column, or ask with rho.")
 

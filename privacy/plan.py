@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from privacy.accounting import ParameterInvalid, epsilon, half_width, sigma_for, threshold_for
-from privacy.algebra import Column, Query, Question, Scalar, Sum, columns_of, scans_of
+from privacy.algebra import Column, Literal, Query, Question, Scalar, Sum, scans_of
 from privacy.bounding import Lowered, Options, lower
-from privacy.budget import Ask, Budget, measure_shown
+from privacy.budget import Ask, Budget, measures_shown
 from privacy.engines import duckdb
 from privacy.errors import Refused
 from privacy.measures import KINDS, Definition, average_half_widths, definition, scale_of
@@ -214,10 +214,10 @@ class Plan:
         return tuple(self._ends(scalar) for _, scalar in self.query.output.columns)
 
     def _ends(self, scalar: Scalar) -> tuple[Scalar, Scalar] | None:
-        if measure_shown(self.query, scalar) is None or not isinstance(scalar, Column):
+        if not measures_shown(self.query, scalar) or not isinstance(scalar, Column):
             return None
         low, high = (Column(scalar.source, f"{scalar.name}_{end}", scalar.type) for end in ("low", "high"))
-        return low, high
+        return (low, high) if self.query.has_column(low) else None
 
     @cached_property
     def columns(self) -> tuple[PlanColumn, ...]:
@@ -249,13 +249,16 @@ class Plan:
         return explain(self)
 
     def _column(self, name: str, scalar: Scalar) -> PlanColumn:
-        shown = measure_shown(self.query, scalar)
-        if shown is not None:
-            return self._measure_column(name, *shown)
-        released = {self.query.question_of(column.source) is not None for column in columns_of(scalar)}
-        if isinstance(scalar, Column) and True in released:
+        shown = measures_shown(self.query, scalar)
+        if shown:
+            return _widest([self._measure_column(name, *one) for one in shown])
+        origins = [one for one in self.query.origins(scalar) if not isinstance(one, Literal)]
+        released = [
+            isinstance(one, Column) and self.query.question_of(one.source) is not None for one in origins
+        ]
+        if origins and all(released):
             return PlanColumn(name, "key")
-        return PlanColumn(name, "derived" if True in released or self.private else "public")
+        return PlanColumn(name, "derived" if self.private else "public")
 
     def _measure_column(self, name: str, place: int, measured: int) -> PlanColumn:
         release = self.releases[place]
@@ -267,6 +270,27 @@ class Plan:
         scale = 10 ** scale_of(measure)
         width = release.width(parts[0]) / scale
         return PlanColumn(name, kind, sigmas[0] / scale, width, None, parts[0] == release.lowered.units)
+
+
+def _widest(columns: list[PlanColumn]) -> PlanColumn:
+    """What holds for every row of a column that shows a measure of each branch of a union."""
+    first = columns[0]
+    if len(columns) == 1:
+        return first
+    if {column.kind for column in columns} != {first.kind}:
+        return PlanColumn(first.name, "derived")
+    sigmas = [column.sigma for column in columns if column.sigma is not None]
+    widths = [column.half_width for column in columns if column.half_width is not None]
+    tables = [column.table for column in columns if column.table is not None]
+    table = {size: max(one[size] for one in tables) for size in tables[0]} if tables else None
+    return PlanColumn(
+        first.name,
+        first.kind,
+        max(sigmas, default=None),
+        max(widths, default=None),
+        table,
+        any(column.before_threshold for column in columns),
+    )
 
 
 def plan(
@@ -323,7 +347,7 @@ def _check_names(query: Query, options: Options) -> None:
     names = {name.lower() for name, _ in query.output.columns}
     for name, scalar in query.output.columns if options.intervals else ():
         for end in (f"{name}_low", f"{name}_high"):
-            if measure_shown(query, scalar) is not None and end.lower() in names:
+            if measures_shown(query, scalar) and end.lower() in names:
                 message = f"The interval of {name} needs the column name {end}, which another column has."
                 hint = f"Rename {end}, or ask without intervals."
                 raise Refused("duplicate_column", message, hint=hint)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from privacy.algebra.relations import Order, Relation, Released, inputs_of
+from privacy.algebra.relations import Order, Relation, Released, Union, inputs_of
 from privacy.algebra.scalars import Column, Literal, Scalar
 
 if TYPE_CHECKING:
@@ -209,20 +209,36 @@ class Query:
     tables: frozenset[str] = field(default_factory=frozenset)
 
     @cached_property
-    def released(self) -> Mapping[str, int]:
-        """For each released source of the public part the place of its question."""
-        found: dict[str, int] = {}
+    def _sources(self) -> Mapping[str, Relation]:
+        """The relations of the public part that make columns, by source."""
+        found: dict[str, Relation] = {}
         pending: list[Relation] = [self.output.input]
         while pending:
             part = pending.pop()
-            if isinstance(part, Released):
-                found[part.source] = part.question
+            if isinstance(part, Released | Union):
+                found[part.source] = part
             pending.extend(inputs_of(part))
         return found
 
     def question_of(self, source: str) -> int | None:
         """The place of the question whose released table is called ``source``, if it is one."""
-        return self.released.get(source)
+        found = self._sources.get(source)
+        return found.question if isinstance(found, Released) else None
+
+    def origins(self, scalar: Scalar) -> tuple[Scalar, ...]:
+        """What a scalar of the public part is in each branch of the unions that it comes through."""
+        union = self._sources.get(scalar.source) if isinstance(scalar, Column) else None
+        if not isinstance(union, Union):
+            return (scalar,)
+        own = [dict(branch.columns)[scalar.name] for branch in union.branches if isinstance(scalar, Column)]
+        return tuple(origin for one in own for origin in self.origins(one))
+
+    def has_column(self, column: Column) -> bool:
+        """Whether a released table or a union of the public part makes the column."""
+        found = self._sources.get(column.source)
+        if isinstance(found, Union):
+            return any(name == column.name for name, _ in found.branches[0].columns)
+        return isinstance(found, Released)
 
 
 def columns_of(node: Any) -> set[Column]:

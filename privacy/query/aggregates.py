@@ -10,6 +10,7 @@ from sqlglot import exp
 
 from privacy.algebra import (
     TRUE,
+    Branch,
     Call,
     Column,
     Grouped,
@@ -19,8 +20,10 @@ from privacy.algebra import (
     Number,
     Order,
     Question,
+    Relation,
     Released,
     Scalar,
+    Union,
     columns_of,
     conjunction,
     conjuncts,
@@ -33,10 +36,12 @@ from privacy.query.numbers import Numbers
 from privacy.values import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from privacy.query.catalog import Catalog, Rows
     from privacy.query.scalars import Scalars
+    from privacy.query.sets import Nodes
+    from privacy.query.statement import Statement
     from privacy.query.text import Source
 
 PRIVATE_AGGREGATES = (exp.Count, exp.Sum, exp.Avg)
@@ -52,14 +57,23 @@ def is_aggregate(node: exp.Expr) -> bool:
 
 def has_aggregate(node: exp.Expr) -> bool:
     """Whether an aggregate is called in ``node`` itself, not in a query or window inside it."""
+    return any(is_aggregate(part) for part in _parts_within(node, windows=False))
+
+
+def aggregates_within(node: exp.Expr) -> bool:
+    """Whether an aggregate is called in ``node`` or in what a window function of it computes with."""
+    called = {id(part.this) for part in node.find_all(exp.Window)}
+    called |= {id(part.this.this) for part in node.find_all(exp.Window) if isinstance(part.this, exp.Filter)}
+    return any(is_aggregate(part) and id(part) not in called for part in _parts_within(node, windows=True))
+
+
+def _parts_within(node: exp.Expr, *, windows: bool) -> Iterator[exp.Expr]:
     pending: list[exp.Expr] = [node]
     while pending:
         part = pending.pop()
-        if is_aggregate(part):
-            return True
-        if not isinstance(part, exp.Query | exp.Window):
+        yield part
+        if not isinstance(part, exp.Query) and (windows or not isinstance(part, exp.Window)):
             pending.extend(part.iter_expressions())
-    return False
 
 
 @dataclass
@@ -68,29 +82,40 @@ class Grouping:
 
     Args:
         rows: the scalar compiler of the rows below.
-        place: the question's place in the statement, where the rows are private.
+        asks: gives questions their places.
+        union: the source that stands for several grouping sets together, where they are asked for.
     """
 
     source: Source
     catalog: Catalog
     rows: Scalars
     input: Rows
-    name: str
-    place: int | None = None
+    asks: Statement
+    union: str | None = None
     keys: dict[str, tuple[str, Scalar]] = field(default_factory=dict)
     constants: dict[str, Scalar] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     nodes: list[exp.Expr] = field(default_factory=list)
     measures: dict[str, tuple[str, Measure]] = field(default_factory=dict)
     calls: dict[str, tuple[str, Call]] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    sets: list[list[str]] = field(default_factory=list)
+    sources: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The source of the grouped rows."""
+        return self.sources[0][0] if self.union is None else self.union
 
     @property
     def private(self) -> bool:
         return self.input.unit is not None
 
-    def set_keys(self, nodes: list[tuple[exp.Expr, Scalar]]) -> None:
-        """The grouping expressions, named in canonical order."""
+    def set_keys(self, nodes: list[tuple[exp.Expr, Scalar]], sets: list[Nodes] | None) -> None:
+        """The grouping expressions, named in canonical order; and which of them each grouping set has."""
         self.nodes = [node for node, _ in nodes]
+        given = iter([scalar.text for _, scalar in nodes])
+        chosen = [[next(given) for _ in one] for one in sets] if sets is not None else [list(given)]
         if self.private:
             for node, scalar in nodes:
                 self._check_key(node, scalar)
@@ -101,9 +126,20 @@ class Grouping:
         self.order = list(dict.fromkeys(scalar.text for _, scalar in nodes))
         scalars = {scalar.text: scalar for _, scalar in nodes}
         self.keys = {text: (f"k{place}", scalars[text]) for place, text in enumerate(sorted(scalars))}
+        self.sets = [[text for text in self.keys if text in one] for one in chosen]
+        self.sources = [self._source() for _ in chosen]
+
+    def _source(self) -> tuple[str, int]:
+        """A fresh source, and the place of its question where the rows are private."""
+        if not self.private:
+            return self.catalog.fresh("g"), -1
+        place = self.asks.place_of_question()
+        return f"r{place}", place
 
     def _without_constants(self, nodes: list[tuple[exp.Expr, Scalar]]) -> list[tuple[exp.Expr, Scalar]]:
         """What is the same on every row makes no groups: it is written beside the released rows instead."""
+        if self.union is not None:
+            return nodes
         self.constants = {scalar.text: scalar for _, scalar in nodes if not columns_of(scalar)}
         return [(node, scalar) for node, scalar in nodes if scalar.text not in self.constants]
 
@@ -140,6 +176,8 @@ class Grouping:
 
     def special(self, node: exp.Expr) -> Scalar | None:
         """What a node above the grouping stands for: an aggregate, a key, or (None) something to compile."""
+        if isinstance(node, exp.Grouping | exp.GroupingId):
+            return self._grouping(node)
         if is_aggregate(node):
             return self._aggregate(node)
         key = self._key(node)
@@ -158,6 +196,26 @@ class Grouping:
         scalar = self.rows.compile(node)
         found = self.keys.get(scalar.text)
         return self.constants.get(scalar.text) if found is None else Column(self.name, found[0], scalar.type)
+
+    def _grouping(self, node: exp.Expr) -> Scalar:
+        """GROUPING(a, b): a bit for each expression, 1 where its grouping set leaves it out."""
+        self.rows.only(node, "expressions", "this")
+        given = node.expressions or ([node.this] if isinstance(node.this, exp.Expr) else [])
+        total: Scalar = Literal(0, "integer")
+        for place, part in enumerate(reversed(given)):
+            text = self.rows.compile(part).text
+            if text not in self.keys and text not in self.constants:
+                message = "GROUPING is asked of what is not grouped by."
+                self.source.refuse(part, "ungrouped_column", message, "Name an expression of GROUP BY.")
+            if self.union is None or text in self.constants:
+                continue
+            bit: Scalar = Column(self.union, f"a{self.keys[text][0][1:]}", "integer")
+            weight = Literal(2**place, "integer")
+            bit = self.rows.call(node, "mul", [bit, weight], "integer") if weight.value != 1 else bit
+            total = (
+                bit if isinstance(total, Literal) else self.rows.call(node, "add", [total, bit], "integer")
+            )
+        return total
 
     def _refuse_ungrouped(self, node: exp.Column) -> NoReturn:
         if not self.private:
@@ -264,6 +322,7 @@ class Grouping:
 
     def _measured(self, measure: Measure, kind: str) -> Scalar:
         name, _ = self.measures.setdefault(measure.text, (f"m{len(self.measures)}", measure))
+        self.types[name] = kind
         return Column(self.name, name, kind)
 
     def _public(self, call: exp.Expr, argument: exp.Expr | None, condition: Scalar) -> Scalar:
@@ -285,15 +344,39 @@ class Grouping:
             )
         made = self.rows.call(call, f"aggregate_{operation}", [condition, *scalars], kind)
         name, _ = self.calls.setdefault(made.text, (f"m{len(self.calls)}", made))
+        self.types[name] = kind
         return Column(self.name, name, kind)
 
     # Results
 
-    def question(self) -> Question:
-        """The private question, once every aggregate of the block is known."""
+    def relation(self) -> Relation:
+        """The public relation that stands for the grouped block, once every aggregate of it is known."""
+        made = [
+            self._grouped(name, place, texts)
+            for (name, place), texts in zip(self.sources, self.sets, strict=True)
+        ]
+        if self.union is None:
+            return made[0]
+        if self.private:
+            self.asks.unions[self.union] = set(self.types)
+        branches = [
+            Branch(one, tuple(self._branch(name, texts)))
+            for one, (name, _), texts in zip(made, self.sources, self.sets, strict=True)
+        ]
+        return Union(self.union, tuple(branches))
+
+    def _grouped(self, name: str, place: int, texts: list[str]) -> Relation:
+        if self.private:
+            self.asks.ask(place, self._question(texts))
+            return Released(name, place)
+        measures = tuple((measure, call) for measure, call in self.calls.values())
+        return Grouped(name, self.input.filtered, tuple(self.keys[text] for text in texts), measures)
+
+    def _question(self, texts: list[str]) -> Question:
         assert self.input.unit is not None
         assert self.input.table is not None
-        keys = tuple(Key(name, scalar, self._domain(scalar)) for name, scalar in self.keys.values())
+        varying = [self.keys[text] for text in texts if columns_of(self.keys[text][1])]
+        keys = tuple(Key(name, scalar, self._domain(scalar)) for name, scalar in varying)
         measures = tuple(measure for _, measure in self.measures.values()) or (Measure("units", TRUE),)
         asked = Question(
             self.input.filtered,
@@ -306,12 +389,19 @@ class Grouping:
         )
         return _numbered_anew(asked, self.catalog.places)
 
-    def relation(self) -> Released | Grouped:
-        """The public relation that stands for the grouped block."""
-        if self.place is not None:
-            return Released(self.name, self.place)
-        measures = tuple((name, call) for name, call in self.calls.values())
-        return Grouped(self.name, self.input.filtered, tuple(self.keys.values()), measures)
+    def _branch(self, source: str, texts: list[str]) -> Iterator[tuple[str, Scalar]]:
+        """The columns of one grouping set under the names of all: keys that it leaves out are NULL."""
+        for text, (name, scalar) in self.keys.items():
+            constant = self.private and not columns_of(scalar)
+            here = scalar if constant else Column(source, name, scalar.type)
+            yield name, here if text in texts else Literal(None, scalar.type)
+            yield f"a{name[1:]}", Literal(int(text not in texts), "integer")
+        for name, kind in self.types.items():
+            yield name, Column(source, name, kind)
+            if self.private:
+                yield from (
+                    (f"{name}_{end}", Column(source, f"{name}_{end}", kind)) for end in ("low", "high")
+                )
 
     def default_order(self) -> tuple[Order, ...]:
         """Key order, in the order the keys were named."""

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sqlglot import exp
 
 from privacy.algebra import (
-    Column,
-    Grouped,
     Join,
-    Limited,
     Order,
     Scalar,
     columns_of,
@@ -19,27 +16,30 @@ from privacy.algebra import (
     conjuncts,
     shown_sources,
 )
-from privacy.query.aggregates import Grouping, has_aggregate
+from privacy.query.aggregates import Grouping, aggregates_within, has_aggregate
 from privacy.query.catalog import Rows
+from privacy.query.finishing import Finishing, ordinal
 from privacy.query.links import Item, linked, own_condition
 from privacy.query.per_unit import UnitGrouping, is_per_unit
-from privacy.query.scalars import Scalars, Special
+from privacy.query.scalars import Nested, Scalars, Special
 from privacy.query.scope import Named, Scope
-from privacy.query.semijoins import Asked, SemiJoins, query_of, split
+from privacy.query.selection import Selection
+from privacy.query.semijoins import Asked, SemiJoins, split
+from privacy.query.sets import Nodes, grouping_sets
+from privacy.query.subqueries import Subqueries, released_within
 from privacy.query.windows import Windows
 
 if TYPE_CHECKING:
     from privacy.query.relations import Environment
     from privacy.query.statement import Statement
 
-MAX_COLUMNS = 200
-MAX_LIMIT = 2**31
-
-_ONE_AGGREGATION = "Aggregate the private table once, in a subquery or at the top."
-
 
 class Block:
-    """One SELECT: FROM, WHERE, GROUP BY, HAVING, SELECT, DISTINCT, ORDER BY, LIMIT, in that order."""
+    """One SELECT: FROM, WHERE, GROUP BY, HAVING, windows, QUALIFY, DISTINCT, ORDER BY, LIMIT, in turn.
+
+    Attributes:
+        below, above: the subqueries that its expressions use under and over its grouping.
+    """
 
     def __init__(
         self,
@@ -55,10 +55,18 @@ class Block:
         self.environment = environment
         self.top = top
         self.outer = outer
-        self.scope = Scope(self.source)
+        self.scope = Scope(self.source, beyond=statement.around)
         self.input: Rows | None = None
         self.mixed: list[Scalar] = []
-        self.scalars = Scalars(self.source, self.scope, self._subquery, self._window)
+        self.below = Subqueries(statement, self.scope, environment)
+        self.above = Subqueries(statement, self.scope, environment)
+        self.scalars = self._compiler(self.below)
+
+    def _compiler(
+        self, subqueries: Subqueries, special: Special | None = None, windowed: Nested | None = None
+    ) -> Scalars:
+        """A compiler of this block's expressions; without ``windowed`` they hold no window functions."""
+        return Scalars(self.source, self.scope, subqueries.compile, windowed or self._window, special)
 
     def rows(self) -> Rows:
         """What the block evaluates to."""
@@ -71,9 +79,18 @@ class Block:
         rows = self._input
         if rows.unit is not None:
             return self._private_rows(rows)
-        columns = self._columns(self.scalars)
-        made = Rows(rows.relation, columns, None, None, rows.filters, rows.order)
-        return self._finished(made, self.scalars)
+        windows = self._windows(rows, self.scalars)
+        columns = self._columns(self._compiler(self.below, None, windows.compile))
+        after = self._compiler(self.below, self._aliased(columns, None), windows.compile)
+        finishing = Finishing(self.source, self.select, after, self.statement.catalog)
+        order, qualified = finishing.order(columns), self._qualified(after, windows)
+        windows.input = replace(rows, relation=self.below.onto(rows.relation))
+        return self._public_rows(windows.rows(columns), finishing, order, qualified)
+
+    def _windows(self, rows: Rows, scalars: Scalars) -> Windows:
+        catalog = self.statement.catalog
+        defined = self.select.args.get("windows") or []
+        return Windows(self.source, catalog, scalars, rows, catalog.fresh("w"), defined)
 
     def matched(self) -> tuple[Rows, list[Scalar], list[Scalar]]:
         """As the subquery of EXISTS or IN: its rows, the conditions that read the row outside as well, and
@@ -81,7 +98,8 @@ class Block:
         self._read_from()
         starred = [item for item in self.select.expressions if isinstance(item, exp.Star)]
         columns = [] if starred else list(self._columns(self.scalars).values())
-        return self._input, self.mixed, columns
+        rows = self._input
+        return replace(rows, relation=self.below.onto(rows.relation)), self.mixed, columns
 
     def subquery(self, node: exp.Expr) -> tuple[Rows, list[Scalar], list[Scalar]]:
         """A subquery of this block's WHERE, like `matched`."""
@@ -90,9 +108,7 @@ class Block:
             query = query.this
         if isinstance(query, exp.Select) and not self._evaluated(query):
             return self.statement.block(query, self.environment, self.scope).matched()
-        if self._correlated(node):
-            self._subquery(node)
-        rows = self.statement.nested(query, self.environment)
+        rows = self.below.rows(query)
         return rows, [], list(rows.columns.values())
 
     def _evaluated(self, query: exp.Select) -> bool:
@@ -107,10 +123,13 @@ class Block:
         if self.top:
             return replace(rows, columns=self._columns(self.scalars))
         self._check_private_rows()
-        name = self.statement.catalog.fresh("w")
-        windows = Windows(self.source, self.statement.catalog, self.scalars, rows, name)
-        columns = self._columns(Scalars(self.source, self.scope, self._subquery, windows.compile))
+        windows = self._windows(rows, self.scalars)
+        columns = self._columns(self._compiler(self.below, None, windows.compile))
+        after = self._compiler(self.below, self._aliased(columns, None), windows.compile)
+        qualified = self._qualified(after, windows)
+        windows.input = replace(rows, relation=self.below.onto(rows.relation))
         made = windows.rows(columns)
+        made = replace(made, filters=(*made.filters, *qualified))
         return self._once(made) if self.select.args.get("distinct") is not None else made
 
     def _once(self, rows: Rows) -> Rows:
@@ -137,7 +156,7 @@ class Block:
     def _read_from(self) -> None:
         from_ = self.select.args.get("from_")
         if from_ is None:
-            self._columns(self.scalars)
+            self._columns(Scalars(self.source, self.scope, self._nothing, self._nothing))
             hint = "Add FROM and a table of the dataset."
             self.source.refuse(self.select, "unsupported_clause", "There is no table to ask about.", hint)
         compiler = self.statement.from_
@@ -150,10 +169,14 @@ class Block:
             optional = isinstance(rows.relation, Join) and rows.relation.kind == "left"
             items.append(Item(right, join.this, own_condition(rows) if optional else None))
         self.input = rows
+        self.below.private = rows.unit is not None
+        self._check_released(items)
         where = self.select.args.get("where")
         plain, asked = ([], []) if where is None else split(where.this)
-        rows = replace(rows, filters=(*rows.filters, *self._conditions(where, plain, asked)))
-        self.input = rows = linked(rows, items, self.statement.catalog, self.source)
+        conditions = self._conditions(where, plain, asked)
+        relation = self.below.onto(rows.relation)
+        rows = replace(rows, relation=relation, filters=(*rows.filters, *conditions))
+        self.input = rows = linked(rows, self._many(items), self.statement.catalog, self.source)
         for one in asked:
             self.input = rows = SemiJoins(self).apply(rows, one)
 
@@ -163,67 +186,101 @@ class Block:
             return []
         self.scope.outer = self.outer
         nodes = plain if asked else [where.this]
-        own = shown_sources(self._input.relation)
         found = [part for node in nodes for part in conjuncts(self.scalars.predicate(node))]
+        if self.outer is None:
+            return found
+        own = shown_sources(self._input.relation).union(*map(shown_sources, self.below.joined))
         self.mixed = [part for part in found if any(column.source not in own for column in columns_of(part))]
         return [conjunction([part for part in found if part not in self.mixed])]
+
+    def _many(self, items: list[Item]) -> list[Item]:
+        """The items of FROM that may have several rows: one row multiplies nothing."""
+        return [item for item in items if not self.below.at_most_one(item.leaf)] or items[:1]
+
+    def _check_released(self, items: list[Item]) -> None:
+        """Refuse released numbers beside private rows: noise is drawn after all of them are read."""
+        for item in items:
+            if self._input.unit is not None and not item.private and released_within(item.leaf):
+                message = "Released numbers cannot be joined to private rows."
+                hint = "Join released rows to each other or to public tables."
+                self.source.refuse(item.node, "unsupported_join", message, hint)
 
     # GROUP BY and aggregates
 
     def _aggregated(self) -> bool:
         if self.select.args.get("group") is not None:
             return True
-        order = self.select.args.get("order")
-        having = self.select.args.get("having")
-        nodes = [
-            *self.select.expressions,
-            *([having] if having else []),
-            *(order.expressions if order else []),
-        ]
-        return any(has_aggregate(node) for node in nodes)
+        clauses = [self.select.args.get(name) for name in ("having", "qualify", "order")]
+        nodes = [*self.select.expressions, *(clause for clause in clauses if clause is not None)]
+        return any(aggregates_within(node) for node in nodes)
 
     def _grouped_rows(self) -> Rows:
-        statement, rows = self.statement, self._input
-        keys = self._group_keys()
-        if not self.top and is_per_unit(rows, [scalar for _, scalar in keys], statement.catalog):
-            return self._rows_per_unit(rows, keys)
-        if rows.unit is not None and statement.asked:
-            message = "Private rows are aggregated more than once."
-            self.source.refuse(self.select, "unsupported_clause", message, _ONE_AGGREGATION)
-        place = None if rows.unit is None else statement.place_of_question()
-        name = statement.group_name() if place is None else f"r{place}"
-        grouping = Grouping(self.source, statement.catalog, self.scalars, rows, name, place)
-        grouping.set_keys(keys)
-        above = Scalars(self.source, self.scope, self._subquery, self._window, grouping.special)
-        columns = self._columns(above)
-        having = self.select.args.get("having")
-        after = Scalars(
-            self.source, self.scope, self._subquery, self._window, self._aliased(columns, grouping)
-        )
-        kept = () if having is None else (after.predicate(having.this),)
-        order = self._order(columns, after)
-        if place is not None:
-            statement.ask(place, grouping.question())
-        made = Rows(grouping.relation(), columns, None, None, kept, grouping.default_order())
-        return self._finished(made, above, order)
+        rows, catalog = self._input, self.statement.catalog
+        keys, sets = self._group_keys()
+        if not self.top and is_per_unit(rows, [scalar for _, scalar in keys], catalog):
+            return self._rows_per_unit(rows, keys, sets)
+        union = None if sets is None else catalog.fresh("u")
+        grouping = Grouping(self.source, catalog, self.scalars, rows, self.statement, union)
+        grouping.set_keys(keys, sets)
+        plain = self._compiler(self.above, grouping.special)
+        windows = self._windows(Rows(rows.relation, {}), plain)
+        columns = self._columns(self._compiler(self.above, grouping.special, windows.compile))
+        aliased = self._aliased(columns, grouping)
+        kept = self._having(self._compiler(self.above, aliased))
+        after = self._compiler(self.above, aliased, windows.compile)
+        finishing = Finishing(self.source, self.select, after, catalog)
+        order, qualified = finishing.order(columns), self._qualified(after, windows)
+        grouping.input = replace(rows, relation=self.below.onto(rows.relation))
+        relation = self.above.onto(grouping.relation())
+        windows.input = Rows(relation, {}, filters=kept, order=grouping.default_order())
+        return self._public_rows(windows.rows(columns), finishing, order, qualified)
 
-    def _rows_per_unit(self, rows: Rows, keys: list[tuple[exp.Expr, Scalar]]) -> Rows:
+    def _public_rows(
+        self, rows: Rows, finishing: Finishing, order: tuple[Order, ...], qualified: tuple[Scalar, ...]
+    ) -> Rows:
+        """QUALIFY, DISTINCT, ORDER BY and LIMIT of public rows."""
+        return finishing.finished(replace(rows, filters=(*rows.filters, *qualified)), order)
+
+    def _having(self, scalars: Scalars) -> tuple[Scalar, ...]:
+        clause = self.select.args.get("having")
+        return () if clause is None else (scalars.predicate(clause.this),)
+
+    def _qualified(self, after: Scalars, windows: Windows) -> tuple[Scalar, ...]:
+        clause = self.select.args.get("qualify")
+        if clause is None:
+            return ()
+        predicate = after.predicate(clause.this)
+        if not windows.windows:
+            message = "QUALIFY needs a window function."
+            self.source.refuse(clause, "unsupported_clause", message, "Use WHERE or HAVING.")
+        return (predicate,)
+
+    def _rows_per_unit(
+        self, rows: Rows, keys: list[tuple[exp.Expr, Scalar]], sets: list[Nodes] | None
+    ) -> Rows:
         """Private rows again: one for each unit, or for each unit and value of further keys."""
         self._check_private_rows()
+        for name in ("qualify", "windows"):
+            if sets is not None or self.select.args.get(name):
+                place = self.select.args.get(name) or self.select.args["group"]
+                message = "Grouping sets and windows are not supported where each unit is grouped."
+                hint = "Group by the unit in a subquery, and compute the rest above it."
+                self.source.refuse(
+                    place[0] if isinstance(place, list) else place, "unsupported_clause", message, hint
+                )
         catalog = self.statement.catalog
+        self.above.private = True
         grouping = UnitGrouping(self.source, catalog, self.scalars, rows, catalog.fresh("p"))
         grouping.set_keys(keys)
-        above = Scalars(self.source, self.scope, self._subquery, self._window, grouping.special)
-        columns = self._columns(above)
-        having = self.select.args.get("having")
-        special = self._aliased(columns, grouping)
-        after = Scalars(self.source, self.scope, self._subquery, self._window, special)
-        kept = () if having is None else (after.predicate(having.this),)
+        columns = self._columns(self._compiler(self.above, grouping.special))
+        kept = self._having(self._compiler(self.above, self._aliased(columns, grouping)))
+        grouping.input = replace(rows, relation=self.below.onto(rows.relation))
         made = grouping.rows(columns, kept)
+        made = replace(made, relation=self.above.onto(made.relation))
         return self._once(made) if self.select.args.get("distinct") is not None else made
 
-    def _aliased(self, columns: dict[str, Scalar], grouping: Grouping | UnitGrouping) -> Special:
-        """What names stand for in HAVING and ORDER BY: also the columns of the SELECT list."""
+    def _aliased(self, columns: dict[str, Scalar], grouping: Grouping | UnitGrouping | None) -> Special:
+        """What names stand for after SELECT: also the columns of the SELECT list."""
         named = {name.lower(): scalar for name, scalar in columns.items()}
 
         def special(node: exp.Expr) -> Scalar | None:
@@ -231,30 +288,22 @@ class Block:
                 found = named.get(node.name.lower())
                 if found is not None:
                     return found
-            return grouping.special(node)
+            return None if grouping is None else grouping.special(node)
 
         return special
 
-    def _group_keys(self) -> list[tuple[exp.Expr, Scalar]]:
+    def _group_keys(self) -> tuple[list[tuple[exp.Expr, Scalar]], list[Nodes] | None]:
+        """The grouping expressions; and the sets of them, where several are asked for."""
         group = self.select.args.get("group")
         if group is None:
-            return []
-        for name in ("grouping_sets", "cube", "rollup", "totals", "all"):
-            if group.args.get(name):
-                found = group.args[name]
-                place = found[0] if isinstance(found, list) and found else group
-                hint = "List the grouping columns one by one."
-                self.source.refuse(
-                    place if isinstance(place, exp.Expr) else group,
-                    "unsupported_clause",
-                    f"GROUP BY {name.replace('_', ' ').upper()} is not supported.",
-                    hint,
-                )
-        for node in group.expressions:
-            if isinstance(node, exp.Rollup | exp.Cube | exp.GroupingSets | exp.Tuple):
-                hint = "List the grouping columns one by one."
-                self.source.refuse(node, "unsupported_clause", "Grouping sets are not supported.", hint)
-        return [self._group_key(node) for node in group.expressions]
+            return [], None
+        nodes: list[exp.Expr] = group.expressions
+        if group.args.get("all"):
+            nodes = [self._unaliased(item) for item in self.select.expressions if not has_aggregate(item)]
+        sets = grouping_sets(self.source, group)
+        if sets is not None:
+            nodes = [node for one in sets for node in one]
+        return [self._group_key(node) for node in nodes], sets
 
     def _group_key(self, node: exp.Expr) -> tuple[exp.Expr, Scalar]:
         """A grouping expression: an ordinal, a column, an alias of the SELECT list, or an expression."""
@@ -268,73 +317,20 @@ class Block:
         return node, self.scalars.compile(node)
 
     def _ordinal(self, node: exp.Literal) -> exp.Expr:
-        place = int(str(node.this)) if str(node.this).isdecimal() and len(str(node.this)) < 6 else 0
+        place = ordinal(node)
         if not 1 <= place <= len(self.select.expressions):
             message = "There is no selected column of that number."
             self.source.refuse(node, "unknown_column", message, "Name the column.")
-        item: exp.Expr = self.select.expressions[place - 1]
+        return self._unaliased(self.select.expressions[place - 1])
+
+    def _unaliased(self, item: exp.Expr) -> exp.Expr:
         return item.this if isinstance(item, exp.Alias) else item
 
     # SELECT
 
     def _columns(self, scalars: Scalars) -> dict[str, Scalar]:
-        columns: dict[str, Scalar] = {}
-        for item in self.select.expressions:
-            for name, scalar in self._item(item, scalars):
-                fresh = name
-                if fresh.lower() in {known.lower() for known in columns}:
-                    if isinstance(item, exp.Alias) or len(columns) >= MAX_COLUMNS:
-                        message = "Two columns of the result have the same name."
-                        self.source.refuse(
-                            item, "duplicate_column", message, "Give each its own name with AS."
-                        )
-                    fresh = next(
-                        f"{name}_{count}"
-                        for count in range(2, MAX_COLUMNS + 2)
-                        if f"{name}_{count}" not in columns
-                    )
-                columns[fresh] = scalar
-        if len(columns) > MAX_COLUMNS:
-            hint = f"Select at most {MAX_COLUMNS} columns."
-            self.source.refuse(self.select, "too_complex", "The result has too many columns.", hint)
-        return columns
-
-    def _item(self, item: exp.Expr, scalars: Scalars) -> list[tuple[str, Scalar]]:
-        inner = item.this if isinstance(item, exp.Alias) else item
-        if isinstance(inner, exp.Star) or (
-            isinstance(inner, exp.Column) and isinstance(inner.this, exp.Star)
-        ):
-            return self._star(inner)
-        if isinstance(item, exp.Alias):
-            scalars.only(item, "this", "alias")
-            return [(item.alias, scalars.compile(inner))]
-        return [(_default_name(inner), scalars.compile(inner))]
-
-    def _star(self, star: exp.Expr) -> list[tuple[str, Scalar]]:
-        inner = star if isinstance(star, exp.Star) else star.this
-        self.scalars.only(inner)
-        if self.input is None:
-            self.source.refuse(
-                star, "unsupported_clause", "There is no table to ask about.", "Add FROM and a table."
-            )
-        if self._aggregated() or (self.top and self.input.unit is not None):
-            self.source.refuse(
-                star, "raw_rows", "A star would show raw rows.", "Name the columns or aggregates."
-            )
-        if isinstance(star, exp.Column):
-            items = [item for item in self.scope.items if item.alias.lower() == star.table.lower()]
-            if not items:
-                self.source.refuse(
-                    star, "unknown_table", "There is no such table here.", "Use an alias of FROM."
-                )
-            found = list(items[0].columns.items())
-        else:
-            found = self.scope.all_columns()
-        return [
-            (scalar.name if isinstance(scalar, Column) and scalar.name.lower() == name else name, scalar)
-            for name, scalar in found
-            if scalar.type != "unknown"
-        ]
+        raw = self.input is not None and (self._aggregated() or (self.top and self.input.unit is not None))
+        return Selection(self.source, self.select, self.scope, raw=raw).columns(scalars)
 
     # After SELECT
 
@@ -356,142 +352,17 @@ class Block:
                 "Order released rows, after the aggregation.",
             )
 
-    def _finished(self, rows: Rows, scalars: Scalars, order: tuple[Order, ...] | None = None) -> Rows:
-        """DISTINCT, ORDER BY and LIMIT of a public block."""
-        if order is None:
-            order = self._order(rows.columns, scalars)
-        distinct = self.select.args.get("distinct")
-        if distinct is not None:
-            scalars.only(distinct)
-            rows, order = self._distinct(rows, order)
-        limit, offset = self._number("limit"), self._number("offset") or 0
-        ordered = _total_order(*order, *rows.order, *(Order(scalar) for scalar in rows.columns.values()))
-        if limit is None and not offset:
-            return Rows(rows.relation, rows.columns, None, None, rows.filters, ordered)
-        return Rows(Limited(rows.filtered, ordered, limit, offset), rows.columns, None, None, (), ordered)
-
-    def _distinct(self, rows: Rows, order: tuple[Order, ...]) -> tuple[Rows, tuple[Order, ...]]:
-        name = self.statement.group_name()
-        texts = {scalar.text: scalar for scalar in rows.columns.values()}
-        keys = {text: (f"k{place}", texts[text]) for place, text in enumerate(texts)}
-        columns: dict[str, Scalar] = {
-            alias: Column(name, keys[scalar.text][0], scalar.type) for alias, scalar in rows.columns.items()
-        }
-        if any(one.scalar.text not in keys for one in order):
-            place = self.select.args["order"]
-            self.source.refuse(
-                place, "unsupported_clause", "With DISTINCT, order by selected columns.", "Name one."
-            )
-        renamed = tuple(
-            Order(Column(name, keys[one.scalar.text][0], one.scalar.type), one.descending, one.nulls_first)
-            for one in order
-        )
-        default = tuple(Order(scalar) for scalar in columns.values())
-        return Rows(Grouped(name, rows.filtered, tuple(keys.values()), ()), columns, order=default), renamed
-
-    def _order(self, columns: dict[str, Scalar], scalars: Scalars) -> tuple[Order, ...]:
-        order = self.select.args.get("order")
-        if order is None:
-            return ()
-        scalars.only(order, "expressions")
-        return tuple(self._ordered(item, columns, scalars) for item in order.expressions)
-
-    def _ordered(self, item: exp.Expr, columns: dict[str, Scalar], scalars: Scalars) -> Order:
-        scalars.only(item, "this", "desc", "nulls_first")
-        node = item.this
-        named = {name.lower(): scalar for name, scalar in columns.items()}
-        if isinstance(node, exp.Literal) and not node.is_string:
-            scalar = scalars.compile(self._ordinal(node))
-        elif isinstance(node, exp.Column) and not node.table and node.name.lower() in named:
-            scalar = named[node.name.lower()]
-        elif isinstance(node, exp.Var):
-            self.source.refuse(
-                node, "unsupported_clause", "ORDER BY ALL is not supported.", "Name the columns."
-            )
-        else:
-            scalar = scalars.compile(node)
-        return Order(scalar, bool(item.args.get("desc")), bool(item.args.get("nulls_first")))
-
-    def _number(self, name: str) -> int | None:
-        clause = self.select.args.get(name)
-        if clause is None:
-            return None
-        self.scalars.only(clause, "expression")
-        value = clause.expression
-        text = str(value.this) if isinstance(value, exp.Literal) and not value.is_string else ""
-        if not text.isdecimal() or len(text) > 10 or int(text) >= MAX_LIMIT:
-            hint = "Write it as in LIMIT 10."
-            self.source.refuse(
-                clause, "unsupported_clause", f"{name.upper()} needs a literal whole number.", hint
-            )
-        return int(text)
-
     # Refusals that need to see the block
 
-    def _subquery(self, node: exp.Expr) -> NoReturn:
-        if self._correlated(node):
-            message = "A subquery that refers to the row outside is not supported."
-            self.source.refuse(query_of(node), "correlated", message, "Join the tables instead.")
-        if self._reads_private(node):
-            message = "A subquery over private rows would be an answer of its own."
-            hint = "Ask it as its own question, then write its answer as a literal."
-            self.source.refuse(query_of(node), "private_subquery", message, hint)
-        hint = "Join the public table instead."
-        self.source.refuse(query_of(node), "unsupported_subquery", "Subqueries here are not supported.", hint)
-
-    def _inner_tables(self, node: exp.Expr) -> list[exp.Table]:
-        return [part for part in query_of(node).find_all(exp.Table) if isinstance(part.this, exp.Identifier)]
-
-    def _reads_private(self, node: exp.Expr) -> bool:
-        policy = self.statement.catalog.policy
-        for part in self._inner_tables(node):
-            table = policy.table(part.name)
-            if part.name.lower() in self.environment or (table is not None and table.private):
-                return True
-        return False
-
-    def _correlated(self, node: exp.Expr) -> bool:
-        policy = self.statement.catalog.policy
-        tables = self._inner_tables(node)
-        aliases = {(part.alias or part.name).lower() for part in tables}
-        inner = {name for part in tables if (table := policy.table(part.name)) for name in table.columns}
-        for column in query_of(node).find_all(exp.Column):
-            if column.table:
-                if column.table.lower() not in aliases and self.scope.has_alias(column.table):
-                    return True
-            elif column.name.lower() not in inner and any(
-                column.name.lower() in item.columns for item in self.scope.items
-            ):
-                return True
-        return False
+    def _nothing(self, node: exp.Expr) -> NoReturn:
+        hint = "Add FROM and a table of the dataset."
+        self.source.refuse(node, "unsupported_clause", "There is no table to ask about.", hint)
 
     def _window(self, node: exp.Expr) -> Scalar:
         rows = self.input
         if rows is None or rows.unit is None or self._aggregated():
-            hint = "Compute it from the released rows yourself."
-            self.source.refuse(node, "unsupported_clause", "Window functions are not supported.", hint)
+            hint = "Compute it in a subquery, or filter by it in QUALIFY."
+            self.source.refuse(node, "unsupported_clause", "A window function cannot stand here.", hint)
         message = "A window over several units' rows would mix what they contribute."
         hint = f"Partition by the privacy unit, {rows.unit.name}, in the SELECT list of a subquery."
         self.source.refuse(node, "private_window", message, hint)
-
-
-def _default_name(node: exp.Expr) -> str:
-    if isinstance(node, exp.Column):
-        return str(node.name)
-    while isinstance(node, exp.Paren | exp.Filter):
-        node = node.this
-    if isinstance(node, exp.Column):
-        return str(node.name)
-    return (
-        node.sql_name().lower()
-        if isinstance(node, exp.Func) and not isinstance(node, exp.Anonymous)
-        else "column"
-    )
-
-
-def _total_order(*orders: Order) -> tuple[Order, ...]:
-    """The orders, each expression once: later ones break the ties of earlier ones."""
-    found: dict[str, Order] = {}
-    for one in orders:
-        found.setdefault(one.scalar.text, one)
-    return tuple(found.values())

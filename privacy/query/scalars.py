@@ -47,9 +47,10 @@ _VOLATILE_WORDS = (
 )
 _VOLATILE_NAMES = frozenset(_VOLATILE_WORDS.split())
 
+_NESTED = (exp.Subquery, exp.Select, exp.Exists, exp.Any, exp.All, exp.SetOperation)
+
 Special = Callable[[exp.Expr], Scalar | None]
-Asked = Callable[[exp.Expr], NoReturn]
-Windowing = Callable[[exp.Expr], Scalar]
+Nested = Callable[[exp.Expr], Scalar]
 
 
 class Scalars:
@@ -57,7 +58,7 @@ class Scalars:
 
     Args:
         special: looked at first for every node: lets a block answer for its aggregates and grouping keys.
-        subquery: called with a nested query; never returns.
+        subquery: called with a nested query, or IN with one; answers for it, or refuses it.
         windowed: called with a window function; answers for it, or refuses it.
     """
 
@@ -65,8 +66,8 @@ class Scalars:
         self,
         source: Source,
         scope: Scope,
-        subquery: Asked,
-        windowed: Windowing,
+        subquery: Nested,
+        windowed: Nested,
         special: Special | None = None,
     ) -> None:
         self.source = source
@@ -88,6 +89,8 @@ class Scalars:
                 None, "syntax", "A part of an expression is missing.", "Complete the statement."
             )
         handler = self._HANDLERS.get(type(node))
+        if handler is None and isinstance(node, _NESTED):
+            return self._subquery(node)
         if handler is None:
             self.refuse_unknown(node)
         return handler(self, node)
@@ -241,7 +244,7 @@ class Scalars:
 
     def _in(self, node: exp.In) -> Scalar:
         if node.args.get("query") is not None:
-            self._subquery(node)
+            return self._subquery(node)
         self.only(node, "this", "expressions")
         operand = self.compile(node.this)
         literals = [self.compile(item) for item in node.expressions]
@@ -364,8 +367,6 @@ class Scalars:
 
     def refuse_unknown(self, node: exp.Expr) -> NoReturn:
         """Refuse a node that is not on the allow-list, under the code that tells why."""
-        if isinstance(node, exp.Subquery | exp.Select | exp.Exists | exp.Any | exp.All | exp.SetOperation):
-            self._subquery(node)
         name = self.source.word(node)
         if isinstance(node, _VOLATILE_NODES) or name.lower() in _VOLATILE_NAMES:
             hint = "Write the moment or number as a literal."

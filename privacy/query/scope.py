@@ -21,15 +21,25 @@ class Named:
     columns: dict[str, Scalar]
 
 
+class Correlated(Exception):
+    """A subquery names a column of the query around it."""
+
+
 @dataclass
 class Scope:
-    """The items of one FROM, in order. ``merged`` names the columns that USING made one of, ``outer`` what
-    can be seen of the query around it."""
+    """The items of one FROM, in order.
+
+    Attributes:
+        merged: the columns that USING made one of.
+        outer: what can be seen of the query around it.
+        beyond: what the query around sees and this one cannot: such names raise `Correlated`.
+    """
 
     source: Source
     items: list[Named] = field(default_factory=list)
     merged: dict[str, Scalar] = field(default_factory=dict)
     outer: Scope | None = None
+    beyond: Scope | None = None
 
     def add(self, item: Named, node: exp.Expr) -> None:
         if any(item.alias.lower() == other.alias.lower() for other in self.items):
@@ -48,6 +58,8 @@ class Scope:
             Refused: ``unknown_column``, ``unknown_table``, ``ambiguous_column`` or ``unknown_type``.
         """
         found = self.find(node)
+        if found is None and self.beyond is not None and self.beyond.knows(node):
+            raise Correlated
         if found is None:
             here = self.outer if node.table and not self.has_alias(node.table) and self.outer else self
             known = sorted({name for item in here._visible(node) for name in item.columns})
@@ -90,6 +102,13 @@ class Scope:
     def has_alias(self, alias: str) -> bool:
         return any(item.alias.lower() == alias.lower() for item in self.items)
 
+    def knows(self, node: exp.Column) -> bool:
+        """Whether this query or one around it has such a column."""
+        alias, name = node.table.lower(), node.name.lower()
+        if any(item.alias.lower() == alias if alias else name in item.columns for item in self.items):
+            return True
+        return any(around is not None and around.knows(node) for around in (self.outer, self.beyond))
+
     def all_columns(self) -> list[tuple[str, Scalar]]:
         """What ``*`` stands for."""
         found: list[tuple[str, Scalar]] = list(self.merged.items())
@@ -101,6 +120,8 @@ class Scope:
         if not node.table:
             return self.items
         items = [item for item in self.items if item.alias.lower() == node.table.lower()]
+        if not items and self.beyond is not None and self.beyond.knows(node):
+            raise Correlated
         if not items:
             aliases = ", ".join(item.alias for item in self.items) or "none"
             self.source.refuse(

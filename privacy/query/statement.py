@@ -7,23 +7,19 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sqlglot import exp
 
-from privacy.algebra import (
-    Order,
-    Output,
-    Query,
-    Question,
-)
+from privacy.algebra import Column, Output, Query, Question
 from privacy.errors import Refused
 from privacy.query.block import Block
 from privacy.query.catalog import Catalog, Rows
+from privacy.query.finishing import whole_order
+from privacy.query.merging import settled
 from privacy.query.relations import Environment, From
-from privacy.query.scalars import Scalars
-from privacy.query.scope import Scope
+from privacy.query.set_operations import SetOperation
 from privacy.query.text import Source, parse, room_for_nesting
-from privacy.query.unions import branches_of, private_union
 
 if TYPE_CHECKING:
     from privacy.policy import Policy
+    from privacy.query.scope import Scope
 
 MAX_BLOCKS = 64
 MAX_TREE_DEPTH = 150
@@ -41,6 +37,8 @@ _SELECT_PARTS = frozenset(
         "limit",
         "offset",
         "distinct",
+        "qualify",
+        "windows",
     }
 )
 
@@ -64,13 +62,14 @@ class Statement:
         self.source = source
         self.catalog = Catalog(policy)
         self.from_ = From(source, self.catalog, self.nested)
+        self.unions: dict[str, set[str]] = {}
+        self.around: Scope | None = None
         self._questions: list[Question | None] = []
         self._blocks = 0
-        self._grouped = 0
 
     def query(self, tree: exp.Expr) -> Query:
         """The statement as a whole: its rows must be public."""
-        rows, first = self._select(tree, {}, top=True)
+        rows, first = self.select(tree, {}, top=True)
         if rows.unit is not None:
             self.source.refuse(
                 first,
@@ -79,22 +78,22 @@ class Statement:
                 "Aggregate them, as in SELECT count(*) AS n FROM the_table.",
             )
         columns = tuple(rows.columns.items())
-        order = rows.order or tuple(Order(scalar) for _, scalar in columns)
         scanned = self.catalog.scans.values()
         tables = frozenset(table.name for table in scanned)
         tables |= frozenset(hop.table for table in scanned for hop in table.path)
         questions = tuple(asked for asked in self._questions if asked is not None)
-        return Query(questions, Output(rows.filtered, columns, order), tables)
+        assert len(questions) == len(self._questions)
+        return settled(questions, Output(rows.filtered, columns, whole_order(rows)), tables)
 
     def nested(self, tree: exp.Expr, environment: Environment) -> Rows:
         """The rows of a subquery, with its columns by lower-case name."""
-        rows, _ = self._select(tree, environment, top=False)
+        rows, _ = self.select(tree, environment, top=False)
         return replace(rows, columns={name.lower(): scalar for name, scalar in rows.columns.items()})
 
     def block(self, select: exp.Select, environment: Environment, outer: Scope) -> Block:
         """A subquery that may refer to the query around it."""
         self._count_block(select)
-        self._parts(select, _SELECT_PARTS)
+        self.parts(select, _SELECT_PARTS)
         return Block(self, select, environment, top=False, outer=outer)
 
     def _count_block(self, tree: exp.Expr) -> None:
@@ -104,40 +103,18 @@ class Statement:
                 tree, "too_complex", "The statement has too many subqueries.", "Ask a smaller question."
             )
 
-    def _union(self, tree: exp.Union, environment: Environment, *, top: bool) -> tuple[Rows, exp.Expr]:
-        """UNION ALL of private relations."""
-        self._parts(tree, frozenset({"this", "expression", "distinct", "with_", "order", "limit", "offset"}))
-        named = {**environment, **self._named(tree, environment)}
-        parts = [self._select(branch, named, top=False) for branch in branches_of(tree)]
-        private = [rows.unit is not None for rows, _ in parts]
-        if not any(private):
-            self._refuse_statement(tree)
-        if not all(private):
-            message = "A UNION of private rows and released or public ones is not supported."
-            hint = "Aggregate the private rows first, or take them all from private tables."
-            self.source.refuse(parts[private.index(False)][1], "raw_rows", message, hint)
-        if tree.args.get("distinct"):
-            message = "UNION would compare the rows of several units."
-            self.source.refuse(tree, "unsupported_clause", message, "Write UNION ALL.")
-        for name in ("order", "limit", "offset"):
-            if tree.args.get(name) is not None and not top:
-                message = "The first rows of private tables depend on other units."
-                hint = "Order and limit released rows, after the aggregation."
-                self.source.refuse(tree.args[name], "private_limit", message, hint)
-        scalars = Scalars(self.source, Scope(self.source), self._refuse_statement, self._refuse_statement)
-        return private_union(parts, scalars, self.catalog), parts[0][1]
-
-    def _select(self, tree: exp.Expr, environment: Environment, *, top: bool) -> tuple[Rows, exp.Expr]:
+    def select(self, tree: exp.Expr, environment: Environment, *, top: bool) -> tuple[Rows, exp.Expr]:
         """The rows of a query, and its first selected expression (the place to blame for raw rows)."""
         while isinstance(tree, exp.Subquery):
-            self._parts(tree, frozenset({"this", "alias"}))
+            self.parts(tree, frozenset({"this", "alias"}))
             tree = tree.this
-        if isinstance(tree, exp.Union):
-            return self._union(tree, environment, top=top)
+        if isinstance(tree, exp.SetOperation):
+            named = {**environment, **self._named(tree, environment)}
+            return SetOperation(self, tree, named).rows(top=top)
         if not isinstance(tree, exp.Select):
             self._refuse_statement(tree)
         self._count_block(tree)
-        self._parts(tree, _SELECT_PARTS)
+        self.parts(tree, _SELECT_PARTS)
         if not tree.expressions:
             self.source.refuse(
                 tree, "syntax", "SELECT names no columns.", "Select an aggregate, as in count(*)."
@@ -146,14 +123,15 @@ class Statement:
         return block.rows(), tree.expressions[0]
 
     def _refuse_statement(self, tree: exp.Expr) -> NoReturn:
-        if isinstance(tree, exp.SetOperation | exp.Pivot | exp.Values | exp.Table):
-            hint = "Write one SELECT; ask the parts of a UNION one by one."
+        if isinstance(tree, exp.Pivot | exp.Values | exp.Table):
+            hint = "Write a SELECT from a table of the dataset."
             self.source.refuse(tree, "unsupported_clause", "This form of query is not supported.", hint)
         self.source.refuse(
             tree, "unsupported_statement", "Only queries can be answered.", "Write one SELECT."
         )
 
-    def _parts(self, node: exp.Expr, allowed: frozenset[str]) -> None:
+    def parts(self, node: exp.Expr, allowed: frozenset[str]) -> None:
+        """Refuse a clause that is not allowed there."""
         for name, value in node.args.items():
             if name in allowed or value in (None, False, [], ""):
                 continue
@@ -174,12 +152,12 @@ class Statement:
             self.source.refuse(
                 with_, "recursive", "Recursive queries are not supported.", "Write a plain WITH."
             )
-        self._parts(with_, frozenset({"expressions"}))
+        self.parts(with_, frozenset({"expressions"}))
         named: dict[str, tuple[exp.Expr, Environment]] = {}
         for query in with_.expressions:
-            self._parts(query, frozenset({"this", "alias", "materialized"}))
+            self.parts(query, frozenset({"this", "alias", "materialized"}))
             alias = query.args["alias"]
-            self._parts(alias, frozenset({"this"}))
+            self.parts(alias, frozenset({"this"}))
             if query.alias.lower() in named:
                 self.source.refuse(
                     alias, "ambiguous_table", "WITH names this twice.", "Give each its own name."
@@ -196,15 +174,15 @@ class Statement:
         """The question of a place, once it is complete."""
         self._questions[place] = question
 
-    @property
-    def asked(self) -> bool:
-        """Whether private rows are aggregated already."""
-        return bool(self._questions)
+    def question(self, place: int) -> Question | None:
+        """The question of a place, or None while it is incomplete."""
+        return self._questions[place]
 
-    def group_name(self) -> str:
-        """A fresh source name for a public grouping."""
-        self._grouped += 1
-        return f"g{self._grouped - 1}"
+    def has_interval(self, column: Column) -> bool:
+        """Whether a column of the public part shows a released measure as it is."""
+        if column.source in self.unions:
+            return column.name in self.unions[column.source]
+        return column.source.startswith("r") and column.name.startswith("m") and "_" not in column.name
 
 
 def _check_depth(source: Source, tree: exp.Expr) -> None:

@@ -101,7 +101,7 @@ def parse(text: str) -> tuple[Source, exp.Expr]:
     try:
         trees = [tree for tree in _parsed(source) if tree is not None]
     except ParseError as error:
-        raise _syntax(error) from None
+        raise _syntax(source, error) from None
     except (_TooMuchWork, RecursionError):
         raise Refused("too_complex", "The statement is too tangled to read.", hint=_WRITE_A_QUERY) from None
     except (SqlglotError, ValueError, TypeError, AttributeError, IndexError, KeyError):
@@ -213,10 +213,11 @@ def _parsed(source: Source) -> list[exp.Expr | None]:
     return list(parser.parse(source.tokens, source.text))
 
 
-def _syntax(error: ParseError) -> Refused:
+def _syntax(source: Source, error: ParseError) -> Refused:
     detail = error.errors[0] if error.errors else {}
-    line, end = detail.get("line") or 1, detail.get("col") or 1
-    column = max(end - len(detail.get("highlight") or "") + 1, 1)
+    place = (detail.get("line"), detail.get("col"))
+    start = next((token.start for token in source.tokens if (token.line, token.col) == place), 0)
+    line, column = line_and_column(source.text, start)
     return Refused(
         "syntax", "The statement is not SQL that can be read.", line=line, column=column, hint=_WRITE_A_QUERY
     )

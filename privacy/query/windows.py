@@ -20,13 +20,15 @@ from privacy.query.per_unit import mean_bounds, total_bounds
 from privacy.values import NUMBERS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from privacy.query.scalars import Scalars
     from privacy.query.text import Source
 
 MAX_OFFSET = 1_000_000
 _AVAILABLE = (
-    "Use row_number, rank, dense_rank, ntile, lag, lead, first_value, last_value, "
-    "count, sum, avg, min or max."
+    "Use row_number, rank, dense_rank, percent_rank, cume_dist, ntile, lag, lead, first_value, last_value, "
+    "nth_value, count, sum, avg, min or max."
 )
 
 
@@ -39,7 +41,9 @@ class Windows:
     scalars: Scalars
     input: Rows
     name: str
+    defined: Sequence[exp.Expr] = ()
     windows: dict[str, tuple[str, Window]] = field(default_factory=dict)
+    _named: set[str] = field(default_factory=set)
 
     @property
     def private(self) -> bool:
@@ -47,6 +51,10 @@ class Windows:
 
     def rows(self, columns: dict[str, Scalar]) -> Rows:
         """The input with the columns of its windows, if there are any."""
+        for one in self.defined:
+            if one.this.name.lower() not in self._named:
+                hint = "Name it after OVER, or leave it out."
+                self.source.refuse(one, "unsupported_clause", "This window is not used.", hint)
         if not self.windows:
             return replace(self.input, columns=columns)
         relation = Windowed(self.name, self.input.filtered, tuple(self.windows.values()))
@@ -62,9 +70,10 @@ class Windows:
                 supported.
         """
         assert isinstance(node, exp.Window)
-        self.scalars.only(node, "this", "partition_by", "order", "spec", "over")
-        partition = self._partition(node)
-        order = self._order(node)
+        self.scalars.only(node, "this", "partition_by", "order", "spec", "alias", "over")
+        over = self._over(node)
+        partition = self._partition(over)
+        order = self._order(over)
         call = node.this
         condition: Scalar = TRUE
         if isinstance(call, exp.Filter):
@@ -78,14 +87,32 @@ class Windows:
             self._refuse(call, "FILTER belongs to aggregates.")
         arguments, kind, facts = self._call(call, operation, condition)
         exact = self.private and operation in ("sum", "avg")
-        frame = self._frame(node, operation)
+        frame = self._frame(over, operation)
+        if operation in ("last_value", "nth_value") and order and frame is None:
+            message = f"{operation} of the rows so far is not supported."
+            hint = "Add ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING."
+            self.source.refuse(node, "unsupported_clause", message, hint)
         window = Window(f"exact_{operation}" if exact else operation, arguments, partition, order, frame)
         column = self._made(window, kind, facts)
         return self._scaled(call, column) if exact else column
 
     # Partition, order and frame
 
-    def _partition(self, node: exp.Window) -> tuple[Scalar, ...]:
+    def _over(self, node: exp.Window) -> exp.Expr:
+        """The window's own clauses, or those of the WINDOW clause that it names."""
+        alias = node.args.get("alias")
+        if alias is None:
+            return node
+        name = alias.name.lower()
+        found = next((one for one in self.defined if one.this.name.lower() == name), None)
+        if found is None or any(node.args.get(part) for part in ("partition_by", "order", "spec")):
+            hint = "Name a window of the WINDOW clause, or write OVER (PARTITION BY ... ORDER BY ...)."
+            self.source.refuse(alias, "unsupported_clause", "This form of OVER is not supported.", hint)
+        self._named.add(name)
+        self.scalars.only(found, "this", "partition_by", "order", "spec")
+        return found
+
+    def _partition(self, node: exp.Expr) -> tuple[Scalar, ...]:
         found = [self.scalars.compile(part) for part in node.args.get("partition_by") or []]
         parts = {part.text: part for part in found if not isinstance(part, Literal)}
         unit = self.input.unit
@@ -98,7 +125,7 @@ class Windows:
             parts[unit.text] = unit
         return tuple(parts[text] for text in sorted(parts))
 
-    def _order(self, node: exp.Window) -> tuple[Order, ...]:
+    def _order(self, node: exp.Expr) -> tuple[Order, ...]:
         order = node.args.get("order")
         if order is None:
             return ()
@@ -113,7 +140,7 @@ class Windows:
         scalar = self.scalars.compile(item.this)
         return Order(scalar, bool(item.args.get("desc")), bool(item.args.get("nulls_first")))
 
-    def _frame(self, node: exp.Window, operation: str) -> tuple[int | None, int | None] | None:
+    def _frame(self, node: exp.Expr, operation: str) -> tuple[int | None, int | None] | None:
         """A ROWS frame as (preceding, following), or None for the usual one."""
         spec = node.args.get("spec")
         if spec is None:
@@ -124,6 +151,8 @@ class Windows:
         kind = str(spec.args.get("kind") or "").upper()
         if kind == "RANGE" and usual:
             return None
+        if ends == [(None, "PRECEDING"), (None, "FOLLOWING")]:
+            kind = "ROWS"  # all rows, whichever way they are counted
         if kind != "ROWS" or ends[0] == (None, "FOLLOWING") or ends[1] == (None, "PRECEDING"):
             hint = "Write it as in ROWS BETWEEN 6 PRECEDING AND CURRENT ROW."
             self.source.refuse(spec, "unsupported_clause", "This window frame is not supported.", hint)
@@ -133,6 +162,9 @@ class Windows:
         (before, start), (after, end) = ends
         preceding = before if start == "PRECEDING" or before is None else -before
         following = after if end == "FOLLOWING" or after is None else -after
+        if preceding is not None and following is not None and -preceding > following:
+            hint = "Let the frame start before it ends."
+            self.source.refuse(spec, "unsupported_clause", "This window frame is empty.", hint)
         return preceding, following
 
     def _end(self, spec: exp.Expr, name: str) -> tuple[int | None, str]:
@@ -162,12 +194,17 @@ class Windows:
         if operation in ("row_number", "rank", "dense_rank"):
             self.scalars.only(call)
             return (), "integer", counted
+        if operation in ("percent_rank", "cume_dist"):
+            self.scalars.only(call)
+            return (), "float", Facts(present=True)
         if operation == "ntile":
             self.scalars.only(call, "this")
             tiles = self._whole(call.this, 1)
             return (Literal(tiles, "integer"),), "integer", Facts(Bounds(1, tiles, 0), present=True)
         if operation in ("lag", "lead"):
             return self._neighbour(call)
+        if operation == "nth_value":
+            return self._nth(call)
         self.scalars.only(call, "this", "big_int")
         if operation == "count":
             return self._counted(call, condition), "integer", counted
@@ -196,6 +233,14 @@ class Windows:
             arguments.append(self.scalars.converted(default, found, scalar.type))
             facts = replace(facts, bounds=None, domain=None)
         return tuple(arguments), scalar.type, facts
+
+    def _nth(self, call: exp.Expr) -> tuple[tuple[Scalar, ...], str, Facts]:
+        self.scalars.only(call, "this", "offset")
+        scalar = self.scalars.compile(call.this)
+        if scalar.type == "null":
+            self.source.refuse(call, "type_mismatch", "This is always NULL.", "Name a column.")
+        place = Literal(self._whole(call.args["offset"], 1), "integer")
+        return (scalar, place), scalar.type, self._numbers.facts(scalar)
 
     def _counted(self, call: exp.Expr, condition: Scalar) -> tuple[Scalar, ...]:
         if call.this is None or isinstance(call.this, exp.Star):
@@ -253,11 +298,14 @@ _OPERATIONS: dict[type, str] = {
     exp.RowNumber: "row_number",
     exp.Rank: "rank",
     exp.DenseRank: "dense_rank",
+    exp.PercentRank: "percent_rank",
+    exp.CumeDist: "cume_dist",
     exp.Ntile: "ntile",
     exp.Lag: "lag",
     exp.Lead: "lead",
     exp.FirstValue: "first_value",
     exp.LastValue: "last_value",
+    exp.NthValue: "nth_value",
     exp.Count: "count",
     exp.Sum: "sum",
     exp.Avg: "avg",
@@ -265,4 +313,4 @@ _OPERATIONS: dict[type, str] = {
     exp.Max: "max",
 }
 _AGGREGATES = frozenset({"count", "sum", "avg", "min", "max"})
-_VALUES = frozenset({"first_value", "last_value"})
+_VALUES = frozenset({"first_value", "last_value", "nth_value"})

@@ -132,7 +132,7 @@ class Relations:
 
     def _branch(self, source: str, branch: Branch) -> str:
         columns = [f"{scalar(one)} AS {quoted(f'{source}.{name}')}" for name, one in branch.columns]
-        return f"SELECT {', '.join(columns)} FROM ({self.sql(branch.input)}) AS q"
+        return f"SELECT {', '.join(columns) or '1 AS nothing'} FROM ({self.sql(branch.input)}) AS q"
 
     def _table(self, node: Released) -> str:
         columns = ", ".join(

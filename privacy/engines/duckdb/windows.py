@@ -8,7 +8,7 @@ from privacy.algebra import Window
 
 Writer = Callable[[Window, Sequence[str], str], str]
 
-ORDERED = frozenset({"row_number", "ntile", "lag", "lead", "first_value", "last_value"})
+ORDERED = frozenset({"row_number", "ntile", "lag", "lead", "first_value", "last_value", "nth_value"})
 """Functions that tell rows with equal values of the order apart: they need an order without ties."""
 
 
@@ -41,11 +41,14 @@ WINDOWS: dict[str, Writer] = {
     "row_number": _plain("row_number"),
     "rank": _plain("rank"),
     "dense_rank": _plain("dense_rank"),
+    "percent_rank": _plain("percent_rank"),
+    "cume_dist": _plain("cume_dist"),
     "ntile": _plain("ntile"),
     "lag": _plain("lag"),
     "lead": _plain("lead"),
     "first_value": _plain("first_value"),
     "last_value": _plain("last_value"),
+    "nth_value": _plain("nth_value"),
     "count": lambda _window, parts, over: f"count({', '.join(parts) or '*'}) OVER ({over})",
     "min": _plain("min"),
     "max": _plain("max"),
