@@ -24,6 +24,8 @@ class Named:
 class Correlated(Exception):
     """A subquery names a column of the query around it."""
 
+    code = "correlated"
+
 
 @dataclass
 class Scope:
