@@ -76,7 +76,10 @@ def answer(
 
 def _answer(plan: Plan, files: dict[str, tuple[str, ...]], salt: bytes, sandbox: Sandbox) -> Answer:
     released = Released(tuple(one.released(_noisy(one, files, salt, sandbox)) for one in plan.releases))
-    given = {released_table(place): one.table for place, one in enumerate(released.tables)}
+    given = {
+        released_table(place): one.shown(table.table)
+        for place, (one, table) in enumerate(zip(plan.releases, released.tables, strict=True))
+    }
     public = {name: files[name] for name in plan.public_tables}
     return _shown(plan, sandbox.run(Task(plan.public_sql, public, given)), released)
 
@@ -133,6 +136,8 @@ def metadata(plan: Plan) -> dict[str, Any]:
                 "kind": column.kind,
                 "sigma": column.sigma,
                 "half_width": column.half_width,
+                "half_width_by_rows": column.table,
+                "note": column.note,
                 "interval_holds": "before the threshold selects" if column.before_threshold else "as shown",
             }
             for column in plan.columns

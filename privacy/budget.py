@@ -134,12 +134,12 @@ class Budget:
         found: list[tuple[int, int]] = []
         for place, measured in measures_of(self.query, name) if isinstance(name, str) else ():
             measure, lowered = self.query.questions[place].measures[measured], self.lowered[place]
-            parts = lowered.parts[measured]
-            if len(parts) > 1:
+            decimals = scale_of(measure)
+            if decimals is None:
                 found = []
                 break
-            sensitivity = lowered.sensitivities[lowered.aggregate.sums.index(parts[0])]
-            found.append((sensitivity, scale_of(measure)))
+            (part,) = lowered.parts[measured]
+            found.append((lowered.sensitivities[lowered.aggregate.sums.index(part)], decimals))
         if found:
             return found
         message = f"An error can be asked for a COUNT or SUM column of the result, and {name} is none."

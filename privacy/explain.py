@@ -56,5 +56,6 @@ def _column(column: PlanColumn) -> str:
         return f"{line} before the threshold selects" if column.before_threshold else line
     if column.table is not None:
         sizes = ", ".join(f"{width:.4g} at {size:,} rows" for size, width in column.table.items())
-        return f"{column.name}: {column.kind}, 95% within {sizes}"
+        line = f"{column.name}: {column.kind}, 95% within {sizes}"
+        return f"{line} ({column.note})" if column.note else line
     return f"{column.name}: {column.kind}"

@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from privacy.accounting import ParameterInvalid, epsilon, half_width, sigma_for, threshold_for
 from privacy.algebra import Column, Literal, Query, Question, Scalar, Sum, scans_of
 from privacy.bounding import Lowered, Options, lower
 from privacy.budget import Ask, Budget, measures_shown
 from privacy.engines import duckdb
 from privacy.errors import Refused
-from privacy.measures import KINDS, Definition, average_half_widths, definition, scale_of
+from privacy.measures import KINDS, Asked, estimate, facts, unshifted
 from privacy.query import compile_query
 from privacy.release import Measure, Release, Threshold
 from privacy.released import Released, ReleasedMeasure, ReleasedTable
@@ -29,8 +31,6 @@ from privacy.values import canonical
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
-
-    import pyarrow as pa
 
     from privacy.policy import Policy
 
@@ -50,12 +50,14 @@ class PlanColumn:
     """A column of the answer.
 
     Attributes:
-        kind: ``key``, ``count``, ``count_distinct``, ``sum``, ``avg``, ``derived`` or ``public``.
+        kind: ``key``, the name of an aggregate, ``derived`` or ``public``.
         sigma: noise scale in the column's own unit, for counts and sums.
         half_width: half of its 95% interval, for counts and sums.
-        table: for averages, the half-width at cells of 100, 1,000 and 10,000 rows (at the widest).
+        table: for other aggregates, the half-width at cells of 100, 1,000 and 10,000 rows (at the widest,
+        unless the note says otherwise).
         before_threshold: whether rows are shown by this very number. Its 95% interval then holds over all
         groups, before the threshold selects among them; close to the threshold, shown numbers lie high.
+        note: what the figures hold for, where that needs saying.
     """
 
     name: str
@@ -64,6 +66,7 @@ class PlanColumn:
     half_width: float | None = None
     table: Mapping[int, float] | None = None
     before_threshold: bool = False
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,6 @@ class PlannedRelease:
         release: the noise that the numbers have when they are shown, and what was paid for them in all.
         asked: the release as asked for, had nothing been released before.
         repeat: earlier numbers that serve again, or None.
-        definitions: for each measure of the question, its value and interval over the released integers.
     """
 
     question: Question
@@ -82,7 +84,6 @@ class PlannedRelease:
     release: Release
     asked: Release
     repeat: Repeat | None = None
-    definitions: tuple[Definition, ...] = ()
 
     @cached_property
     def sql(self) -> str:
@@ -138,15 +139,25 @@ class PlannedRelease:
     def _noised(self, one: Sum) -> float:
         return next(measure.sigma for measure in self.release.measures if measure.name == one.name)
 
-    def columns(self) -> list[tuple[str, Scalar]]:
-        """The columns of the released relation, defined over the released integers."""
-        columns: list[tuple[str, Scalar]] = [
-            (key.name, Column("released", key.name, key.scalar.type))
-            for key in self.lowered.aggregate.input.keys
-        ]
-        for place, one in enumerate(self.definitions):
-            columns += [(f"m{place}", one.value), (f"m{place}_low", one.low), (f"m{place}_high", one.high)]
-        return columns
+    def measured(self, place: int) -> Asked:
+        """A measure of the question with the noise of its sums."""
+        parts = self.lowered.parts[place]
+        sigmas = tuple(self.sigma(part) for part in parts)
+        return Asked(self.question.measures[place], parts, sigmas, tuple(map(self.width, parts)))
+
+    def shown(self, noisy: pa.Table) -> pa.Table:
+        """The released relation: the keys, and each measure of the question with the ends of its interval.
+
+        Args:
+            noisy: what `privacy.release.perturb` made of the exact table.
+        """
+        keys = list(self.release.keys)
+        names, columns = list(keys), [noisy.column(key) for key in keys]
+        for place, parts in enumerate(self.lowered.parts):
+            values = [unshifted(noisy.column(part.name).to_numpy(), part) for part in parts]
+            names += [f"m{place}", f"m{place}_low", f"m{place}_high"]
+            columns += estimate(self.measured(place), values).arrays()
+        return pa.table(columns, names=names)
 
     def document(self) -> list[object]:
         """What names the released numbers: equal for equal questions at equal noise."""
@@ -199,8 +210,7 @@ class Plan:
     @cached_property
     def public_sql(self) -> str:
         """SQL of the public part, over the released tables and public tables."""
-        released = [one.columns() for one in self.releases]
-        return duckdb.public_sql(self.query.output, self.interval_ends, released)
+        return duckdb.public_sql(self.query.output, self.interval_ends)
 
     @property
     def public_tables(self) -> frozenset[str]:
@@ -262,14 +272,10 @@ class Plan:
 
     def _measure_column(self, name: str, place: int, measured: int) -> PlanColumn:
         release = self.releases[place]
-        measure, parts = release.question.measures[measured], release.lowered.parts[measured]
-        sigmas = [release.sigma(part) for part in parts]
-        kind = KINDS[measure.kind]
-        if measure.kind == "avg":
-            return PlanColumn(name, kind, table=average_half_widths(measure, parts[1].middle, sigmas))
-        scale = 10 ** scale_of(measure)
-        width = release.width(parts[0]) / scale
-        return PlanColumn(name, kind, sigmas[0] / scale, width, None, parts[0] == release.lowered.units)
+        known, part = facts(release.measured(measured)), release.lowered.parts[measured][0]
+        kind = KINDS[release.question.measures[measured].kind].column
+        before = known.half_width is not None and part == release.lowered.units
+        return PlanColumn(name, kind, known.sigma, known.half_width, known.table, before, known.note)
 
 
 def _widest(columns: list[PlanColumn]) -> PlanColumn:
@@ -381,14 +387,7 @@ def _release(lowered: Lowered, share: int, delta: int) -> Release:
 
 
 def _planned(question: Question, lowered: Lowered, release: Release, earlier: Released) -> PlannedRelease:
-    planned = _repeated(PlannedRelease(question, lowered, release, release), earlier)
-    definitions = tuple(
-        definition(
-            measure, parts, [planned.sigma(part) for part in parts], [planned.width(part) for part in parts]
-        )
-        for measure, parts in zip(question.measures, lowered.parts, strict=True)
-    )
-    return replace(planned, definitions=definitions)
+    return _repeated(PlannedRelease(question, lowered, release, release), earlier)
 
 
 def _repeated(planned: PlannedRelease, earlier: Released) -> PlannedRelease:

@@ -11,7 +11,7 @@ from privacy.values import Value, canonical
 COMMUTATIVE = frozenset({"and", "or", "eq", "ne", "add", "mul", "exact_add", "exact_mul"})
 _BYTES_A_NODE = 8
 """A node of an expression comes to about as many bytes of text."""
-_WRITTEN_TWICE = frozenset({"least", "greatest", "try_cast", "clamp", "held"})
+_WRITTEN_TWICE = frozenset({"least", "greatest", "try_cast", "clamp"})
 """Operations whose SQL repeats an operand: they count double, so that nesting them stays within the size
 limit."""
 

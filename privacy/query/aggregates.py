@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,7 +16,6 @@ from privacy.algebra import (
     Key,
     Literal,
     Measure,
-    Number,
     Order,
     Question,
     Relation,
@@ -25,14 +23,10 @@ from privacy.algebra import (
     Scalar,
     Union,
     columns_of,
-    conjunction,
-    conjuncts,
     renamed,
     sources_within,
 )
-from privacy.arithmetic import NotFixed, always_present, presence
-from privacy.policy import UNIT
-from privacy.query.numbers import Numbers
+from privacy.query.measured import PrivateCalls, is_aggregate, refuse_nested
 from privacy.values import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
@@ -44,15 +38,9 @@ if TYPE_CHECKING:
     from privacy.query.statement import Statement
     from privacy.query.text import Source
 
-PRIVATE_AGGREGATES = (exp.Count, exp.Sum, exp.Avg)
-PUBLIC_AGGREGATES = (*PRIVATE_AGGREGATES, exp.Min, exp.Max)
+PUBLIC_AGGREGATES = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max)
 MAX_GROUP_KEYS = 16
-_AVAILABLE = "Use count(*), count(x), count(DISTINCT the_unit), sum(x) or avg(x)."
-
-
-def is_aggregate(node: exp.Expr) -> bool:
-    """Whether the node is a call of an aggregate, supported or not."""
-    return isinstance(node, exp.AggFunc | exp.Filter | exp.IgnoreNulls | exp.RespectNulls | exp.WithinGroup)
+_AVAILABLE = "Use count(*), count(x), sum(x), avg(x), min(x) or max(x)."
 
 
 def has_aggregate(node: exp.Expr) -> bool:
@@ -236,27 +224,17 @@ class Grouping:
         if isinstance(node, exp.Filter):
             self.rows.only(node, "this", "expression")
             call = node.this
-            self._refuse_nested(node.expression)
+            refuse_nested(self.source, node.expression)
             condition = self.rows.predicate(node.expression.this)
-        allowed = PRIVATE_AGGREGATES if self.private else PUBLIC_AGGREGATES
-        if isinstance(call, exp.ArrayAgg) and self.private:
-            self.source.refuse(call, "raw_rows", "A list of values would show raw rows.", _AVAILABLE)
-        if not isinstance(call, allowed):
+        if self.private:
+            calls = PrivateCalls(self.source, self.catalog, self.rows, self.input)
+            return self._measured(*calls.measure(call, condition))
+        if not isinstance(call, PUBLIC_AGGREGATES):
             name = self.source.word(call)
             self.source.refuse(call, "unsupported_function", f"{name} is not available.", _AVAILABLE)
+        refuse_nested(self.source, call)
         self.rows.only(call, "this", "big_int")
-        argument = call.this
-        if argument is not None:
-            self._refuse_nested(argument)
-        if self.private:
-            return self._private(call, argument, condition)
-        return self._public(call, argument, condition)
-
-    def _refuse_nested(self, node: exp.Expr) -> None:
-        inner = next((part for part in node.walk() if is_aggregate(part)), None)
-        if inner is not None:
-            hint = "Aggregate in a subquery, then aggregate its released rows."
-            self.source.refuse(inner, "nested_aggregate", "An aggregate cannot hold another.", hint)
+        return self._public(call, call.this, condition)
 
     def _distinct(self, argument: exp.Expr) -> exp.Expr:
         self.rows.only(argument, "expressions")
@@ -266,59 +244,6 @@ class Grouping:
             )
         inner: exp.Expr = argument.expressions[0]
         return inner
-
-    def _private(self, call: exp.Expr, argument: exp.Expr | None, condition: Scalar) -> Scalar:
-        if isinstance(call, exp.Count):
-            return self._count(argument, condition)
-        if argument is None:
-            self.source.refuse(
-                call, "unsupported_function", "This aggregate needs an expression.", _AVAILABLE
-            )
-        if isinstance(argument, exp.Distinct):
-            self.source.refuse(
-                argument, "unsupported_function", "DISTINCT is not available here.", _AVAILABLE
-            )
-        number = self._numbers(condition).fixed(argument, self.rows.compile(argument))
-        counted = self._where_present(condition, number.scalar)
-        kind = "sum" if isinstance(call, exp.Sum) else "avg"
-        whole = kind == "sum" and number.decimals == 0
-        summed = Number(number.scalar, number.low, number.high, number.decimals)
-        measure = Measure(kind, counted, (summed,))
-        return self._measured(measure, "integer" if whole else "float")
-
-    def _count(self, argument: exp.Expr | None, condition: Scalar) -> Scalar:
-        if argument is None or isinstance(argument, exp.Star):
-            if argument is not None:
-                self.rows.only(argument)
-            return self._measured(Measure("rows", condition), "integer")
-        if isinstance(argument, exp.Distinct):
-            unit = self.rows.compile(self._distinct(argument))
-            if self.catalog.identity(unit) != UNIT:
-                message = "Only distinct privacy units can be counted."
-                hint = f"Use count(DISTINCT {self.input.unit.name if self.input.unit else 'unit'})."
-                self.source.refuse(argument, "unsupported_function", message, hint)
-            counted = condition if unit in self.input.units else self._where_present(condition, unit)
-            return self._measured(Measure("units", counted), "integer")
-        scalar = self.rows.compile(argument)
-        if not self.catalog.selectable(scalar):
-            hint = "Use count(*), with the column in WHERE or FILTER."
-            self.source.refuse(argument, "not_selectable", "This column may be used in filters only.", hint)
-        with suppress(NotFixed):  # counting needs no range: any expression is there or not
-            scalar = self._numbers(condition).known(scalar).scalar
-        counted = self._where_present(condition, scalar)
-        return self._measured(Measure("rows", counted), "integer")
-
-    def _where_present(self, condition: Scalar, scalar: Scalar) -> Scalar:
-        """The condition, and that the scalar is not NULL where that is not known."""
-        if always_present(scalar, self._present):
-            return condition
-        return conjunction([condition, presence(scalar)])
-
-    def _present(self, column: Column) -> bool:
-        return column.source not in self.input.nullable and self.catalog.present(column)
-
-    def _numbers(self, condition: Scalar) -> Numbers:
-        return Numbers(self.catalog, self.rows, [*self.input.conditions, *conjuncts(condition)])
 
     def _measured(self, measure: Measure, kind: str) -> Scalar:
         name, _ = self.measures.setdefault(measure.text, (f"m{len(self.measures)}", measure))
@@ -423,7 +348,7 @@ def _public_type(call: exp.Expr, scalars: list[Scalar]) -> str | None:
         return "integer"
     kind = scalars[0].type
     if isinstance(call, exp.Min | exp.Max):
-        return kind
+        return None if kind == "null" else kind
     if kind not in ("integer", "float", "decimal"):
         return None
     return "integer" if kind == "integer" and isinstance(call, exp.Sum) else "float"

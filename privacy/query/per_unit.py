@@ -15,8 +15,8 @@ from sqlglot import exp
 from privacy.algebra import TRUE, Call, Column, Literal, PerUnit, Scalar, conjuncts
 from privacy.arithmetic import LIMIT, Bounds, Fixed
 from privacy.policy import UNIT
-from privacy.query.aggregates import is_aggregate
 from privacy.query.catalog import Catalog, Facts, Rows
+from privacy.query.measured import is_aggregate
 from privacy.query.numbers import Numbers
 
 if TYPE_CHECKING:

@@ -153,7 +153,7 @@ def noiseless(engine: Engine) -> Engine:
     def run(plan: privacy.Plan, tables: Mapping[str, Any]) -> pa.Table:
         released = {}
         for place, one in enumerate(plan.releases):
-            released[f"_released{place}"] = engine(one.sql, {**tables, **SALTED})
+            released[f"_released{place}"] = one.shown(engine(one.sql, {**tables, **SALTED}))
         shown = engine(plan.public_sql, {**tables, **released})
         width = len(plan.columns)
         return shown.select([f"o{place}" for place in range(width)]).rename_columns(

@@ -170,7 +170,8 @@ def test_averages_are_quoted_by_cell_size(flights_policy: privacy.Policy) -> Non
     column = _plan("SELECT avg(dep_delay) AS a FROM flights", flights_policy, rho=0.1).columns[0]
     assert column.half_width is None
     assert list(column.table) == [100, 1_000, 10_000]
-    assert column.table[100] == pytest.approx(10 * column.table[1_000])
+    assert column.table[100] == 330  # the noise is larger than the cell: nothing is known but the bounds
+    assert column.table[100] > column.table[10_000]
 
 
 def test_the_filter_narrows_a_public_key_set(flights_policy: privacy.Policy) -> None:

@@ -98,6 +98,8 @@ MEASURES = [
     "sum(f / -0.7)", "sum(CASE WHEN g > 0 THEN f ELSE i END)", "sum(least(i, f))", "sum(greatest(i, 5))",
     "sum(coalesce(f, i, 1))", "sum(i - f)", "avg(month(m))", "avg(year(d))", "count(j + 1)",
     "count(DISTINCT u) FILTER (WHERE g > 1)", "sum(i) FILTER (WHERE s LIKE '%a%')",
+    "var_samp(i)", "stddev_pop(f * i)", "covar_samp(i, f)", "corr(i, coalesce(f, 0))", "regr_slope(f, i)",
+    "regr_intercept(i, f)", "regr_r2(i, i * f)",
 ]  # fmt: skip
 
 
@@ -190,7 +192,6 @@ def test_every_operation_is_tried() -> None:
     for measure in MEASURES:
         plan = privacy.plan(f"SELECT {measure} AS x FROM t", POLICY, rho=1.0)
         collect(plan.releases[0].lowered)
-        collect(plan.releases[0].definitions)
     private = {name for name in OPERATIONS if not name.startswith("aggregate_")}
     assert private - used == set()
 

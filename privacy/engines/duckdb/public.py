@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from privacy.algebra import Column, Literal, Output, Scalar, columns_of
+from privacy.algebra import Output, Scalar, columns_of
 from privacy.engines.duckdb.relations import Relations, ordered
-from privacy.engines.duckdb.scalars import OPERATIONS, normalised, quoted, scalar
+from privacy.engines.duckdb.scalars import normalised, scalar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,33 +16,20 @@ if TYPE_CHECKING:
 def public_sql(
     output: Output,
     intervals: Sequence[tuple[Scalar, Scalar] | None],
-    released: Sequence[Sequence[tuple[str, Scalar]]],
 ) -> str:
     """The asked columns as ``o0``.., then the bounds of intervals as ``l0``, ``h0``.., in the asked order.
 
     Args:
         intervals: for each output column its lower and upper end, where it has one.
-        released: for each question the name and definition of each column of its released relation, over the
-            released integers.
     """
     columns = [f"{_shown(one)} AS o{place}" for place, (_, one) in enumerate(output.columns)]
     for place, ends in enumerate(intervals):
         if ends is not None:
             columns += [f"{_shown(ends[0])} AS l{place}", f"{_shown(ends[1])} AS h{place}"]
-    definitions = [[(name, _released_column(one)) for name, one in columns] for columns in released]
-    relation = Relations(columns_of(output), definitions).sql(output.input)
+    relation = Relations(columns_of(output) | columns_of(intervals)).sql(output.input)
     return f"SELECT {', '.join(columns)} FROM ({relation}) AS q{ordered(output.order)}"
 
 
 def _shown(node: Scalar) -> str:
     sql = scalar(node)
     return normalised(sql, node.type) if node.type in ("float", "decimal") else sql
-
-
-def _released_column(node: Scalar) -> str:
-    """A definition over the released integers, whose columns carry no source."""
-    if isinstance(node, Column):
-        return quoted(node.name)
-    if isinstance(node, Literal):
-        return scalar(node)
-    return OPERATIONS[node.operation](node, [_released_column(argument) for argument in node.arguments])

@@ -48,12 +48,10 @@ class Relations:
 
     Args:
         used: every column that the tree and what stands above it refer to.
-        released: for each question the name and SQL of each column of its released table.
     """
 
-    def __init__(self, used: set[Column], released: Sequence[Sequence[tuple[str, str]]] = ()) -> None:
+    def __init__(self, used: set[Column]) -> None:
         self._used = sorted(used, key=lambda column: column.text)
-        self._released = released
 
     def sql(self, node: Relation) -> str:
         """A SELECT whose columns are called by source and name."""
@@ -135,10 +133,9 @@ class Relations:
         return f"SELECT {', '.join(columns) or '1 AS nothing'} FROM ({self.sql(branch.input)}) AS q"
 
     def _table(self, node: Released) -> str:
-        columns = ", ".join(
-            f"{sql} AS {quoted(f'{node.source}.{name}')}" for name, sql in self._released[node.question]
-        )
-        return f"SELECT {columns} FROM {quoted(released_table(node.question))}"
+        wanted = [one for one in self._used if one.source == node.source]
+        columns = ", ".join(f"{quoted(one.name)} AS {named(one)}" for one in wanted)
+        return f"SELECT {columns or '1 AS nothing'} FROM {quoted(released_table(node.question))}"
 
     def _grouped(self, node: Grouped) -> str:
         columns = [

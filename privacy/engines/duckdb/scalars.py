@@ -140,12 +140,6 @@ def _whole(node: Scalar) -> int:
     return node.value
 
 
-def _held(_call: Call, parts: Sequence[str]) -> str:
-    """A number within two constants; NULL stays NULL."""
-    number, low, high = parts
-    return f"CASE WHEN {number} IS NOT NULL THEN greatest(least({number}, {high}), {low}) END"
-
-
 def _in(_call: Call, parts: Sequence[str]) -> str:
     return f"({parts[0]} IN ({', '.join(parts[1:])}))"
 
@@ -202,7 +196,6 @@ OPERATIONS: dict[str, Operation] = {
     "floor": _on_doubles("floor({0})"),
     "ceil": _on_doubles("ceil({0})"),
     "round": _on_doubles("round({0})"),
-    "sqrt": _on_doubles("sqrt(greatest({0}, CAST('0' AS DOUBLE)))"),
     "round_to": lambda _call, parts: f"round({_double(parts[0])}, CAST({parts[1]} AS INTEGER))",
     "to_float": lambda _call, parts: _double(parts[0]),
     "to_timestamp": lambda _call, parts: f"CAST({parts[0]} AS TIMESTAMP)",
@@ -217,7 +210,6 @@ OPERATIONS: dict[str, Operation] = {
     "date_part": lambda _call, parts: f"CAST(date_part({parts[0]}, {parts[1]}) AS BIGINT)",
     "date_diff": lambda _call, parts: f"CAST(date_diff({', '.join(parts)}) AS BIGINT)",
     "clamp": _clamp,
-    "held": _held,
     "exact_add": _infix("+"),
     "exact_sub": _infix("-"),
     "exact_mul": _infix("*"),
