@@ -296,6 +296,7 @@ def _widest(columns: list[PlanColumn]) -> PlanColumn:
         max(widths, default=None),
         table,
         any(column.before_threshold for column in columns),
+        first.note,
     )
 
 
