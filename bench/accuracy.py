@@ -5,8 +5,8 @@
 Every engine answers the same questions at epsilon 1 and delta 1e-6 each, protecting all rows of a unit.
 The error is relative to the true answer, over groups and runs; a group missing from an answer has an error of
 100%. A peer is given the caps in each of its ways of bounding, and its best way for the question is what
-counts. Ours is listed as a user gets it (no caps given) and with the peers' caps. Times are of a whole
-answer, as a multiple of the same statement in plain DuckDB.
+counts. Ours is listed as a user gets it (no caps given), and with the peers' caps by group or as an L2 norm.
+Times are of a whole answer, as a multiple of the same statement in plain DuckDB.
 
 What a peer answered is kept in ``.bench/answers`` until its runner, its requirements or the question change,
 and what ran out of time is asked again by the next run; ``--fresh`` asks everything again.
@@ -37,6 +37,7 @@ FULL = Effort(runs=10, seconds=4.0, ways=4, limit_s=60.0, timeout_s=400.0)
 QUICK = Effort(runs=3, seconds=2.0, ways=1, limit_s=20.0, timeout_s=60.0)
 QUICK_PEERS = ("smartnoise", "opendp")
 CHOSEN, SAME_CAPS = "ours", "ours, same caps"
+OUR_WAYS = {"chosen": CHOSEN, "groups": SAME_CAPS, "clip": "ours, clip"}
 
 Scores = dict[str, dict[str, Score]]
 """Engine -> question -> score."""
@@ -51,17 +52,15 @@ def main(arguments: Sequence[str]) -> None:
     peers = asked.peers.split(",") if asked.peers else list(QUICK_PEERS if asked.quick else PEERS)
     questions = [one for one in QUESTIONS if (one.quick or not asked.quick) and _named(one, asked.only)]
     found: Scores = {}
-    plain_s: dict[str, dict[str, float]] = {}
     for dataset in dict.fromkeys(one.dataset for one in questions):
         members = [one for one in questions if one.dataset == dataset]
         truths = {one.id: truth(one) for one in members}
         for engine in (OURS, *(peer for peer in peers if peer != "none")):
             print(f"{dataset}: {engine}", file=sys.stderr, flush=True)
-            plain_s.setdefault(engine, {}).update({one.id: plain_seconds(one) for one in members})
-            records = runs.answers(engine, members, effort, fresh=asked.fresh)
+            records = runs.answers(engine, members, effort, plain_seconds, fresh=asked.fresh)
             _collect(found, engine, records, truths)
-    show(questions, found, plain_s)
-    report.save("accuracy", figures(found, plain_s))
+    show(questions, found)
+    report.save("accuracy", figures(found))
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -86,8 +85,8 @@ def _collect(
     for name, true in truths.items():
         scored = [scores.score(true, one) for one in records if one["id"] == name]
         if engine == OURS:
-            found.setdefault(CHOSEN, {})[name] = scores.best(one for one in scored if one.way != "groups")
-            found.setdefault(SAME_CAPS, {})[name] = scores.best(one for one in scored if one.way == "groups")
+            for way, shown in OUR_WAYS.items():
+                found.setdefault(shown, {})[name] = scores.best(one for one in scored if one.way == way)
         else:
             found.setdefault(engine, {})[name] = scores.best(scored)
 
@@ -128,17 +127,17 @@ def _connection(question: Question) -> duckdb.DuckDBPyConnection:
 # Tables
 
 
-def show(questions: Sequence[Question], found: Scores, plain_s: dict[str, dict[str, float]]) -> None:
+def show(questions: Sequence[Question], found: Scores) -> None:
     """Errors, times, reasons and the comparison."""
     engines = list(found)
-    peers = {name: listed for name, listed in found.items() if name not in (CHOSEN, SAME_CAPS)}
+    peers = {name: listed for name, listed in found.items() if name not in OUR_WAYS.values()}
     rows = [_error_row(one.id, found, peers) for one in questions]
     title = "Median / p95 relative error in %, over groups and runs, at epsilon 1 and delta 1e-6 a question"
     report.show(title, ("question", *engines, "best peer / ours"), rows)
     report.show(
         "A whole answer, as a multiple of plain DuckDB (median)",
         ("question", *engines),
-        [(one.id, *(_multiple(one.id, name, found, plain_s) for name in engines)) for one in questions],
+        [(one.id, *(_multiple(found[name][one.id]) for name in engines)) for one in questions],
     )
     reasons = [
         (name, each, listed[each].unable)
@@ -183,12 +182,8 @@ def _percent(error: float) -> str:
     return "inf" if math.isinf(error) else f"{100 * error:.{1 if error < 0.1 else 0}f}"
 
 
-def _multiple(name: str, engine: str, found: Scores, plain_s: dict[str, dict[str, float]]) -> str:
-    one = found[engine][name]
-    if one.unable:
-        return "-"
-    plain = plain_s[OURS if engine in (CHOSEN, SAME_CAPS) else engine][name]
-    return f"{report.p50(one.seconds) / plain:.1f}x"
+def _multiple(one: Score) -> str:
+    return "-" if one.unable else f"{report.p50(one.seconds) / one.plain_s:.1f}x"
 
 
 def _summary(name: str, listed: dict[str, Score], found: Scores) -> tuple[str, ...]:
@@ -219,14 +214,13 @@ def verdict(found: Scores, peers: Scores) -> str:
     )
 
 
-def figures(found: Scores, plain_s: dict[str, dict[str, float]]) -> dict[str, Any]:
+def figures(found: Scores) -> dict[str, Any]:
     """Everything that was measured, for the JSON file."""
-    peers = {name: listed for name, listed in found.items() if name not in (CHOSEN, SAME_CAPS)}
+    peers = {name: listed for name, listed in found.items() if name not in OUR_WAYS.values()}
     return {
         "epsilon": runs.EPSILON,
         "delta": runs.DELTA,
         "verdict": verdict(found, peers),
-        "plain_seconds": plain_s,
         "engines": {name: {each: asdict(listed[each]) for each in listed} for name, listed in found.items()},
     }
 

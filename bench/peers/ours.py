@@ -1,7 +1,7 @@
 """Our engine through its public door, answered like a peer: a plan, then answers each with a salt of its own.
 
 ``chosen`` is what a user gets who gives no caps: the engine chooses, with a contribution profile where it
-makes them. ``groups`` is the engine with the caps that the peers get.
+makes them. ``groups`` is the engine with the caps that the peers get, ``clip`` the same caps as an L2 norm.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from bench.peers.runner import Ask, Rows, Unable, serve
 class Ours:
     """A policy, a Parquet file and a sandbox."""
 
-    ways = ("chosen", "groups")
+    ways = ("chosen", "groups", "clip")
 
     def __init__(self, request: dict[str, Any]) -> None:
         question = request["questions"][0]
         self.epsilon, self.files = request["epsilon"], {question["table"]: request["file"]}
         self.policy = _policy(question["table"], request["file"], request["delta"])
         self.sandbox = privacy.Sandbox(privacy.Limits(), workers=1)
+        self.chosen: dict[str, Any] = {}
+        if hasattr(privacy, "profile"):
+            profile = privacy.profile(self.policy, self.files, salt=secrets.token_bytes(32))
+            self.chosen = {"profile": profile}
 
     def prepare(self, question: dict[str, Any], way: str) -> Ask:
-        options = privacy.Options()
-        if way == "groups":
-            caps = question["caps"]
-            options = privacy.Options(caps["groups"], caps["rows_per_group"], caps["rows"])
+        given: dict[str, Any] = self.chosen
+        if way != "chosen":
+            caps, strategy = question["caps"], "clip" if way == "clip" else "caps"
+            options = privacy.Options(caps["groups"], caps["rows_per_group"], caps["rows"], strategy=strategy)
+            given = {"options": options}
         try:
-            plan = privacy.plan(question["sql"], self.policy, epsilon=self.epsilon, options=options)
+            plan = privacy.plan(question["sql"], self.policy, epsilon=self.epsilon, **given)
         except privacy.Refused as refused:
             raise Unable(f"refused: {refused.code}") from None
         size = len(question["keys"])

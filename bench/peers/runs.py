@@ -24,7 +24,7 @@ from bench.peers.environments import NotInstalled
 from privacy import accounting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bench.peers.questions import Question
 
@@ -55,8 +55,18 @@ class Effort:
     timeout_s: float
 
 
-def answers(engine: str, questions: Sequence[Question], effort: Effort, *, fresh: bool) -> list[Record]:
-    """One record for each question and way of bounding: ``runs`` and ``seconds``, or why it is ``unable``."""
+def answers(
+    engine: str,
+    questions: Sequence[Question],
+    effort: Effort,
+    plain_seconds: Callable[[Question], float],
+    *,
+    fresh: bool,
+) -> list[Record]:
+    """One record for each question and way of bounding: ``runs`` and ``seconds``, or why it is ``unable``.
+
+    ``plain_s`` is what ``plain_seconds`` measured next to the engine's own runs, on an equally busy machine.
+    """
     found: list[Record] = []
     missing: list[Question] = []
     for question in questions:
@@ -71,7 +81,8 @@ def answers(engine: str, questions: Sequence[Question], effort: Effort, *, fresh
         python = Path(sys.executable) if engine == OURS else environments.installed(engine)
     except NotInstalled as reason:
         return [*found, *({"id": one.id, "way": "", "unable": f"not installed: {reason}"} for one in missing)]
-    answered = _run(engine, python, missing, effort)
+    plain = {one.id: plain_seconds(one) for one in missing}
+    answered = [one | {"plain_s": plain[one["id"]]} for one in _run(engine, python, missing, effort)]
     for question in missing if engine != OURS else ():
         _keep(_kept(engine, question, effort), [one for one in answered if one["id"] == question.id])
     return found + answered

@@ -30,6 +30,7 @@ class Score:
     Attributes:
         released: share of the true groups that were in the answers.
         seconds: of each whole answer.
+        plain_s: of the statement in plain DuckDB, measured next to them.
         unable: why there is no answer; then everything else is empty.
     """
 
@@ -39,6 +40,7 @@ class Score:
     seconds: tuple[float, ...] = field(default=())
     way: str = ""
     unable: str = ""
+    plain_s: float = math.nan
 
 
 def score(truth: Truth, record: Mapping[str, Any]) -> Score:
@@ -59,6 +61,7 @@ def score(truth: Truth, record: Mapping[str, Any]) -> Score:
         shown / runs / len(truth),
         tuple(record["seconds"]),
         record["way"],
+        plain_s=record["plain_s"],
     )
 
 

@@ -22,7 +22,7 @@ REQUEST = {"runs": 5, "seconds": 30.0, "limit_s": 30.0}
 
 
 def record(*released: list[Any]) -> dict[str, Any]:
-    return {"id": "Q", "way": "rows", "seconds": [0.5], "runs": list(released)}
+    return {"id": "Q", "way": "rows", "seconds": [0.5], "plain_s": 0.1, "runs": list(released)}
 
 
 def test_a_group_that_is_missing_or_has_no_number_is_wholly_wrong() -> None:
