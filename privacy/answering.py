@@ -70,7 +70,7 @@ def answer(
             return answer(plan, tables, salt=salt, sandbox=own, admitted=admitted)
     if not admitted:
         admit(plan, tables, sandbox=sandbox)
-    check_private_files(plan, files)
+    check_private_files(plan, files, sandbox)
     return _answer(plan, files, salt, sandbox)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +17,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from privacy.algebra import Scan, columns_of, scans_of
+from privacy.algebra import columns_of, scans_of
+from privacy.engines.duckdb import unique_sql
 from privacy.errors import EngineFailed, PrivacyError
+from privacy.sandbox import Task
 from privacy.values import arrow_type_name
 
 if TYPE_CHECKING:
-    from privacy.algebra import Aggregate
     from privacy.plan import Plan
+    from privacy.policy import Policy
+    from privacy.sandbox import Sandbox
 
 Files = Mapping[str, str | Path | Sequence[str | Path]]
 
@@ -65,57 +69,113 @@ def files_of(names: Iterable[str], tables: Files) -> dict[str, tuple[str, ...]]:
     return files
 
 
-def check_private_files(plan: Plan, files: Mapping[str, Sequence[str]]) -> None:
-    """Check the columns that a plan reads of its private tables: types from the metadata, text once a file.
+def check_private_files(plan: Plan, files: Mapping[str, Sequence[str]], sandbox: Sandbox) -> None:
+    """Check the columns that a plan reads of its private tables: types from the metadata, text once a file,
+    and that keys to which paths lead are unique, once for the files of a table.
 
     Raises:
-        TablesUnfit: the unit is not of the declared type, parts differ, or a column cannot be read whatever
-            it holds.
+        TablesUnfit: the unit or a key is not of the declared type, a key is missing or repeated, parts
+            differ, or a column cannot be read whatever it holds.
         EngineFailed: ``query_failed``, a file cannot be read at all.
     """
+    for name, read in _tables_read(plan).items():
+        try:
+            _check_table(read, files[name])
+        except (OSError, pa.ArrowException):
+            raise EngineFailed from None
+        for key in read.keys:
+            _check_unique(name, key, files[name], sandbox)
+
+
+@dataclass
+class _Read:
+    """What is read of one private table.
+
+    Attributes:
+        names: its columns.
+        exact: the columns that must have the declared type as they stand, with that type.
+        keys: the columns that must be unique.
+    """
+
+    table: str
+    names: set[str] = field(default_factory=set)
+    exact: dict[str, str] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+
+def _tables_read(plan: Plan) -> dict[str, _Read]:
+    tables: dict[str, _Read] = {}
     for one in plan.releases:
-        _check_files(one.lowered.aggregate, files)
+        aggregate = one.lowered.aggregate
+        read = columns_of(aggregate)
+        for scan in scans_of(aggregate.input.input):
+            if scan.unit is None:
+                continue
+            found = tables.setdefault(scan.table, _Read(scan.table))
+            own = {column.name for column in read if column.source == scan.source}
+            found.names |= own - {scan.unit.name} if scan.path else own | {scan.unit.name}
+            for name in [scan.table, *(hop.table for hop in scan.path)]:
+                _add_keys(tables.setdefault(name, _Read(name)), plan.policy)
+    return tables
 
 
-def _check_files(aggregate: Aggregate, files: Mapping[str, Sequence[str]]) -> None:
-    read = columns_of(aggregate) | {aggregate.input.unit}
-    for scan in scans_of(aggregate.input.input):
-        if scan.unit is not None:
-            names = sorted({column.name for column in read if column.source == scan.source})
-            try:
-                _check_table(scan, names, files[scan.table])
-            except (OSError, pa.ArrowException):
-                raise EngineFailed from None
+def _add_keys(read: _Read, policy: Policy) -> None:
+    """The unit, and the columns that paths from and to the table equate."""
+    table = policy.table(read.table)
+    assert table is not None
+    named = [table.path[0].column] if table.path else [policy.unit_column(table)[0]]
+    read.keys |= {column.name for column in table.columns.values() if policy.is_path_key(table, column.name)}
+    for name in [*named, *read.keys]:
+        read.names.add(name)
+        read.exact[name] = table.columns[name.lower()].type or "text"
 
 
-def _check_table(scan: Scan, names: list[str], paths: Sequence[str]) -> None:
-    parts = [_fields(scan, names, path) for path in paths]
+def _check_table(read: _Read, paths: Sequence[str]) -> None:
+    names = sorted(read.names)
+    parts = [_fields(read.table, names, path) for path in paths]
     for name in names:
         kinds = {part[name].type for part in parts}
         if len(kinds) > 1:
-            raise TablesUnfit(f"The files of {scan.table} have different types for {name}.")
-        _check_unit(scan, name, kinds.pop())
+            raise TablesUnfit(f"The files of {read.table} have different types for {name}.")
+        _check_exact(read, name, kinds.pop())
     for path, fields in zip(paths, parts, strict=True):
         state = Path(path).stat()
-        for name, field in fields.items():
-            if not _needs_reading(field.type):
+        for name, found in fields.items():
+            if not _needs_reading(found.type):
                 continue
-            if not _all_readable(os.path.realpath(path), state.st_size, state.st_mtime_ns, field.name):
+            if not _all_readable(os.path.realpath(path), state.st_size, state.st_mtime_ns, found.name):
                 message = (
-                    f"The column {name} of {scan.table} holds text that is not UTF-8, or a time far off."
+                    f"The column {name} of {read.table} holds text that is not UTF-8, or a time far off."
                 )
                 raise TablesUnfit(message)
 
 
-def _check_unit(scan: Scan, name: str, kind: pa.DataType) -> None:
-    """The unit is grouped by as it stands: a conversion might take two units for one."""
-    if scan.unit is None or name != scan.unit.name:
+def _check_exact(read: _Read, name: str, kind: pa.DataType) -> None:
+    """Units and keys are compared as they stand: a conversion might take two of them for one."""
+    declared = read.exact.get(name)
+    if declared is not None and (arrow_type_name(kind) != declared or pa.types.is_uint64(kind)):
+        raise TablesUnfit(f"The unit or key column {name} of {read.table} is not of the type {declared}.")
+
+
+_unique_keys: set[tuple[object, ...]] = set()
+"""Files and columns that were found to have no value twice."""
+
+
+def _check_unique(table: str, key: str, paths: Sequence[str], sandbox: Sandbox) -> None:
+    """A row of a table on the way to the unit has one owner: rows that lead to a key lead to one row."""
+    states = [(os.path.realpath(path), Path(path).stat()) for path in paths]
+    checked = (key, *((path, state.st_size, state.st_mtime_ns) for path, state in states))
+    if checked in _unique_keys:
         return
-    if arrow_type_name(kind) != scan.unit.type or pa.types.is_uint64(kind):
-        raise TablesUnfit(f"The unit column {name} of {scan.table} is not of the type {scan.unit.type}.")
+    counted = sandbox.run(Task(unique_sql(table, key), {table: tuple(paths)}))
+    if not counted.column("fit").to_pylist()[0]:
+        raise TablesUnfit(f"The key {key} of {table} is missing in a row, or stands in two rows.")
+    if len(_unique_keys) >= _FILES_REMEMBERED:
+        _unique_keys.clear()
+    _unique_keys.add(checked)
 
 
-def _fields(scan: Scan, names: list[str], path: str) -> dict[str, pa.Field]:
+def _fields(table: str, names: list[str], path: str) -> dict[str, pa.Field]:
     """The file's field for each name, in any letter case; and by their own names the other columns
     that may hold what cannot be read."""
     with pq.ParquetFile(path) as file:
@@ -124,16 +184,16 @@ def _fields(scan: Scan, names: list[str], path: str) -> dict[str, pa.Field]:
     physical = {leaf.path: leaf.physical_type for leaf in leaves}
     fields: dict[str, pa.Field] = {}
     for name in names:
-        found = [field for field in schema if field.name.lower() == name.lower()]
+        found = [one for one in schema if one.name.lower() == name.lower()]
         if len(found) != 1:
-            raise TablesUnfit(f"A file of {scan.table} does not have one column {name}.")
+            raise TablesUnfit(f"A file of {table} does not have one column {name}.")
         if not _readable(found[0].type, physical.get(found[0].name)):
-            raise TablesUnfit(f"The column {name} of {scan.table} has a type that cannot always be read.")
+            raise TablesUnfit(f"The column {name} of {table} has a type that cannot always be read.")
         fields[name] = found[0]
-    taken = {field.name for field in fields.values()}
-    for field in schema:  # the engine reads the extremes of a column even where it reads no value
-        if field.name not in taken and _needs_reading(field.type):
-            fields.setdefault(field.name, field)
+    taken = {one.name for one in fields.values()}
+    for one in schema:  # the engine reads the extremes of a column even where it reads no value
+        if one.name not in taken and _needs_reading(one.type):
+            fields.setdefault(one.name, one)
     return fields
 
 

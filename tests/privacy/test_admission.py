@@ -71,6 +71,15 @@ def _admit(sql: str, public: dict[str, str], sandbox: privacy.Sandbox) -> None:
         "visits v JOIN wards w ON w.floor = v.cost LEFT JOIN cities c ON c.city = w.city AND w.ward = v.ward",
         "visits v, wards w LEFT JOIN cities c ON c.city = w.city AND w.ward = v.ward",
         " ".join(["visits v", *(f"JOIN cities c{n} ON c{n}.city = v.ward" for n in range(6))]),
+        # inside what is joined, grouped, numbered or united
+        "(SELECT v.person, count(*) AS n FROM visits v JOIN wards w USING (ward) GROUP BY v.person) t",
+        "(SELECT v.person, row_number() OVER (PARTITION BY v.person) AS k FROM visits v JOIN wards w "
+        "USING (ward)) t",
+        "(SELECT person FROM visits UNION ALL SELECT v.person FROM visits v JOIN wards w USING (ward)) t",
+        "(SELECT v.person FROM visits v JOIN wards w ON w.ward = v.ward AND w.floor = 1) t "
+        "JOIN (SELECT v.person FROM visits v JOIN cities c ON c.city = v.ward) u ON u.person = t.person",
+        "visits v WHERE EXISTS (SELECT 1 FROM visits x JOIN wards w USING (ward) WHERE x.person = v.person)",
+        "visits v WHERE EXISTS (SELECT 1 FROM wards w WHERE w.ward = v.ward AND w.floor > v.cost)",
     ],
 )
 def test_joins_that_multiply_are_refused(joined: str, public: Any, sandbox: privacy.Sandbox) -> None:
@@ -92,6 +101,14 @@ def test_joins_that_multiply_are_refused(joined: str, public: Any, sandbox: priv
         "visits v JOIN cities c ON c.city = v.ward AND c.year = v.cost",
         " ".join(["visits v", *(f"JOIN cities c{n} ON c{n}.city = v.ward" for n in range(5))]),
         "visits",
+        "(SELECT person FROM visits UNION ALL SELECT v.person FROM visits v JOIN wards w ON w.ward = v.ward "
+        "AND w.floor = 1 UNION ALL SELECT v.person FROM visits v JOIN wards w ON w.ward = v.ward "
+        "AND w.floor = 2) t",
+        "visits v WHERE v.ward IN (SELECT ward FROM wards) AND EXISTS (SELECT 1 FROM wards w WHERE "
+        "w.ward = v.ward AND w.floor = v.cost)",
+        "visits v WHERE EXISTS (SELECT 1 FROM wards w WHERE w.ward = v.ward AND w.floor = 1 "
+        "AND w.floor > v.cost)",
+        "visits v JOIN visits x ON x.person = v.person",
     ],
 )
 def test_joins_on_few_rows_are_admitted(joined: str, public: Any, sandbox: privacy.Sandbox) -> None:

@@ -131,7 +131,6 @@ def test_types_without_a_schema_are_inferred_or_asked_for() -> None:
         ("tables.t.max_groups", 0),
         ("tables.t.max_groups", 20_000),
         ("tables.t.max_rows", 1.5),
-        ("tables.t.path", [{"from": "a", "table": "b", "to": "c"}]),
         ("tables.t-1", {"public": True}),
         ("tables._salt", {"public": True}),
         ("tables.T", {"public": True}),
@@ -169,6 +168,84 @@ def test_what_cannot_be_meant_is_refused_at_its_place(path: str, value: Any) -> 
 def test_a_profile_spends_a_thousandth_unless_said_and_never_more_than_said(declared: Any, nano: int) -> None:
     document = MINIMAL if declared is None else {**MINIMAL, "profile_rho": declared}
     assert privacy.Policy.from_document(document).profile_rho_nano == nano
+
+
+PATHS: dict[str, Any] = {
+    "domain": "customers:test",
+    "rho": 1.0,
+    "delta": 1e-6,
+    "tables": {
+        "orders": {"unit": "customer", "columns": {"key": {"type": "integer"}, "day": {"type": "date"}}},
+        "lines": {
+            "unit": "Customer",
+            "path": [{"from": "order_key", "table": "ORDERS", "to": "Key"}],
+            "columns": {"order_key": {"type": "integer"}, "line": {"type": "text"}},
+        },
+        "parts": {
+            "unit": "customer",
+            "path": [
+                {"from": "of", "table": "lines", "to": "line"},
+                {"from": "order_key", "table": "orders", "to": "key"},
+            ],
+            "columns": {"of": {"type": "text"}},
+        },
+        "shops": {"public": True, "columns": {"shop": {"type": "integer"}}},
+    },
+}
+
+
+def test_a_path_leads_to_the_unit_of_another_table() -> None:
+    policy = privacy.Policy.from_document(PATHS)
+    lines, parts = policy.tables["lines"], policy.tables["parts"]
+    assert [(hop.column, hop.table, hop.key) for hop in lines.path] == [("order_key", "orders", "key")]
+    assert len(parts.path) == 2
+    assert policy.unit_column(parts) == ("customer", "text")
+    assert policy.identity(parts, "of") == policy.identity(lines, "line") == ("lines", "line")
+    assert policy.identity(lines, "order_key") == policy.identity(policy.tables["orders"], "key")
+    assert policy.identity(lines, "customer") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "at"),
+    [
+        ("lines.path", "orders", "tables.lines.path"),
+        ("lines.path", [{}], "tables.lines.path[0].from"),
+        (
+            "lines.path",
+            [{"from": "order_key", "table": "orders", "to": "key", "on": 1}],
+            "tables.lines.path[0].on",
+        ),
+        ("lines.path", [{"from": "nothing", "table": "orders", "to": "key"}], "tables.lines.path[0].from"),
+        (
+            "lines.path",
+            [{"from": "order_key", "table": "nothing", "to": "key"}],
+            "tables.lines.path[0].table",
+        ),
+        ("lines.path", [{"from": "order_key", "table": "shops", "to": "shop"}], "tables.lines.path[0].table"),
+        ("lines.path", [{"from": "order_key", "table": "lines", "to": "line"}], "tables.lines.path[0].table"),
+        (
+            "lines.path",
+            [{"from": "order_key", "table": "orders", "to": "nothing"}],
+            "tables.lines.path[0].to",
+        ),
+        ("lines.path", [{"from": "order_key", "table": "orders", "to": "day"}], "tables.lines.path[0].to"),
+        ("lines.path", [{"from": "line", "table": "orders", "to": "key"}], "tables.lines.path[0].to"),
+        ("lines.unit", "key", "tables.lines.unit"),
+        ("lines.columns.customer", {"type": "text"}, "tables.lines.columns.customer"),
+        ("parts.path", [{"from": "of", "table": "lines", "to": "line"}], "tables.parts.path[0].table"),
+        ("shops.path", [{"from": "shop", "table": "orders", "to": "key"}], "tables.shops.path"),
+    ],
+)
+def test_a_path_that_leads_elsewhere_is_refused_at_its_step(path: str, value: Any, at: str) -> None:
+    document = copy.deepcopy(PATHS)
+    *folders, name = path.split(".")
+    place = document["tables"]
+    for folder in folders:
+        place = place[folder]
+    place[name] = value
+    with pytest.raises(privacy.PolicyError) as caught:
+        privacy.Policy.from_document(document)
+    assert caught.value.path == at
 
 
 def test_columns_that_the_file_does_not_have_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import privacy
+from tests.privacy.plain import alike, rows
 
 FIXTURES = Path(__file__).parent / "fixtures"
 WIDE = {"dep_delay": [-100, 2000], "arr_delay": [-100, 2000], "air_time": [0, 1000], "distance": [0, 10000]}
@@ -68,12 +68,12 @@ def test_accepted_statements_answer_exactly_what_sql_means(
 ) -> None:
     """With bounds and caps too wide to bind, no noise and no threshold, the answer is plain SQL's."""
     plan = privacy.plan(sql, _wide_policy(), rho=0.5, options=privacy.Options(10_000, 1_000_000, 1_000_000))
-    ours = _rows(noiseless(plan, flights_files))
+    ours = rows(noiseless(plan, flights_files))
     plain = _plain(sql, flights_files)
     if re.search(r"\bLIMIT\b", sql):
         assert len(ours) == len(plain)
         return
-    missing = [row for row in plain if not any(_alike(row, other) for other in ours)]
+    missing = [row for row in plain if not any(alike(row, other) for other in ours)]
     assert missing == []
     assert len(ours) == len(plain) or plan.releases[0].lowered.aggregate.input.grid
 
@@ -101,26 +101,7 @@ def _plain(sql: str, files: dict[str, str]) -> list[tuple[Any, ...]]:
             columns = f"* REPLACE ({', '.join(replaced)})" if replaced else "*"
             nobody = "WHERE tailnum IS NOT NULL" if name in ("flights", "planes") else ""
             connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM '{path}' {nobody}")
-        return _rows(connection.sql(sql.rstrip(";")).to_arrow_table())
-
-
-def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
-    return [
-        tuple(row.values())
-        for row in table.rename_columns(list(map(str, range(table.num_columns)))).to_pylist()
-    ]
-
-
-def _alike(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
-    return len(left) == len(right) and all(map(_same, left, right))
-
-
-def _same(left: Any, right: Any) -> bool:
-    if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
-        return left == right
-    if isinstance(left, str) or isinstance(right, str) or not hasattr(left, "__float__"):
-        return left == right
-    return math.isclose(float(left), float(right), rel_tol=1e-6, abs_tol=1e-6)
+        return rows(connection.sql(sql.rstrip(";")).to_arrow_table())
 
 
 def test_null_forms_no_public_group_but_a_private_one(exact: Any) -> None:

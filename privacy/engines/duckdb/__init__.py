@@ -4,7 +4,7 @@ written anew.
 
 from privacy.engines.duckdb.exact import exact_sql
 from privacy.engines.duckdb.public import public_sql
-from privacy.engines.duckdb.relations import SALT_TABLE, Multiplicity, fan_out_sql, released_table
+from privacy.engines.duckdb.relations import SALT_TABLE, Multiplicity, fan_out_sql, released_table, unique_sql
 from privacy.engines.duckdb.scalars import OPERATIONS, literal, normalised, quoted, scalar
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "quoted",
     "released_table",
     "scalar",
+    "unique_sql",
 ]

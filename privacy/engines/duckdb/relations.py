@@ -229,3 +229,10 @@ def _most_alike(one: Multiplicity) -> str:
         f"SELECT count(*) AS n FROM ({relation}) AS q WHERE {where}{f' GROUP BY {keys}' if keys else ''}"
     )
     return f"SELECT coalesce(max(n), 0) FROM ({counted}) AS q"
+
+
+def unique_sql(table: str, key: str) -> str:
+    """One row with one truth, ``fit``: the column has a value in every row, and none twice."""
+    name = quoted(key)
+    present = f"count({name}) = count(*)"
+    return f"SELECT {present} AND count(DISTINCT {name}) = count(*) AS fit FROM {quoted(table)}"
