@@ -59,11 +59,13 @@ SCHEMAS = {
     for table, columns in TYPES.items()
 }
 
+
+def _moment(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(f"{text}+00:00").replace(tzinfo=None)
+
+
 NAN, INFINITY = float("nan"), float("inf")
-FIRST, NOON, LAST = (
-    dt.datetime(*parts, tzinfo=dt.UTC).replace(tzinfo=None)
-    for parts in ((1, 1, 1), (2013, 5, 1, 12), (9999, 12, 31, 23, 59, 59, 999999))
-)
+FIRST, NOON, LAST = map(_moment, ("0001-01-01T00:00", "2013-05-01T12:00", "9999-12-31T23:59:59.999999"))
 PLAIN: dict[str, Any] = {
     "s": "12",
     "c": "a",

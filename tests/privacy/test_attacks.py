@@ -58,7 +58,7 @@ def test_a_unit_that_moves_more_than_is_charged_is_caught(where: Laboratory) -> 
         )
     )
     assert certain.within(larger, smaller)
-    ((_, _, charged),) = parts(BY_NAME["count"].plans()[0][0])
+    ((_, _, charged, _),) = parts(BY_NAME["count"].plans()[0][0])
     assert not certain.within(dataclasses.replace(larger, release=charged), smaller)
 
 

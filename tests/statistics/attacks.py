@@ -153,7 +153,7 @@ class Case:
                 return [read(engine.shown(plan, released(of), side)) for _ in range(runs)]
 
             def all_at_once(runs: int) -> list[Any]:
-                many = {one.name: stacked(one, runs).drop_columns([RUN]) for one in of}
+                many = {one.name: one.show(stacked(one, runs).drop_columns([RUN])) for one in of}
                 return [read([row]) for row in engine.shown(plan, many, side)]
 
             return all_at_once if self.row_by_row else one_by_one

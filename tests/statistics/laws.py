@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def order_of_rows(laboratory: Laboratory) -> Attack:
     rows = [visit(f"p{number}", code=f"c{number % 4}") for number in range(400)]
     plan = privacy.plan("SELECT code, count(*) AS n FROM visits GROUP BY code", POLICY, rho=0.5)
     (exact,) = laboratory.engine.exact(plan, tables(rows))
-    backwards = Exact(exact.name, exact.table.take(list(range(exact.table.num_rows))[::-1]), exact.release)
+    backwards = dataclasses.replace(exact, table=exact.table.take(list(range(exact.table.num_rows))[::-1]))
 
     def sampler(one: Exact) -> Callable[[int], Sequence[Hashable]]:
         return lambda runs: [

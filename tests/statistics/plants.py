@@ -115,7 +115,7 @@ def measures_with(change: Callable[[Any], Any]) -> Callable[[Release], Release]:
 
 
 def released_as(change: Callable[[Release], Release]) -> Fault:
-    return Fault(tamper=lambda one: Exact(one.name, one.table, change(one.release)))
+    return Fault(tamper=lambda one: dataclasses.replace(one, release=change(one.release)))
 
 
 def halved_sensitivity(measure: Any) -> Any:
@@ -141,7 +141,7 @@ def rows_for_units(one: Exact) -> Exact:
     (rows,) = (measure.name for measure in one.release.measures if measure.name != bar.measure)
     place = one.table.column_names.index(bar.measure)
     table: pa.Table = one.table.set_column(place, bar.measure, one.table.column(rows))
-    return Exact(one.name, table, one.release)
+    return dataclasses.replace(one, table=table)
 
 
 # The exact part

@@ -27,13 +27,18 @@ MOST_ROWS = 100_000
 SALT = b"a salt of the audit"
 
 
-def parts(plan: privacy.Plan) -> list[tuple[str, str, Release]]:
-    """The releases of a plan: the name that the public part knows each by, its exact SQL, what is released.
+Show = Callable[[pa.Table], pa.Table]
+"""From noisy sums to the columns that the public part reads; row by row, with the keys as they are."""
+
+
+def parts(plan: privacy.Plan) -> list[tuple[str, str, Release, Show]]:
+    """The releases of a plan: the name that the public part knows each by, its exact SQL, what is released,
+    and what is made of it for the public part.
 
     The only function here that knows how a plan is built.
     """
     return [
-        (released_table(place), one.sql, one.drawn)
+        (released_table(place), one.sql, one.drawn, one.shown)
         for place, one in enumerate(plan.releases)
         if one.drawn is not None
     ]
@@ -46,6 +51,7 @@ class Exact:
     name: str
     table: pa.Table
     release: Release
+    show: Show
 
 
 Cell = tuple[tuple[Any, ...], str]
@@ -76,8 +82,8 @@ class Engine:
         """
         given = {**tables, SALT_TABLE: pa.table({"salt": [salt.hex()]})}
         return [
-            Exact(name, self.run(sql, given), release)
-            for (name, _, release), (_, sql, _) in zip(parts(plan), parts(ran or plan), strict=True)
+            Exact(name, self.run(sql, given), release, show)
+            for (name, _, release, show), (_, sql, _, _) in zip(parts(plan), parts(ran or plan), strict=True)
         ]
 
     def shown(
@@ -106,8 +112,8 @@ def pieces(rows: int, runs: int) -> Iterator[int]:
 
 
 def released(exacts: Sequence[Exact]) -> dict[str, pa.Table]:
-    """The noisy tables of one answer, by the name that the public part knows them by."""
-    return {one.name: perturb(one.table, one.release) for one in exacts}
+    """The released tables of one answer, by the name that the public part knows them by."""
+    return {one.name: one.show(perturb(one.table, one.release)) for one in exacts}
 
 
 # What tells neighbours apart best
