@@ -22,6 +22,7 @@ from settlement.prices import PricePlan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from exchange.market import Market
@@ -102,6 +103,18 @@ WHERE q.state = 'SETTLED' AND q.charge_minor <> (
     WHERE t.journal = q.settle_journal AND t.phase = 'post' AND u.kind = 'money')
 """
 
+_REFINED = """
+SELECT q.id, 'names other steps before it than there are'
+FROM query q LEFT JOIN query e ON e.id = q.refines
+WHERE q.refines IS NULL AND (q.rho_before_nano <> 0 OR q.paid_before_minor <> 0)
+   OR q.refines IS NOT NULL AND (
+        e.id IS NULL OR e.state <> 'SETTLED' OR e.org <> q.org OR e.version <> q.version
+        OR e.question_sha256 <> q.question_sha256
+        OR q.rho_before_nano <= 0 OR q.rho_before_nano > e.rho_before_nano + e.rho_nano
+        OR q.paid_before_minor <> CASE WHEN e.currency = q.currency
+                                       THEN e.paid_before_minor + e.charge_minor ELSE 0 END)
+"""
+
 _LAWS: dict[str, str] = {
     "L1": "postings sum to zero in every unit",
     "L2": "no floor account was ever below zero",
@@ -136,6 +149,7 @@ def _differing_queries(session: Session) -> list[str]:
             "plan": (row.plan_sha256, told["query"].get("plan_sha256")),
             "dataset": (row.slug, told["object"].get("dataset")),
             "version": (row.version, told["object"].get("version")),
+            "refined": (row.refines or row.id, told["object"].get("id")),
             "acceptance": (row.acceptance_id, told["licence"].get("acceptance_id")),
             "purpose": (row.purpose, told["licence"].get("purpose")),
             "domain": (row.domain, told["privacy"].get("domain")),
@@ -199,9 +213,16 @@ def _mispriced(session: Session) -> list[str]:
         plan = plans.get(row.grant_id)
         if plan is None or plan.sha256 != row.price_plan_sha256:
             findings.append(f"{row.id} was priced by a plan that its grant does not hold")
-        elif plan.price(row.rho_nano) != row.charge_minor:
+        elif _price(plan, row) != row.charge_minor:
             findings.append(f"{row.id} was charged another amount than its plan names")
     return findings
+
+
+def _price(plan: PricePlan, row: Row[Any]) -> int:
+    """What a query costs: its rho, or as a refinement the step from what was spent on its question before."""
+    if min(row.rho_nano, row.rho_before_nano) < 0:
+        return -1  # no plan has a price for what nobody can have spent
+    return plan.price_of_more(row.rho_nano, before_nano=row.rho_before_nano, paid_minor=row.paid_before_minor)
 
 
 def _plan_of(text: str) -> PricePlan | None:
@@ -231,7 +252,7 @@ def check(session: Session) -> list[Law]:
         "L5": (*_broken(session, _SETTLED), *_differing_queries(session)),
         "L6": _broken(session, _SPENT),
         "L7": _broken(session, _ENDED),
-        "L9": (*_broken(session, _CHARGED), *_mispriced(session)),
+        "L9": (*_broken(session, _CHARGED), *_broken(session, _REFINED), *_mispriced(session)),
         "L12": (*_unguarded(session), *licences.check_documents(session), *_differing_agreements(session)),
     }
     return [Law(name, says, tuple(findings[name])) for name, says in _LAWS.items()]

@@ -67,9 +67,23 @@ query = Table(
     Column("result_bytes", BigInteger),
     Column("entry_id", String(40)),
     Column("failure", String(40)),
+    Column("question_sha256", String(64)),
+    Column("refines", String(40)),
+    Column("rho_before_nano", BigInteger, nullable=False, server_default="0"),
+    Column("paid_before_minor", BigInteger, nullable=False, server_default="0"),
     Index("query_by_plan", "org", "version", "plan_sha256"),
     Index("query_by_state", "state", "lease_until"),
     Index("query_by_org", "org", "reserved_at"),
+    Index("query_by_question", "org", "version", "question_sha256"),
+)
+
+# Over which bounded rows an answer released numbers: who has them is not charged for them again.
+released_bound = Table(
+    "released_bound",
+    metadata,
+    Column("query", String(40), primary_key=True),
+    Column("bound", String(64), primary_key=True),
+    Index("released_bound_by_bound", "bound"),
 )
 
 #: What auditors and dashboards read, the same on both databases.
@@ -139,6 +153,38 @@ def running_now(session: Session, *, org: str, version: str, plan_sha256: str) -
     ).one_or_none()
 
 
+def asking_now(session: Session, *, org: str, version: str, question_sha256: str) -> Row[Any] | None:
+    """An open query of the organisation about the same numbers, at whatever accuracy."""
+    return session.execute(
+        _about(org, version, question_sha256).where(query.c.state.in_(_OPEN)).limit(1)
+    ).one_or_none()
+
+
+def asked_before(session: Session, *, org: str, version: str, question_sha256: str) -> Row[Any] | None:
+    """The organisation's settled query about the same numbers for which most rho was spent in all."""
+    settled = _about(org, version, question_sha256).where(query.c.state == SETTLED)
+    dearest = (query.c.rho_before_nano + query.c.rho_nano).desc(), query.c.reserved_at
+    return session.execute(settled.order_by(*dearest).limit(1)).one_or_none()
+
+
+def keep_bounds(session: Session, query_id: str, bounds: Sequence[str]) -> None:
+    """Remember over which bounded rows a query released numbers."""
+    if bounds:
+        rows = [{"query": query_id, "bound": bound} for bound in sorted(set(bounds))]
+        session.execute(insert(released_bound), rows)
+
+
+def told_before(
+    session: Session, *, org: str, version: str, bounds: Sequence[str], limit: int
+) -> Sequence[Row[Any]]:
+    """The organisation's settled queries with numbers over some of these bounded rows, the dearest first."""
+    holding = select(released_bound.c.query).where(released_bound.c.bound.in_(bounds))
+    settled = query.c.org == org, query.c.version == version, query.c.state == SETTLED
+    found = select(query).where(*settled, query.c.id.in_(holding))
+    dearest = (query.c.rho_before_nano + query.c.rho_nano).desc(), query.c.reserved_at
+    return session.execute(found.order_by(*dearest).limit(limit)).all()
+
+
 def stale(session: Session, now: datetime, *, limit: int = 100) -> Sequence[Row[Any]]:
     """Open queries whose lease has ended: the sweeper's work."""
     ended = query.c.lease_until <= now.isoformat(timespec="microseconds")
@@ -163,4 +209,10 @@ def count_asked(session: Session, acceptances: Sequence[str]) -> int:
 def _same(org: str, version: str, plan_sha256: str) -> Any:
     return select(query).where(
         query.c.org == org, query.c.version == version, query.c.plan_sha256 == plan_sha256
+    )
+
+
+def _about(org: str, version: str, question_sha256: str) -> Any:
+    return select(query).where(
+        query.c.org == org, query.c.version == version, query.c.question_sha256 == question_sha256
     )

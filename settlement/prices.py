@@ -106,6 +106,15 @@ class PricePlan:
         """g(rho): minor units of ``currency`` for one query of so much rho, rounded up; 0 for 0."""
         return self.curve.price(rho_nano)
 
+    def price_of_more(self, rho_nano: int, *, before_nano: int, paid_minor: int) -> int:
+        """Minor units for ``rho_nano`` more on a question that had ``before_nano``, for ``paid_minor``.
+
+        ``g(before + rho) - g(before)``, so that however many steps lead to a rho they cost what one query of
+        it costs; where less was paid for what came before, under another plan, only that much is credited.
+        """
+        credit = min(paid_minor, self.price(before_nano))
+        return self.price(before_nano + rho_nano) - credit
+
 
 def find_arbitrage(price: Callable[[int], int], sizes: Sequence[int]) -> tuple[int, int] | None:
     """(n, x) such that n queries of x nano-rho cost less than one of n * x; None if no tried purchase does.

@@ -227,6 +227,7 @@ def _quote_document(offer: Quote) -> dict[str, Any]:
         "rho_nano": offer.rho_nano,
         "delta_pico": offer.delta_pico,
         "epsilon": offer.epsilon,
+        "refines": offer.refines.query if offer.refines else None,
         "columns": [vars(column) for column in offer.columns],
         "plan_sha256": offer.plan_sha256,
         "explain": offer.explain,
@@ -242,6 +243,7 @@ def _draw_quote(offer: Quote, explain: bool) -> None:
             ("rho", offer.rho),
             ("epsilon", f"{offer.epsilon:.4g}"),
             ("until", offer.expires_at),
+            *([("refines", f"{offer.refines.query}, rho {offer.refines.rho}")] if offer.refines else []),
         ]
     )
     table(("column", "kind", "95% half-width"), [(c.name, c.kind, c.half_width) for c in offer.columns])
@@ -256,6 +258,7 @@ def _answer_document(answer: Answer) -> dict[str, Any]:
         "charged": answer.charged.as_document(),
         "rho": answer.rho,
         "rho_nano": answer.rho_nano,
+        "refines": answer.refines,
         "columns": [vars(column) for column in answer.columns],
         "rows": [list(row) for row in answer.rows],
         "intervals": answer.intervals,

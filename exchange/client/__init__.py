@@ -50,7 +50,7 @@ from exchange.client.listings import Budget, Column, Dataset, Licence, Listing, 
 from exchange.client.money import Balance, Usage, Wallet
 from exchange.client.price import Price
 from exchange.client.publishing import Publication
-from exchange.client.questions import Quote, QuoteColumn
+from exchange.client.questions import Quote, QuoteColumn, Refinement
 from exchange.client.receipts import Receipt
 
 __all__ = [
@@ -101,6 +101,7 @@ __all__ = [
     "QuoteExpired",
     "RateLimited",
     "Receipt",
+    "Refinement",
     "Retry",
     "ServerError",
     "StillOpen",

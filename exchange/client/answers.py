@@ -50,6 +50,7 @@ class Answer:
     :meth:`to_dicts` makes them). Dates, times and decimals come as Python's own types. ``intervals`` gives
     for each noisy column one ``(low, high)`` per row, 95%, or None where there is none. ``repeated`` says
     that this organisation had the answer already: then ``charged`` is zero and no privacy budget was spent.
+    ``refines`` is the query whose answer this one makes more accurate, at the price of the difference.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Answer:
     result_sha256: str
     receipt: Receipt = field(repr=False)
     _connection: Connection = field(repr=False, compare=False)
+    refines: str | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], connection: Connection) -> Answer:
@@ -78,6 +80,7 @@ class Answer:
             result_sha256=document["result_sha256"],
             receipt=Receipt(document["receipt"], document["query"], connection),
             _connection=connection,
+            refines=document.get("refines"),
         )
 
     @property

@@ -75,8 +75,30 @@ class QuoteColumn:
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """The earlier answer that a quote makes more accurate; ``rho_nano`` and ``paid`` is what it had cost."""
+
+    query: str
+    rho_nano: int
+    paid: Price
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Refinement:
+        """Read what a quote refines."""
+        return cls(document["query"], int(document["rho_nano"]), Price.from_document(document["paid"]))
+
+    @property
+    def rho(self) -> Decimal:
+        """What was spent on the question before."""
+        return Decimal(self.rho_nano) / NANO
+
+
+@dataclass(frozen=True)
 class Quote:
-    """An offer, bound to one plan of one version until ``expires_at``: price, privacy cost and noise."""
+    """An offer, bound to one plan of one version until ``expires_at``: price, privacy cost and noise.
+
+    Where ``refines`` names an earlier answer of the same question, price and rho are the difference to it.
+    """
 
     id: str
     dataset: str
@@ -90,6 +112,7 @@ class Quote:
     plan_sha256: str
     explain: str = field(repr=False)
     expires_at: str = ""
+    refines: Refinement | None = None
     _connection: Connection = field(repr=False, compare=False, kw_only=True)
 
     @classmethod
@@ -108,6 +131,7 @@ class Quote:
             plan_sha256=document["plan_sha256"],
             explain=document.get("explain") or "",
             expires_at=str(document.get("expires_at") or ""),
+            refines=Refinement.from_document(document["refines"]) if document.get("refines") else None,
             _connection=connection,
         )
 
@@ -135,6 +159,7 @@ class Quote:
                 ("rho", self.rho),
                 ("epsilon", f"{self.epsilon:.4g}"),
                 ("until", self.expires_at),
+                *([("refines", self.refines.query)] if self.refines else []),
             ],
             caption=f"Quote {self.id}",
         )

@@ -273,6 +273,8 @@ def _dossier(session: Session, record: Record, names: dict[str, str]) -> dict[st
         "domain": row.domain,
         "rho_nano": row.rho_nano,
         "charge": money(row.charge_minor, row.currency),
+        "refines": row.refines,
+        "rho_before_nano": row.rho_before_nano,
         "settle_journal": row.settle_journal,
         "result_sha256": row.result_sha256,
     }

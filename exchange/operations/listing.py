@@ -106,13 +106,22 @@ def policy_of(view: ListingView) -> privacy.Policy:
 
 
 def planned(
-    view: ListingView, sql: str, ask: tuple[str, str], options: tuple[tuple[str, int | bool | str], ...]
+    view: ListingView,
+    sql: str,
+    ask: tuple[str, str],
+    options: tuple[tuple[str, int | bool | str], ...],
+    *,
+    earlier: privacy.Released | None = None,
 ) -> privacy.Plan:
     """The plan of a statement on this version; touches no data. Raises privacy.Refused.
 
-    ``ask`` is ("rho_nano" | "epsilon" | "error:COLUMN", value as text).
+    ``ask`` is ("rho_nano" | "epsilon" | "error:COLUMN", value as text), ``earlier`` what the asking
+    organisation was told before.
     """
-    return _planned(canonical(view.policy), sql, ask, options)
+    policy = canonical(view.policy)
+    if earlier is None:
+        return _planned(policy, sql, ask, options)
+    return _plan(policy, sql, ask, options, earlier)
 
 
 def domain_of(view: ListingView) -> str:
@@ -181,15 +190,28 @@ def _planned(
     policy: str, sql: str, ask: tuple[str, str], options: tuple[tuple[str, int | bool | str], ...]
 ) -> privacy.Plan:
     """Planning is pure, so equal questions under equal policies share one plan."""
+    return _plan(policy, sql, ask, options, None)
+
+
+def _plan(
+    policy: str,
+    sql: str,
+    ask: tuple[str, str],
+    options: tuple[tuple[str, int | bool | str], ...],
+    earlier: privacy.Released | None,
+) -> privacy.Plan:
     name, value = ask
-    given: dict[str, Any] = dict(options)
-    chosen = privacy.Options(**given)
+    given: dict[str, Any] = {
+        "options": privacy.Options(**dict(options)),  # type: ignore[arg-type]
+        "earlier": earlier,
+    }
     if name == "rho_nano":
-        return privacy.plan(sql, _policy(policy), rho_nano=int(value), options=chosen)
-    if name == "epsilon":
-        return privacy.plan(sql, _policy(policy), epsilon=float(value), options=chosen)
-    widths = {name.removeprefix("error:"): float(value)}
-    return privacy.plan(sql, _policy(policy), error=widths, options=chosen)
+        given["rho_nano"] = int(value)
+    elif name == "epsilon":
+        given["epsilon"] = float(value)
+    else:
+        given["error"] = {name.removeprefix("error:"): float(value)}
+    return privacy.plan(sql, _policy(policy), **given)
 
 
 def _offered(dataset: listings.Dataset) -> str:

@@ -231,7 +231,10 @@ def _admitted_turn(market: Market, actor: Actor, command: RunQuery, terms: Terms
 
 
 def _terms(market: Market, actor: Actor, command: RunQuery) -> Terms:
-    """The terms to run under; for a quote they must be the very terms that were quoted."""
+    """The terms to run under; for a quote they must be those that were quoted.
+
+    Answers that the buyer got since may have made the question cheaper; dearer it may not be.
+    """
     if command.question is not None:
         return logged_terms(market, actor, command.question, command=command)
     now = market.store.clock()
@@ -249,8 +252,9 @@ def _terms(market: Market, actor: Actor, command: RunQuery) -> Terms:
         grant=quoted.grant_id,
     )
     terms = logged_terms(market, actor, asked, command=command)
-    same = (quoted.plan_digest, quoted.price_minor, quoted.rho_nano, document["version"])
-    if same != (terms.plan.digest, terms.price.amount_minor, terms.plan.cost.rho_nano, terms.view.version_id):
+    now_dearer = terms.price.amount_minor > quoted.price_minor or terms.plan.cost.rho_nano > quoted.rho_nano
+    same = (quoted.plan_digest, document["version"]) == (terms.plan.digest, terms.view.version_id)
+    if now_dearer or not same:
         with market.store.refusing(actor, command):
             raise QuoteExpired("the dataset has a new version since the quote")
     return terms
@@ -271,6 +275,7 @@ def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[st
         return {"query": before.id, "repeated": True}
     if queries.running_now(tx.session, **same) is not None:
         raise InProgress("the same query of your organisation is being answered")
+    _check_reuse(tx.session, terms)
     _check_limits(command, terms)
     clause = licences.permit(
         tx.session,
@@ -280,17 +285,34 @@ def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[st
         territory=grant.territory,
         now=tx.now,
         queries_so_far=_asked_under(tx.session, actor.org, view.licence_id),
-        rho_nano=plan.cost.rho_nano,
+        rho_nano=terms.rho_in_all_nano,
     )
     query_id = new_id("qry")
     held = settling.hold(tx, market, terms, query_id)
     queries.reserve(tx.session, _row(tx, market, terms, query_id, clause, held))
+    queries.keep_bounds(tx.session, query_id, plan.bound_digests)
     tx.record(
         **_about(terms, query_id),
         money=settling.charge_of(tx.session, held, terms.price),
         privacy=settling.spend_of(tx.session, terms),
     )
     return {"query": query_id, "repeated": False}
+
+
+def _check_reuse(session: Session, terms: Terms) -> None:
+    """One step after another: a refinement builds on the newest answer of its question, never beside another.
+
+    Two that begin from one answer would each pay less than their order: the price of a step falls.
+    """
+    question = terms.reuse.question_sha256
+    if question is None:
+        return
+    same = {"org": terms.grant.org, "version": terms.view.version_id}
+    if queries.asking_now(session, **same, question_sha256=question) is not None:
+        raise InProgress("the same question of your organisation is being answered")
+    latest = queries.asked_before(session, **same, question_sha256=question)
+    if terms.reuse.latest != (latest.id if latest else None):
+        raise InProgress("your organisation got an answer to the same question a moment ago")
 
 
 def _asked_under(session: Session, org: str, licence_id: str) -> int:
@@ -371,9 +393,7 @@ def _check_limits(command: RunQuery, terms: Terms) -> None:
 def _about(terms: Terms, query_id: str) -> dict[str, Any]:
     """The audit groups that every entry of a query carries."""
     return {
-        "object": ObjectGroup(
-            type="query", id=query_id, version=terms.view.version_id, dataset=terms.view.slug
-        ),
+        "object": settling.subject(query_id, terms.reuse.refines, terms.view.version_id, terms.view.slug),
         "licence": LicenceGroup(
             acceptance_id=terms.grant.acceptance_id,
             odrl_sha256=terms.licence.odrl_sha256,
@@ -412,6 +432,10 @@ def _row(
         "charge_minor": terms.price.amount_minor,
         "currency": terms.price.currency,
         "price_plan_sha256": terms.price_plan.sha256,
+        "question_sha256": terms.reuse.question_sha256,
+        "refines": terms.reuse.refines,
+        "rho_before_nano": terms.reuse.rho_before_nano,
+        "paid_before_minor": terms.reuse.paid_before_minor,
         "reserve_journal": held,
         "lease_until": lease.isoformat(timespec="microseconds"),
         "reserved_at": tx.now.isoformat(timespec="microseconds"),
@@ -431,6 +455,7 @@ def _job(row: Row[Any]) -> dict[str, Any]:
         "purpose": row.purpose,
         "rho_nano": row.rho_nano if row.state in (queries.SETTLED, queries.FORFEITED) else 0,
         "charge": money(row.charge_minor if done else 0, row.currency),
+        "refines": row.refines,
         "result_sha256": row.result_sha256,
         "failure": row.failure,
     }

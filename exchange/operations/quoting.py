@@ -11,11 +11,10 @@ import privacy
 from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, QueryGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import Role, new_id
-from exchange.operations import listing
+from exchange.operations import listing, reusing
 from exchange.operations.terms import NANO, PICO, decimal_text, money
 from settlement import licences, orders
 from settlement.errors import GrantMissing, LicenceNotAccepted
-from settlement.money import Money
 from settlement.prices import PricePlan
 
 if TYPE_CHECKING:
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
     from catalog.listings import ListingView
     from exchange.identity import Actor
     from exchange.market import Market
+    from exchange.operations.reusing import Reuse
     from exchange.store import Tx
+    from settlement.money import Money
 
 _ASKS = ("rho", "epsilon", "error")
 _OPTIONS = {
@@ -74,9 +75,17 @@ class Terms:
     price_plan: PricePlan
     plan: privacy.Plan
     price: Money
+    reuse: Reuse
+
+    @property
+    def rho_in_all_nano(self) -> int:
+        """What the question will have cost with all that was spent on it before."""
+        return self.reuse.rho_before_nano + self.plan.cost.rho_nano
 
     def document(self) -> dict[str, Any]:
-        """What is shown and bound: a function of plan, policy and price plan; no time, no data."""
+        """What is shown and bound: a function of plan, policy, profile and price plan, and of what the buyer
+        was told before; no time, no data.
+        """
         cost = self.plan.cost
         return {
             "dataset": self.view.dataset_id,
@@ -91,9 +100,22 @@ class Terms:
             "delta": decimal_text(cost.delta_pico, PICO),
             "delta_pico": cost.delta_pico,
             "epsilon": self.plan.epsilon,
+            "refines": self._refined(),
             "columns": [_plain(asdict(column)) for column in self.plan.columns],
             "plan_sha256": self.plan.digest,
             "explain": self.plan.explain(),
+        }
+
+    def _refined(self) -> dict[str, Any] | None:
+        """The earlier answer that this one makes more accurate, and what was spent on it."""
+        reuse = self.reuse
+        if reuse.refines is None:
+            return None
+        return {
+            "query": reuse.refines,
+            "rho": decimal_text(reuse.rho_before_nano, NANO),
+            "rho_nano": reuse.rho_before_nano,
+            "paid": money(reuse.paid_before_minor, self.price.currency),
         }
 
 
@@ -165,8 +187,9 @@ def terms_of(market: Market, actor: Actor, asked: Question) -> Terms:
     view, grant, licence = market.store.read(lambda session: permitted(session, actor, asked, now))
     price_plan = PricePlan.from_document(json.loads(grant.plan))
     plan = listing.planned(view, asked.sql, asked.ask, asked.options)
-    price = Money(price_plan.price(plan.cost.rho_nano), price_plan.currency)
-    return Terms(asked, view, grant, licence, price_plan, plan, price)
+    plan, reuse = reusing.with_earlier(market, actor.org, view, asked, plan, price_plan.currency)
+    price = reuse.price(price_plan, plan.cost.rho_nano)
+    return Terms(asked, view, grant, licence, price_plan, plan, price, reuse)
 
 
 def permitted(

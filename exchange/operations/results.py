@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from exchange.market import Market
     from exchange.operations.quoting import Terms
 
-_COLUMNS, _INTERVALS = b"exchange.columns", b"exchange.intervals"
+_COLUMNS, _INTERVALS, _RELEASED = b"exchange.columns", b"exchange.intervals", b"exchange.released"
 
 
 def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
-    """Write an answer as an Arrow stream, with its columns' noise and intervals in the schema's metadata."""
+    """Write an answer as an Arrow stream, with its columns' noise and intervals in the schema's metadata.
+
+    The released numbers behind it are an object of their own, whose digest the stream names.
+    """
     assert_outside_transaction()
     noise = {column.name: asdict(column) for column in terms.plan.columns}
     columns = [
@@ -39,9 +42,14 @@ def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
         _INTERVALS: json.dumps(answer.intervals).encode(),
         b"exchange.version": terms.view.version_id.encode(),
         b"exchange.plan_sha256": terms.plan.digest.encode(),
+        b"exchange.refines": (terms.reuse.refines or "").encode(),
     }
-    table = answer.table.replace_schema_metadata(metadata).combine_chunks()
     with tempfile.TemporaryDirectory(prefix="result-") as folder:
+        if answer.released.tables:
+            numbers = Path(folder) / "released"
+            numbers.write_bytes(answer.released.to_bytes())
+            metadata[_RELEASED] = market.objects.put(numbers).encode()
+        table = answer.table.replace_schema_metadata(metadata).combine_chunks()
         path = Path(folder) / "result.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -55,3 +63,10 @@ def open_result(arrow: bytes) -> tuple[pa.Table, list[dict[str, Any]], dict[str,
         table = reader.read_all()
     stored = table.schema.metadata or {}
     return table, json.loads(stored[_COLUMNS]), json.loads(stored[_INTERVALS])
+
+
+def released_of(arrow: bytes) -> str | None:
+    """The digest of the released numbers behind a stored answer; None where none were kept."""
+    with pa.ipc.open_stream(pa.BufferReader(arrow)) as reader:
+        kept: bytes | None = (reader.schema.metadata or {}).get(_RELEASED)
+    return None if kept is None else kept.decode()

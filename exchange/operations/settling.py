@@ -269,12 +269,19 @@ def _known(tx: Tx, row: Row[Any]) -> dict[str, Any]:
     acceptance = licences.find_acceptance(tx.session, row.acceptance_id, org=row.org)
     licence = licences.find_licence(tx.session, acceptance.licence_id)
     return {
-        "object": ObjectGroup(type="query", id=row.id, version=row.version, dataset=row.slug),
+        "object": subject(row.id, row.refines, row.version, row.slug),
         "licence": LicenceGroup(
             acceptance_id=row.acceptance_id, odrl_sha256=licence.odrl_sha256, purpose=row.purpose
         ),
         "query": QueryGroup(id=row.id, plan_sha256=row.plan_sha256, sql_sha256=row.sql_sha256),
     }
+
+
+def subject(query_id: str, refines: str | None, version: str, slug: str) -> ObjectGroup:
+    """What a query acts on: itself, or as a refinement the query whose answer it makes more accurate."""
+    if refines is None:
+        return ObjectGroup(type="query", id=query_id, version=version, dataset=slug)
+    return ObjectGroup(type="refinement", id=refines, version=version, dataset=slug)
 
 
 def _charge(session: Session, journal: str | None, amount_minor: int, currency: str) -> MoneyGroup:

@@ -45,13 +45,16 @@ class Walk(RuleBasedStateMachine):
         self.spent = 0
         self.version = 1
         self.bought: dict[tuple[str, int, str, int], Any] = {}
+        self.best: dict[tuple[str, int, str], int] = {}
         self.replies: list[tuple[str, str, int, str, Any]] = []
-        self.held: list[tuple[str, int, str, int, str]] = []
-        self.broken_calls: set[tuple[str, int, str, int]] = set()
+        self.held: list[tuple[str, int, str, int, str, tuple[int, int]]] = []
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(sql=st.sampled_from(QUESTIONS), rho=st.sampled_from(RHO))
+    def begin(self, sql: str, rho: int) -> None:
+        """Whatever a walk does, something was asked before."""
         self.stand = self.open.enter_context(type(self).stands())
+        for who in BUYERS:
+            self.ask(who, sql, rho)
 
     def teardown(self) -> None:
         self.open.close()
@@ -81,7 +84,7 @@ class Walk(RuleBasedStateMachine):
     @rule(who=st.sampled_from(BUYERS), sql=st.sampled_from(QUESTIONS), rho=st.sampled_from(RHO))
     def quote_and_run(self, who: str, sql: str, rho: int) -> None:
         quoted = self.stand.quote(who, sql, f"{rho / 1e9:.9f}").json()
-        assert (quoted["rho_nano"], quoted["price"]["amount_minor"]) == (rho, PRICE.price(rho))
+        assert (quoted["price"]["amount_minor"], quoted["rho_nano"]) == self.cost(who, sql, rho)
         key = f"quoted-{next(self.keys)}"
         expected = self.expected(who, sql, rho)
         reply = self.stand.post(who, "/v1/queries", {"quote": quoted["quote"]}, key=key)
@@ -114,26 +117,27 @@ class Walk(RuleBasedStateMachine):
             plant(patch, crash, _die)
             with pytest.raises(Died):
                 self.stand.run(who, sql, f"{rho / 1e9:.9f}", key=key)
-        self.charge(who, rho)
+        cost = self.cost(who, sql, rho)
+        self.charge(who, cost)
         if crash == "before the reply":
-            self.bought[same] = None
+            self.keep(same, None)
         else:
-            self.held.append((*same, crash))
+            self.held.append((*same, crash, cost))
 
     @rule()
     def sweep(self) -> None:
         self.stand.clock.advance(seconds=LEASE_S)
         done = self.stand.sweep()
         assert sum(done.values()) == len(self.held)
-        for who, version, sql, rho, name in self.held:
+        for who, version, sql, rho, name, (price, spent) in self.held:
             crash = BY_NAME[name]
             if not crash.pays:
-                self.money[who] += PRICE.price(rho)
+                self.money[who] += price
             if not crash.spends:
-                self.allowance[who] += rho
-                self.spent -= rho
+                self.allowance[who] += spent
+                self.spent -= spent
             if crash.pays:
-                self.bought[who, version, sql, rho] = None
+                self.keep((who, version, sql, rho), None)
         self.held.clear()
         assert not any(self.stand.sweep().values())
 
@@ -155,32 +159,42 @@ class Walk(RuleBasedStateMachine):
     def files(self) -> dict[str, bytes]:
         return sample.files(seed=7 if self.version == 1 else 99 + self.version)
 
-    def expected(self, who: str, sql: str, rho: int) -> tuple[int, str]:
-        same = (who, self.version, sql, rho)
-        if same in self.bought:
-            return 200, ""
-        if any(held[:4] == same for held in self.held):
-            return 409, "in_progress"
-        if rho > self.allowance[who] or rho > sample.RHO_NANO - self.spent:
-            # What is short is told by the first account in id order: budgets stand behind wallets.
-            return (
-                (402, "payment_required") if PRICE.price(rho) > self.money[who] else (409, "budget_exhausted")
-            )
-        return (402, "payment_required") if PRICE.price(rho) > self.money[who] else (200, "")
+    def cost(self, who: str, sql: str, rho: int) -> tuple[int, int]:
+        """Price and rho: the difference to the most that the buyer has spent on the question."""
+        before = min(self.best.get((who, self.version, sql), 0), rho)
+        return PRICE.price(rho) - PRICE.price(before), rho - before
 
-    def charge(self, who: str, rho: int) -> None:
-        self.money[who] -= PRICE.price(rho)
-        self.allowance[who] -= rho
-        self.spent += rho
+    def expected(self, who: str, sql: str, rho: int) -> tuple[int, str]:
+        if (who, self.version, sql, rho) in self.bought:
+            return 200, ""
+        if any(held[:3] == (who, self.version, sql) for held in self.held):
+            return 409, "in_progress"
+        price, spends = self.cost(who, sql, rho)
+        if spends > self.allowance[who] or spends > sample.RHO_NANO - self.spent:
+            # What is short is told by the first account in id order: budgets stand behind wallets.
+            return (402, "payment_required") if price > self.money[who] else (409, "budget_exhausted")
+        return (402, "payment_required") if price > self.money[who] else (200, "")
+
+    def charge(self, who: str, cost: tuple[int, int]) -> None:
+        self.money[who] -= cost[0]
+        self.allowance[who] -= cost[1]
+        self.spent += cost[1]
+
+    def keep(self, same: tuple[str, int, str, int], result: Any) -> None:
+        self.bought[same] = result
+        self.best[same[:3]] = max(self.best.get(same[:3], 0), same[3])
 
     def answered(self, who: str, sql: str, rho: int, key: str, body: dict[str, Any]) -> None:
         same = (who, self.version, sql, rho)
         assert body["repeated"] is (same in self.bought)
         if same not in self.bought:
-            self.charge(who, rho)
+            cost = self.cost(who, sql, rho)
+            assert (body["charged"]["amount_minor"], body["rho_nano"]) == cost
+            assert (body["refines"] is not None) is (0 < cost[1] < rho)
+            self.charge(who, cost)
         elif self.bought[same] is not None:
             assert body["result_sha256"] == self.bought[same]
-        self.bought[same] = body["result_sha256"]
+        self.keep(same, body["result_sha256"])
         if key:
             self.replies.append((who, sql, rho, key, body))
 

@@ -174,6 +174,23 @@ def test_every_accepted_plan_is_integer_monotone_and_subadditive(made: PricePlan
     assert price(min(a, b)) <= price(max(a, b))
 
 
+@given(good_plans(), st.lists(st.integers(1, 10**9), min_size=1, max_size=6))
+def test_steps_cost_together_what_one_query_of_their_rho_costs(made: PricePlan, steps: list[int]) -> None:
+    before = paid = 0
+    for step in steps:
+        price = made.price_of_more(step, before_nano=before, paid_minor=paid)
+        assert 0 <= price <= made.price(step), "a step is never dearer than its rho asked for alone"
+        before, paid = before + step, paid + price
+    assert paid == made.price(sum(steps))
+
+
+@given(good_plans(), st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 10**6))
+def test_no_more_is_credited_than_was_paid(made: PricePlan, before: int, step: int, paid: int) -> None:
+    price = made.price_of_more(step, before_nano=before, paid_minor=paid)
+    assert made.price(before + step) - made.price(before) <= price <= made.price(before + step)
+    assert paid + price >= made.price(before + step)
+
+
 @given(good_plans(), st.integers(1, 10**11))
 def test_the_price_is_the_documented_formula_in_exact_fractions(made: PricePlan, rho_nano: int) -> None:
     exact, start = Fraction(0), Fraction(0)

@@ -27,6 +27,7 @@ def answer_document(answered: Answered, *, rows: bool) -> dict[str, Any]:
         "repeated": answered.repeated,
         "charged": money(0 if answered.repeated else row.charge_minor, row.currency),
         "rho_nano": 0 if answered.repeated else row.rho_nano,
+        "refines": row.refines,
         "columns": answered.columns,
         "row_count": answered.table.num_rows,
         "result_sha256": row.result_sha256,

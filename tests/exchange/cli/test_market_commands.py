@@ -124,6 +124,16 @@ def test_the_strategy_can_be_named(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("allowed")
+def test_a_refinement_is_named(run: Run) -> None:
+    counted = "select count(*) as n from visits where minutes < 90"
+    first = json.loads(run("query", SLUG, counted, "--rho", "0.05", "--json").stdout)
+    quoted = run("quote", SLUG, counted, "--rho", "0.06")
+    assert f"{first['query']}, rho 0.05" in " ".join(quoted.stdout.split())
+    more = json.loads(run("query", SLUG, counted, "--rho", "0.06", "--json").stdout)
+    assert (more["refines"], more["rho_nano"]) == (first["query"], 10_000_000)
+
+
+@pytest.mark.usefixtures("allowed")
 def test_an_answer_in_every_format(run: Run, alone: Path) -> None:
     asked = ("query", SLUG, COUNT, "--rho", _rho())
     first = run(*asked)

@@ -70,6 +70,20 @@ def test_the_strategy_of_a_question_can_be_chosen(visits: Dataset) -> None:
     assert (refused.value.code, "clip" in refused.value.hint) == ("option_invalid", True)
 
 
+def test_the_same_question_with_more_rho_costs_the_difference(visits: Dataset) -> None:
+    counted = "select count(*) as n from visits where minutes < 100"
+    first = visits.query(counted, rho="0.05")
+    quote = visits.quote(counted, rho="0.08")
+    assert quote.refines is not None
+    assert (quote.refines.query, quote.refines.rho) == (first.id, Decimal("0.05"))
+    assert (quote.refines.paid, quote.rho) == (first.charged, Decimal("0.03"))
+    assert first.id in quote._repr_html_()
+    answer = quote.run()
+    assert (answer.refines, answer.rho, answer.charged) == (first.id, Decimal("0.03"), quote.price)
+    free = visits.query("select count(*) / 2 as half from visits where minutes < 100", rho="0.08")
+    assert (free.charged, free.rho_nano, free.refines, free.repeated) == (0, 0, None, False)
+
+
 def test_the_whole_road_of_a_buyer(visits: Dataset, marketplace: Marketplace, alone: Path) -> None:
     quote = visits.quote(COUNT, rho=_rho())
     assert quote.price > 0
