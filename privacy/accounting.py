@@ -246,7 +246,7 @@ def _fraction(value: float | str | Decimal | Fraction, name: str) -> Fraction:
 def _largest_rho(asked: float, delta_pico: int) -> int:
     """By bisection from where the classic bound rho + 2 sqrt(rho ln(1/delta)) is met: never too far up."""
     root = math.sqrt(math.log(PICO / delta_pico))
-    start = min(int((math.sqrt(root * root + asked) - root) ** 2 * NANO), MAX_RHO_NANO)
+    start = int(min((math.sqrt(root * root + asked) - root) ** 2 * NANO, MAX_RHO_NANO))
     low = start if epsilon(start, delta_pico) <= asked else 0
     high = min(2 * start + 1, MAX_RHO_NANO + 1)
     while high <= MAX_RHO_NANO and epsilon(high, delta_pico) <= asked:

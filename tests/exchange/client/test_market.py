@@ -148,12 +148,13 @@ def test_the_same_question_is_charged_once(visits: Dataset) -> None:
 
 
 def test_limits_hold_before_anything_is_charged(visits: Dataset, marketplace: Marketplace) -> None:
+    never_asked = "select count(*) as n from visits where minutes < 80"
     with marketplace.client("lab") as x:
         before = x.wallet()["USD"].available
         with pytest.raises(LimitExceeded):
-            visits.query(COUNT, rho=_rho(), max_price="0.01")
+            visits.query(never_asked, rho=_rho(), max_price="0.01")
         with pytest.raises(LimitExceeded) as caught:
-            visits.query(COUNT, rho=_rho(), max_rho="0.001")
+            visits.query(never_asked, rho=_rho(), max_rho="0.001")
         assert "rho_nano" in caught.value.details
         assert x.wallet()["USD"].available == before
 
