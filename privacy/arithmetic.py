@@ -22,6 +22,8 @@ QUOTIENT_DECIMALS = 6
 _DATE_PARTS = {
     "year": (1, 9999), "quarter": (1, 4), "month": (1, 12), "week": (1, 53), "day": (1, 31), "hour": (0, 23),
     "minute": (0, 59), "second": (0, 59), "dayofweek": (0, 6), "isodow": (1, 7), "dayofyear": (1, 366),
+    "isoyear": (0, 9999), "yearweek": (0, 999953), "decade": (0, 999), "century": (1, 100),
+    "millisecond": (0, 59_999), "microsecond": (0, 59_999_999),
 }  # fmt: skip
 
 

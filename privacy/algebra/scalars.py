@@ -11,7 +11,11 @@ from privacy.values import Value, canonical
 COMMUTATIVE = frozenset({"and", "or", "eq", "ne", "add", "mul", "exact_add", "exact_mul"})
 _BYTES_A_NODE = 8
 """A node of an expression comes to about as many bytes of text."""
-_WRITTEN_TWICE = frozenset({"least", "greatest", "try_cast", "clamp"})
+_WRITTEN_TWICE = frozenset({
+    "least", "greatest", "try_cast", "clamp", "concat", "concat_ws", "pipe", "replace", "add_interval",
+    "add_days", "time_bucket", "make_date", "last_day", "try_strptime", "root", "cbrt", "ln", "log", "exp",
+    "radians", "degrees", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "power",
+})  # fmt: skip
 """Operations whose SQL repeats an operand: they count double, so that nesting them stays within the size
 limit."""
 

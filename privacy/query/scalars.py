@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 from sqlglot import exp
 
 from privacy.algebra import COMMUTATIVE, Call, Literal, Scalar, conjunction
-from privacy.query.functions import FUNCTIONS, NAMES, text
+from privacy.query.arguments import text
+from privacy.query.functions import FUNCTIONS, NAMES
+from privacy.query.time_functions import time_arithmetic
 from privacy.values import NUMBERS, TIMES, value_of
 
 if TYPE_CHECKING:
@@ -165,7 +167,14 @@ class Scalars:
     def _arithmetic(self, node: exp.Binary) -> Scalar:
         self.only(node, "this", "expression", "typed", "safe")
         operation = _ARITHMETIC[type(node)]
-        operands = [self.number(side, self.compile(side)) for side in (node.this, node.expression)]
+        sides = (node.this, node.expression)
+        found = [None if isinstance(side, exp.Interval) else self.compile(side) for side in sides]
+        if operation in ("add", "sub") and (moved := time_arithmetic(self, node, sides, found)) is not None:
+            return moved
+        operands = [
+            self.number(side, self.compile(side) if one is None else one)
+            for side, one in zip(sides, found, strict=True)
+        ]
         whole = operation != "div" and all(operand.type == "integer" for operand in operands)
         kept = _without_identity(operation, operands, whole)
         return kept or self.call(node, operation, operands, "integer" if whole else "float")

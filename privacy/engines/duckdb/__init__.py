@@ -3,9 +3,10 @@ written anew.
 """
 
 from privacy.engines.duckdb.exact import exact_sql
+from privacy.engines.duckdb.literals import literal, normalised, quoted
 from privacy.engines.duckdb.public import public_sql
 from privacy.engines.duckdb.relations import SALT_TABLE, Multiplicity, fan_out_sql, released_table, unique_sql
-from privacy.engines.duckdb.scalars import OPERATIONS, literal, normalised, quoted, scalar
+from privacy.engines.duckdb.scalars import OPERATIONS, scalar
 
 __all__ = [
     "OPERATIONS",

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from privacy.algebra import Aggregate, Bound, Key, Sum, columns_of
 from privacy.engines.duckdb.factors import Factors, huge, scaled, uncut
+from privacy.engines.duckdb.literals import normalised, quoted
 from privacy.engines.duckdb.relations import Relations, keyed_rank
-from privacy.engines.duckdb.scalars import named, normalised, quoted, scalar
+from privacy.engines.duckdb.scalars import named, scalar
 from privacy.values import MAX_KEY_BYTES
 
 SMALLEST, LARGEST = -(2**62), 2**62

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from privacy.engines.duckdb.scalars import quoted
+from privacy.engines.duckdb.literals import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

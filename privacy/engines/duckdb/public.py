@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from privacy.algebra import Output, Scalar, columns_of
+from privacy.engines.duckdb.literals import normalised
 from privacy.engines.duckdb.relations import Relations, ordered
-from privacy.engines.duckdb.scalars import normalised, scalar
+from privacy.engines.duckdb.scalars import scalar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

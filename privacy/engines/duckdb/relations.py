@@ -29,7 +29,8 @@ from privacy.algebra import (
     columns_of,
     shown_sources,
 )
-from privacy.engines.duckdb.scalars import named, normalised, quoted, scalar
+from privacy.engines.duckdb.literals import normalised, quoted
+from privacy.engines.duckdb.scalars import named, scalar
 from privacy.engines.duckdb.windows import ORDERED, WINDOWS
 
 if TYPE_CHECKING:
