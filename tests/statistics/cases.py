@@ -8,45 +8,22 @@ from typing import Any
 import privacy
 from privacy.auditor import Claim, half_lines
 from tests.statistics.attacks import Case
-from tests.statistics.databases import POLICY, Pair, crowd, million, neighbours, tables, visit
+from tests.statistics.databases import (
+    POLICY,
+    climbing,
+    even,
+    everywhere,
+    heavy,
+    lonely,
+    million,
+    multiplied,
+    nasty,
+    neighbours,
+    torn,
+    visit,
+)
 
 DELTA = POLICY.max_delta_per_query_pico / 1e12
-
-
-def heavy(**columns: Any) -> Pair:
-    """A victim with far more rows than count, all alike."""
-    return neighbours([visit(**columns)] * 200)
-
-
-def everywhere(**columns: Any) -> Pair:
-    """A victim with many rows in every public group."""
-    rows = [visit(ward=ward, day=day, **columns) for ward in "abc" for day in (1, 2, 3)]
-    return neighbours(rows * 5)
-
-
-def lonely(keys: int = 1, rows: int = 1, others: bool = False) -> Pair:
-    """A victim with keys of its own, in a database of its own or in a crowd."""
-    own = [visit(code=f"only{key}") for key in range(keys) for _ in range(rows)]
-    return neighbours(own, None if others else [])
-
-
-def nasty() -> Pair:
-    """A victim whose numbers are missing, not numbers, infinite or far beyond their bounds."""
-    costs = [None, 2**63 - 1, -(2**63), 25, 25, 25]
-    odd = [float("nan"), float("inf"), -float("inf"), 1e300, None, -0.0]
-    return neighbours([visit(cost=a, score=b) for a, b in zip(costs, odd, strict=True)])
-
-
-def even() -> Pair:
-    """Two wards of the same size but for the victim, so that the victim decides which one is first."""
-    others = [visit(f"{ward}{number}", ward=ward) for ward in "ab" for number in range(40)]
-    return neighbours([visit(ward="b")] * 5, others)
-
-
-def multiplied() -> Pair:
-    """A victim whose rows are joined to 32 rows of a public table each, ten thousand in all."""
-    with_victim = tables([visit()] * 320 + crowd(), copies_of_a_ward=32)
-    return Pair(with_victim, tables(crowd(), copies_of_a_ward=32))
 
 
 def caps(**options: Any) -> privacy.Options:
@@ -58,6 +35,7 @@ COUNT = f"SELECT count(*) AS n {FROM}"
 BY_WARD = f"SELECT ward, count(*) AS n {FROM} GROUP BY ward"
 BY_CODE = f"SELECT code, count(*) AS n {FROM} GROUP BY code"
 UNITS_BY_CODE = f"SELECT code, count(DISTINCT person) AS n {FROM} GROUP BY code"
+CLIP = caps(strategy="clip")
 EACH_PERSON = caps(max_rows=1, max_rows_per_group=1)
 
 CASES = [
@@ -80,6 +58,16 @@ CASES = [
         "several aggregates at once",
         f"SELECT count(*) AS n, sum(cost) AS s, avg(score) AS a, count(DISTINCT person) AS u {FROM}",
         lambda: heavy(cost=25, score=2.25),
+    ),
+    Case("variance at the bounds", f"SELECT var_samp(cost) AS v {FROM}", torn),
+    Case("deviation of decimals", f"SELECT stddev_pop(score) AS v {FROM}", lambda: heavy(score=-1e9)),
+    Case("correlation", f"SELECT corr(cost, score) AS r {FROM}", torn),
+    Case("covariance", f"SELECT covar_samp(cost, score) AS c {FROM}", torn),
+    Case("slope of a regression", f"SELECT regr_slope(score, cost) AS b {FROM}", torn),
+    Case(
+        "variance in groups",
+        f"SELECT ward, variance(cost) AS v {FROM} GROUP BY ward",
+        lambda: everywhere(cost=-(10**6)),
     ),
     # groups
     Case("public groups", BY_WARD, everywhere),
@@ -125,6 +113,40 @@ CASES = [
         share=4.0,
     ),
     Case("a key of one unit in a crowd", BY_CODE, lambda: lonely(keys=3, others=True), share=0.5),
+    Case(
+        "sets of groups",
+        f"SELECT ward, day, sum(cost) AS s {FROM} GROUP BY CUBE (ward, day)",
+        lambda: everywhere(cost=25),
+        share=0.5,
+    ),
+    Case(
+        "sets of public and private groups",
+        f"SELECT ward, code, count(*) AS n {FROM} GROUP BY GROUPING SETS ((ward), (code), ())",
+        lambda: heavy(code="common"),
+    ),
+    # the L2 clip in place of caps
+    Case("a clipped count", COUNT, heavy, options=CLIP),
+    Case(
+        "a clipped sum",
+        f"SELECT sum(cost) AS s, avg(score) AS a {FROM}",
+        lambda: heavy(cost=10**6, score=-9.0),
+        options=CLIP,
+    ),
+    Case(
+        "clipped groups",
+        f"SELECT ward, day, count(*) AS n, sum(cost) AS s {FROM} GROUP BY ward, day",
+        lambda: everywhere(cost=25),
+        options=CLIP,
+        share=0.5,
+    ),
+    Case(
+        "a clipped group among many",
+        f"SELECT ward, day, sum(cost) AS s {FROM} GROUP BY ward, day",
+        lambda: heavy(cost=-(10**6)),
+        options=CLIP,
+        share=0.5,
+    ),
+    Case("a clipped correlation", f"SELECT corr(cost, score) AS r {FROM}", torn, options=CLIP),
     # joins and heavy units
     Case(
         "a unit of a million rows", f"SELECT count(*) AS n, sum(cost) AS s {FROM}", lambda: million(cost=25)
@@ -138,6 +160,80 @@ CASES = [
         "a left join that multiplies",
         "SELECT count(*) AS n, sum(v.cost) AS s FROM visits v LEFT JOIN wards w ON v.ward = w.ward",
         multiplied,
+    ),
+    Case(
+        "a join on the unit",
+        "SELECT v.ward, sum(b.amount) AS s FROM visits v JOIN bills b USING (person) GROUP BY v.ward",
+        lambda: everywhere(cost=10**6),
+    ),
+    Case(
+        "a join with oneself",
+        "SELECT count(*) AS n, sum(a.cost + b.cost) AS s FROM visits a JOIN visits b ON a.person = b.person",
+        lambda: heavy(cost=25),
+    ),
+    Case(
+        "a left join on the unit",
+        "SELECT count(*) AS n, count(b.amount) AS m FROM visits v LEFT JOIN bills b USING (person)",
+        heavy,
+    ),
+    Case(
+        "a semi-join",
+        "SELECT sum(cost) AS s FROM visits WHERE EXISTS (SELECT 1 FROM bills b "
+        "WHERE b.person = visits.person AND b.amount > 24)",
+        lambda: heavy(cost=25),
+    ),
+    Case(
+        "an anti-join",
+        f"{COUNT} WHERE person NOT IN (SELECT person FROM bills WHERE amount < -5 AND person IS NOT NULL)",
+        heavy,
+    ),
+    Case("a unit two tables away", "SELECT sum(price) AS s, count(*) AS n FROM items", heavy),
+    Case(
+        "a join along the path",
+        "SELECT b.amount > 9 AS k, sum(i.price) AS s FROM items i JOIN bills b ON i.bill = b.bill GROUP BY k",
+        lambda: heavy(cost=25),
+    ),
+    Case(
+        "rows united",
+        "SELECT ward, count(*) AS n FROM (SELECT person, ward FROM visits UNION ALL "
+        "SELECT person, ward FROM visits WHERE cost > 3) AS u GROUP BY ward",
+        everywhere,
+    ),
+    # features of a unit
+    Case(
+        "a sum of each unit",
+        "SELECT avg(total) AS a FROM (SELECT person, sum(cost) AS total FROM visits GROUP BY person) AS t",
+        lambda: heavy(cost=10**6),
+    ),
+    Case(
+        "a histogram of a feature",
+        "SELECT trips, count(*) AS n FROM (SELECT person, least(count(*), 5) AS trips "
+        "FROM visits GROUP BY person) AS t GROUP BY trips",
+        heavy,
+    ),
+    Case(
+        "units chosen by a feature",
+        "WITH busy AS (SELECT person FROM visits GROUP BY person HAVING count(*) > 3) "
+        "SELECT count(*) AS n FROM busy",
+        heavy,
+    ),
+    Case(
+        "the first rows of each unit",
+        "SELECT ward, sum(cost) AS s FROM (SELECT person, ward, cost, row_number() "
+        "OVER (PARTITION BY person ORDER BY cost DESC) AS k FROM visits) AS t "
+        "WHERE k <= 50 GROUP BY ward",
+        lambda: everywhere(cost=25),
+    ),
+    Case(
+        "steps between rows of a unit",
+        "SELECT sum(greatest(step, 0)) AS s FROM (SELECT person, cost - lag(cost) "
+        "OVER (PARTITION BY person ORDER BY day, cost) AS step FROM visits) AS t",
+        climbing,
+    ),
+    Case(
+        "distinct rows of a unit",
+        "SELECT count(*) AS n FROM (SELECT DISTINCT person, ward, day FROM visits) AS t",
+        everywhere,
     ),
     # odd values
     Case(
@@ -163,6 +259,12 @@ CASES = [
         lambda: neighbours([visit(cost=25)] * 9, []),
     ),
     # several answers together
+    Case(
+        "several aggregations in one statement",
+        "WITH a AS (SELECT count(*) AS n FROM visits), b AS (SELECT sum(cost) AS n "
+        "FROM visits) SELECT a.n + b.n AS t FROM a, b",
+        lambda: heavy(cost=25),
+    ),
     Case("averaging by repetition", COUNT, heavy, rho=0.05, repeats=10, share=0.5),
     Case(
         "two buyers together",
@@ -194,6 +296,21 @@ CASES = [
         f"{BY_WARD} ORDER BY n DESC, ward LIMIT 1",
         even,
         read=lambda rows: rows[0]["ward"],
+        share=0.05,
+    ),
+    Case(
+        "QUALIFY",
+        f"{BY_WARD} QUALIFY rank() OVER (ORDER BY count(*) DESC, ward) = 1",
+        even,
+        read=lambda rows: rows[0]["ward"],
+        share=0.05,
+    ),
+    Case(
+        "a subquery of one value",
+        f"{BY_WARD} HAVING count(*) > (SELECT count(*) / 2 FROM visits)",
+        even,
+        read=len,
+        options=EACH_PERSON,
         share=0.05,
     ),
     Case(

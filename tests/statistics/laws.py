@@ -12,8 +12,8 @@ import privacy
 from privacy.auditor import Claim, kinds
 from privacy.release import perturb
 from tests.statistics.attacks import Attack, Case
-from tests.statistics.cases import DELTA, caps, heavy
-from tests.statistics.databases import COPIES, POLICY, Pair, Row, neighbours, tables, visit
+from tests.statistics.cases import DELTA, caps
+from tests.statistics.databases import COPIES, POLICY, Pair, Row, Tables, heavy, neighbours, tables, visit
 from tests.statistics.laboratory import Laboratory
 from tests.statistics.sampling import Exact, stacked
 
@@ -73,39 +73,78 @@ def order_of_rows(laboratory: Laboratory) -> Attack:
     return Attack("order of rows", NOTHING, sampler(exact), sampler(backwards), kinds, share=0.05)
 
 
+def refined(laboratory: Laboratory) -> Attack:
+    """The same question with more rho: what both draws tell costs what the dearer one does alone.
+
+    The combination of the two that is shown weighs them as the likelihood ratio does.
+    """
+    sql = "SELECT copy, count(*) AS n FROM visits GROUP BY copy"
+    cheap = privacy.plan(sql, POLICY, rho=0.2, options=ONE_GROUP)
+    dear = privacy.plan(sql, POLICY, rho=0.5, options=ONE_GROUP)
+    (first,) = cheap.releases
+
+    def sampler(made: Tables) -> Callable[[int], Sequence[float]]:
+        (exact,) = laboratory.engine.exact(cheap, made)
+
+        def draw_once() -> list[float]:
+            kept = privacy.Released((first.released(perturb(exact.table, exact.release)),))
+            again = privacy.plan(sql, POLICY, rho=0.5, options=ONE_GROUP, earlier=kept)
+            (more,) = again.releases
+            assert more.drawn is not None
+            assert cheap.cost.rho_nano + again.cost.rho_nano <= dear.cost.rho_nano
+            shown = more.released(perturb(exact.table, more.drawn)).table
+            return [float(number) for number in shown.column(more.release.measures[0].name).to_pylist()]
+
+        return lambda runs: many(draw_once, runs)
+
+    larger, smaller = map(sampler, copied(visit()))
+    return Attack("asked again with more rho", Claim.zcdp(dear.cost.rho_nano), larger, smaller)
+
+
 # Whole answers. A table of four thousand groups, each with people of its own, is four thousand experiments.
 
 
 def answered_count(laboratory: Laboratory) -> Attack:
     """A count that came out of the engine's process, through noise and public part."""
-    return _copied(laboratory, "a count as it is answered", "count(*)", visit())
+    return _answered(laboratory, "a count as it is answered", "count(*)", visit())
 
 
 def answered_sum(laboratory: Laboratory) -> Attack:
     """A sum likewise, with a victim far beyond its bounds."""
-    return _copied(laboratory, "a sum as it is answered", "sum(cost)", visit(cost=10**9))
+    return _answered(laboratory, "a sum as it is answered", "sum(cost)", visit(cost=10**9))
 
 
-def _copied(laboratory: Laboratory, name: str, aggregate: str, row: Row) -> Attack:
+def _answered(laboratory: Laboratory, name: str, aggregate: str, row: Row) -> Attack:
     plan = privacy.plan(
         f"SELECT copy, {aggregate} AS n FROM visits GROUP BY copy", POLICY, rho=0.5, options=ONE_GROUP
     )
+    larger, smaller = copied(row)
+
+    def sampler(side: str, made: Tables) -> Callable[[int], Sequence[float]]:
+        files = laboratory.files(f"{aggregate[:3]}-{side}", made)
+
+        def draw_once() -> list[float]:
+            return [float(number) for number in laboratory.answer(plan, files).table["n"].to_pylist()]
+
+        return lambda runs: many(draw_once, runs)
+
+    sides = sampler("larger", larger), sampler("smaller", smaller)
+    return Attack(name, Claim.zcdp(plan.cost.rho_nano), *sides)
+
+
+def copied(row: Row) -> tuple[Tables, Tables]:
+    """Many neighbours in one: in each group somebody, and on one side a victim of its own besides."""
     others = [visit(f"p{copy}", copy=copy) for copy in range(COPIES)]
     victims = [{**row, "person": f"victim{copy}", "copy": copy} for copy in range(COPIES) for _ in range(5)]
-    sides = {"larger": tables([*others, *victims]), "smaller": tables(others)}
+    return tables([*others, *victims]), tables(others)
 
-    def sampler(side: str) -> Callable[[int], Sequence[float]]:
-        files = laboratory.files(f"{aggregate[:3]}-{side}", sides[side])
 
-        def draw(runs: int) -> list[float]:
-            found: list[float] = []
-            while len(found) < runs:
-                found += map(float, laboratory.answer(plan, files).table.column("n").to_pylist())
-            return found[:runs]
-
-        return draw
-
-    return Attack(name, Claim.zcdp(plan.cost.rho_nano), sampler("larger"), sampler("smaller"))
+def many(draw_once: Callable[[], list[float]], runs: int) -> list[float]:
+    """As many outcomes as are asked for, from draws of many at a time."""
+    found: list[float] = []
+    while len(found) < runs:
+        found += draw_once()
+    return found[:runs]
 
 
 def answered_keys(laboratory: Laboratory) -> Attack:
@@ -135,6 +174,7 @@ LAWS: dict[str, Callable[[Laboratory], Attack]] = {
     "low bits": low_bits,
     "noise scale": noise_scale,
     "order of rows": order_of_rows,
+    "asked again with more rho": refined,
     "a count as it is answered": answered_count,
     "a sum as it is answered": answered_sum,
     "keys of one unit each, as answered": answered_keys,
