@@ -283,27 +283,27 @@ CASES = [
     ),
     Case("each answer drawn anew", COUNT, heavy, separate=True, share=0.1),
     # what is made of released values
-    Case("HAVING", f"{BY_WARD} HAVING count(*) > 40", even, read=len, options=EACH_PERSON, share=0.05),
+    Case("HAVING", f"{BY_WARD} HAVING count(*) > 40", even, read=len, options=EACH_PERSON, share=0.08),
     Case(
         "ORDER BY",
         f"{BY_WARD} ORDER BY n DESC, ward",
         even,
         read=lambda rows: tuple(row["ward"] for row in rows),
-        share=0.05,
+        share=0.08,
     ),
     Case(
         "LIMIT",
         f"{BY_WARD} ORDER BY n DESC, ward LIMIT 1",
         even,
         read=lambda rows: rows[0]["ward"],
-        share=0.05,
+        share=0.08,
     ),
     Case(
         "QUALIFY",
         f"{BY_WARD} QUALIFY rank() OVER (ORDER BY count(*) DESC, ward) = 1",
         even,
         read=lambda rows: rows[0]["ward"],
-        share=0.05,
+        share=0.08,
     ),
     Case(
         "a subquery of one value",
@@ -311,7 +311,7 @@ CASES = [
         even,
         read=len,
         options=EACH_PERSON,
-        share=0.05,
+        share=0.08,
     ),
     Case(
         "a ratio of aggregates",

@@ -70,7 +70,7 @@ def order_of_rows(laboratory: Laboratory) -> Attack:
             for _ in range(runs)
         ]
 
-    return Attack("order of rows", NOTHING, sampler(exact), sampler(backwards), kinds, share=0.05)
+    return Attack("order of rows", NOTHING, sampler(exact), sampler(backwards), kinds, share=0.08)
 
 
 def refined(laboratory: Laboratory) -> Attack:

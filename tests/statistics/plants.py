@@ -219,6 +219,6 @@ PLANTS = [
     Plant("noise on a coarse grid", low_bits, noise=coarse, runs=4_000),
     Plant("noise that follows the data", noise_scale, noise=scaled_by_data),
     Plant("rows in the order of the scan", order_of_rows, patches={"_sorted": lambda table, _keys: table}),
-    Plant("HAVING on exact values", "HAVING", noise=none, runs=4_000),
-    Plant("LIMIT on exact values", "LIMIT", noise=none, runs=4_000),
+    Plant("HAVING on exact values", "HAVING", noise=none, runs=2_500),
+    Plant("LIMIT on exact values", "LIMIT", noise=none, runs=2_500),
 ]

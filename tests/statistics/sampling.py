@@ -90,7 +90,8 @@ class Engine:
         self, plan: privacy.Plan, released: Mapping[str, pa.Table], tables: Tables
     ) -> list[dict[str, Any]]:
         """What a buyer sees of released tables: the public part's rows, under the asked names."""
-        table = self.run(plan.public_sql, {**tables, **released})
+        public = {name: tables[name] for name in plan.public_tables}
+        table = self.run(plan.public_sql, {**public, **released})
         names = {f"o{place}": column.name for place, column in enumerate(plan.columns)}
         return [{names[o]: value for o, value in row.items() if o in names} for row in table.to_pylist()]
 

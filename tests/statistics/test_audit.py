@@ -17,7 +17,7 @@ from tests.statistics.plants import PLANTS, Plant
 
 ATTACKS = [*BY_NAME, *LAWS]
 CONFIDENCE = 1 - FALSE_ALARM / len(ATTACKS)
-RUNS = 4_000
+RUNS = 2_500
 
 
 @pytest.fixture(scope="module")
