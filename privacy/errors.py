@@ -30,7 +30,8 @@ class Refused(PrivacyError):
         code: stable snake_case name of the rule that refused.
         line: 1-based line of the offending text (1 when the whole statement is meant).
         column: 1-based column of the offending text, counted in characters.
-        hint: the nearest thing that would be allowed.
+        hint: what would be allowed instead.
+        nearest: a statement near this one that is answered, where one was found.
     """
 
     code = "refused"
@@ -42,6 +43,7 @@ class Refused(PrivacyError):
         self.line = line
         self.column = column
         self.hint = hint
+        self.nearest: str | None = None
 
 
 class PolicyError(PrivacyError):

@@ -88,5 +88,7 @@ def complain(document: Mapping[str, Any], *, as_json: bool) -> None:
     click.echo(f"error: {safe(document['message'])} [{safe(document['code'])}{place}]", err=True)
     if document.get("hint"):
         click.echo(f"hint: {safe(document['hint'])}", err=True)
+    if document.get("nearest"):
+        click.echo(f"nearest: {safe(document['nearest'])}", err=True)
     if document.get("request_id"):
         click.echo(f"request: {safe(document['request_id'])}", err=True)

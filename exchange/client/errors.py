@@ -19,7 +19,7 @@
     ├── LimitExceeded               dearer than your own max_price or max_rho
     ├── PaymentRequired             the wallet does not cover it
     ├── QuoteExpired
-    ├── QueryRefused                the SQL may not be answered (line, column)
+    ├── QueryRefused                the SQL may not be answered (line, column, nearest)
     ├── QueryFailed                 the engine gave no answer
     ├── InvalidRequest              a field, manifest, policy or price plan is wrong
     │   └── UploadRejected          a file is not what the manifest says (table, row, column)
@@ -205,7 +205,10 @@ class QuoteExpired(ExchangeError):
 
 
 class QueryRefused(ExchangeError):
-    """The SQL may not be answered. ``code`` names the rule, ``line`` and ``column`` (from 1) the place."""
+    """The SQL may not be answered.
+
+    ``code`` names the rule, ``line`` and ``column`` (from 1) the place, ``nearest`` a statement that may be.
+    """
 
     codes = ("sql_refused",)
     hint = "See the list of what may be asked in the SQL reference."
@@ -219,6 +222,12 @@ class QueryRefused(ExchangeError):
     def column(self) -> int | None:
         """Column in the line, from 1."""
         return _whole(self.details.get("column"))
+
+    @property
+    def nearest(self) -> str | None:
+        """A statement near this one that is answered, where the exchange found one."""
+        found = self.details.get("nearest")
+        return found if isinstance(found, str) else None
 
 
 class QueryFailed(ExchangeError):

@@ -13,6 +13,7 @@ from privacy.query.block import Block
 from privacy.query.catalog import Catalog, Rows
 from privacy.query.finishing import whole_order
 from privacy.query.merging import settled
+from privacy.query.nearest import Attempt, nearest
 from privacy.query.relations import Environment, From
 from privacy.query.set_operations import SetOperation
 from privacy.query.text import Source, parse, room_for_nesting
@@ -50,9 +51,46 @@ def compile_query(text: str, policy: Policy) -> Query:
         Refused: with code, position and hint.
     """
     with room_for_nesting():
-        source, tree = parse(text)
-        _check_depth(source, tree)
-        return Statement(source, policy).query(tree)
+        compilation = Compilation(text, policy)
+        try:
+            return compilation.query()
+        except Refused as refused:
+            refused.nearest = nearest(compilation.failed(refused), policy, compilation.attempted)
+            raise
+
+
+class Compilation:
+    """One statement on its way, with what is known of it where it fails."""
+
+    def __init__(self, text: str, policy: Policy) -> None:
+        self.text = text
+        self.policy = policy
+        self.source: Source | None = None
+        self.tree: exp.Expr | None = None
+
+    def query(self) -> Query:
+        """The algebra of the statement.
+
+        Raises:
+            Refused: with code, position and hint.
+        """
+        self.source, self.tree = parse(self.text)
+        _check_depth(self.source, self.tree)
+        return Statement(self.source, self.policy).query(self.tree)
+
+    def failed(self, refused: Refused) -> Attempt:
+        """What the statement was refused for."""
+        blamed = None if self.source is None else self.source.blamed
+        return Attempt(refused.code, self.text, self.tree, blamed)
+
+    def attempted(self, text: str) -> Attempt:
+        """What becomes of another statement."""
+        other = Compilation(text, self.policy)
+        try:
+            other.query()
+        except Refused as refused:
+            return other.failed(refused)
+        return Attempt(None, text)
 
 
 class Statement:

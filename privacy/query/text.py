@@ -49,6 +49,7 @@ class Source:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = _tokens(text)
+        self.blamed: exp.Expr | None = None
 
     def position(self, node: exp.Expr | None) -> tuple[int, int]:
         """1-based line and column of the first character of ``node``, or of what it stands in."""
@@ -79,6 +80,7 @@ class Source:
 
     def refuse(self, node: exp.Expr | None, code: str, message: str, hint: str) -> NoReturn:
         """Refuse the statement because of ``node``."""
+        self.blamed = node
         line, column = self.position(node)
         raise Refused(code, message, line=line, column=column, hint=hint)
 

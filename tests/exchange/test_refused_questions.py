@@ -159,6 +159,8 @@ def test_a_bad_question_costs_nothing_and_is_logged(shared_stand: Stand, case: C
 def test_refusals_name_the_place_and_the_next_step(shared_stand: Stand) -> None:
     told = shared_stand.quote(sql="select count(*) as n,\n       sum(zone) as s from rides").json()
     assert (told["line"], told["column"], told["category"]) == (2, 12, "sql")
+    assert told["nearest"] == "SELECT count(*) AS n, count(zone) AS s FROM rides"
+    assert shared_stand.quote(sql=told["nearest"]).status_code == 201
     price = shared_stand.run("poor").json()
     assert price["price"]["amount_minor"] == 25
     assert price["available"]["amount_minor"] == 0

@@ -48,6 +48,8 @@ def test_refused_with_code_position_and_hint(expected: str, sql: str, flights_po
     assert refused.hint.endswith(".")
     assert len(refused.hint) > 10
     assert str(refused)
+    if refused.nearest is not None:
+        assert privacy.plan(refused.nearest, flights_policy, rho=0.01).columns
 
 
 def test_fixture_files_hold_the_corpus() -> None:

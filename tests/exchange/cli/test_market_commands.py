@@ -182,7 +182,8 @@ def test_refused_sql_is_explained(run: Run, allowed: None) -> None:
     assert lines[0].startswith("error: ")
     assert "[raw_rows, line 1, column" in lines[0]
     assert lines[1].startswith("hint: ")
-    assert lines[2].startswith("request: req_")
+    assert lines[2].startswith("nearest: SELECT count(DISTINCT patient)")
+    assert lines[3].startswith("request: req_")
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,10 +82,11 @@ def test_code_decides(status: int, code: str, kind: type[ExchangeError]) -> None
 
 
 def test_refused_sql_names_its_place() -> None:
-    desk = Desk(problem(422, "raw_rows", category="sql", line=2, column=8))
+    desk = Desk(problem(422, "raw_rows", category="sql", line=2, column=8, nearest="SELECT 1"))
     with pytest.raises(client.QueryRefused) as caught:
         desk.connection().get("/v1/whoami")
     assert (caught.value.code, caught.value.line, caught.value.column) == ("raw_rows", 2, 8)
+    assert caught.value.nearest == "SELECT 1"
 
 
 def test_a_code_of_sql_is_refused_sql_even_where_another_error_shares_its_name() -> None:
