@@ -21,6 +21,7 @@ from privacy.query.catalog import Rows
 from privacy.query.finishing import Finishing, ordinal
 from privacy.query.links import Item, linked, own_condition
 from privacy.query.per_unit import UnitGrouping, is_per_unit
+from privacy.query.ranges import held_by_number
 from privacy.query.scalars import Nested, Scalars, Special
 from privacy.query.scope import Named, Scope
 from privacy.query.selection import Selection
@@ -129,7 +130,7 @@ class Block:
         qualified = self._qualified(after, windows)
         windows.input = replace(rows, relation=self.below.onto(rows.relation))
         made = windows.rows(columns)
-        made = replace(made, filters=(*made.filters, *qualified))
+        made = held_by_number(replace(made, filters=(*made.filters, *qualified)), self.statement.catalog)
         return self._once(made) if self.select.args.get("distinct") is not None else made
 
     def _once(self, rows: Rows) -> Rows:
@@ -179,6 +180,7 @@ class Block:
         self.input = rows = linked(rows, self._many(items), self.statement.catalog, self.source)
         for one in asked:
             self.input = rows = SemiJoins(self).apply(rows, one)
+        self.input = held_by_number(rows, self.statement.catalog)
 
     def _conditions(self, where: exp.Expr | None, plain: list[exp.Expr], asked: list[Asked]) -> list[Scalar]:
         """What WHERE says of the rows of FROM alone. What reads the query around it is kept apart."""

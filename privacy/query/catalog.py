@@ -63,6 +63,7 @@ class Rows:
         unique: columns of which a private relation shows no value twice.
         most: rows of one unit, at most, by construction; None where nothing says so.
         each: for a source, how many different rows of it one unit has at most, by construction.
+        numbered: columns that number the rows of each unit, from 1 on.
         factor: how many rows of a join one row of the largest private table may become.
     """
 
@@ -77,6 +78,7 @@ class Rows:
     unique: frozenset[Column] = frozenset()
     most: int | None = None
     each: Mapping[str, int] = field(default_factory=dict)
+    numbered: frozenset[Column] = frozenset()
     factor: int = 1
 
     @property

@@ -28,6 +28,7 @@ from privacy.algebra import (
     conjuncts,
     shown_sources,
 )
+from privacy.query.ties import equates, one_tie_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -111,8 +112,10 @@ def linked(rows: Rows, items: Sequence[Item], catalog: Catalog, source: Source) 
     private = [place for place, item in enumerate(items) if item.private]
     if len(items) == 1:
         return rows
-    if len(private) < 2:
-        return _with_public(rows, items[private[0]].rows) if private else rows
+    if not private:
+        return rows
+    if len(private) == 1:
+        return _tied_once(_with_public(rows, items[private[0]].rows), items, private)
     edges = _edges(rows, items, catalog)
     _check_units(items, private, edges, source)
     steps = _best_way(items, private, edges)
@@ -122,15 +125,15 @@ def linked(rows: Rows, items: Sequence[Item], catalog: Catalog, source: Source) 
         message = f"The joins of private tables could make {factor} rows of one."
         hint = f"Join fewer tables at once; at most {MAX_FACTOR} rows are allowed."
         source.refuse(items[steps[-1].item].node, "too_complex", message, hint)
-    return _described(made, items, steps, factor)
+    return _tied_once(_described(made, items, steps, factor), items, [step.item for step in steps])
 
 
-def equates(part: Scalar, left: set[str], right: set[str]) -> bool:
-    """Whether a condition equates something of the left with something of the right."""
-    if not isinstance(part, Call) or part.operation not in ("eq", "not_distinct"):
-        return False
-    one, other = ({column.source for column in columns_of(side)} for side in part.arguments)
-    return bool(one and other and ((one <= left and other <= right) or (one <= right and other <= left)))
+def _tied_once(rows: Rows, items: Sequence[Item], private: list[int]) -> Rows:
+    """The rows with one tie left to join each public item by; a left join is made where it stands."""
+    conditions = [part for one in rows.filters for part in conjuncts(one)]
+    public = [item.sources for item in items if not item.private and not item.optional]
+    kept = one_tie_each(conditions, [items[place].sources for place in private], public)
+    return replace(rows, filters=tuple(kept))
 
 
 def same_owner(part: Scalar, catalog: Catalog) -> tuple[Column, Column] | None:

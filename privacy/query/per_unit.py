@@ -190,8 +190,6 @@ class UnitGrouping:
         if scalar.type == "null":
             self.source.refuse(call, "type_mismatch", "This is always NULL.", "Aggregate a column.")
         facts = self._numbers(condition).facts(scalar)
-        if scalar.type in ("float", "decimal"):  # of 0 and -0 the one that comes first would be taken
-            scalar = self.scalars.call(call, "add", [scalar, Literal(0, "integer")], "float")
         return self._measured(operation, condition, (scalar,), scalar.type, facts)
 
     def _numbers(self, condition: Scalar) -> Numbers:

@@ -6,7 +6,7 @@ They are clamped to, like any bounds: what one unit may contribute never rests o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from privacy.values import NUMBERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privacy.query.catalog import Catalog
+    from privacy.query.catalog import Catalog, Rows
 
 LEAST_DECIMALS = 6
 """Decimals that are kept of a number without declared ones, unless a literal has more."""
@@ -53,20 +53,32 @@ class Ranges:
         if scalar.type not in NUMBERS or not self._catalog.selectable(scalar):
             return None
         declared = self._catalog.facts(scalar).bounds if isinstance(scalar, Column) else None
-        reach = self._stated(scalar).within(_confined(scalar))
+        reach = self.stated(scalar).within(_confined(scalar))
         if declared is not None:
             return _narrowed(declared, reach)
         if reach.low is None or reach.high is None or reach.empty:
             return None
         return _scaled(reach.low, reach.high, _decimals(scalar, reach))
 
-    def _stated(self, scalar: Scalar) -> Reach:
+    def stated(self, scalar: Scalar) -> Reach:
         """What comparisons with literals say."""
         reach = Reach()
         for part in self._conditions:
             if isinstance(part, Call) and part.operation in ("eq", "le", "lt", "in"):
                 reach = reach.within(_compared(part, scalar))
         return reach
+
+
+def held_by_number(rows: Rows, catalog: Catalog) -> Rows:
+    """The rows, with as many of one unit as conditions on their numbers leave."""
+    ranges = Ranges(catalog, rows.conditions)
+    counts = [] if rows.most is None else [rows.most]
+    for column in rows.numbered:
+        reach = ranges.stated(column)
+        if reach.high is not None:
+            low = max(math.ceil(reach.low or 1), 1)
+            counts.append(max(math.floor(reach.high) - low + 1, 1))
+    return replace(rows, most=min(counts)) if counts else rows
 
 
 def _compared(part: Call, scalar: Scalar) -> Reach:

@@ -10,8 +10,8 @@ from sqlglot import exp
 
 from privacy.algebra import TRUE, Call, Column, Join, Scalar, conjunction, conjuncts, shown_sources
 from privacy.query.catalog import Catalog, Rows
-from privacy.query.links import equates
 from privacy.query.scope import Named, Scope
+from privacy.query.ties import equates
 
 if TYPE_CHECKING:
     from privacy.query.scalars import Scalars

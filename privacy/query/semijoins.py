@@ -22,7 +22,8 @@ from privacy.algebra import (
     inputs_of,
     shown_sources,
 )
-from privacy.query.links import MAX_FACTOR, MAX_ROWS_JOINED, equates, same_owner
+from privacy.query.links import MAX_FACTOR, MAX_ROWS_JOINED, same_owner
+from privacy.query.ties import equates
 
 if TYPE_CHECKING:
     from privacy.query.block import Block

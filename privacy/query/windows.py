@@ -60,7 +60,17 @@ class Windows:
         relation = Windowed(self.name, self.input.filtered, tuple(self.windows.values()))
         most = self.input.most
         each = dict(self.input.each) if most is None else {**self.input.each, self.name: most}
-        return replace(self.input, relation=relation, columns=columns, filters=(), each=each)
+        numbered = self.input.numbered | {
+            Column(self.name, name, "integer") for name, one in self.windows.values() if self._numbers(one)
+        }
+        return replace(
+            self.input, relation=relation, columns=columns, filters=(), each=each, numbered=numbered
+        )
+
+    def _numbers(self, window: Window) -> bool:
+        """Whether the window numbers the rows of each unit, from 1 on."""
+        units = [part for part in window.partition if part in self.input.units]
+        return window.operation == "row_number" and len(units) == len(window.partition) > 0
 
     def compile(self, node: exp.Expr) -> Scalar:
         """The column that a window function becomes.
@@ -213,7 +223,7 @@ class Windows:
             return self._summed(call, operation, scalar, condition)
         if scalar.type == "null":
             self.source.refuse(call, "type_mismatch", "This is always NULL.", "Name a column.")
-        return (_where(condition, scalar),), scalar.type, self._numbers.facts(scalar)
+        return (_where(condition, scalar),), scalar.type, self._fixed.facts(scalar)
 
     def _neighbour(self, call: exp.Expr) -> tuple[tuple[Scalar, ...], str, Facts]:
         """lag and lead: a value of another row of the partition, or a literal where there is none."""
@@ -224,7 +234,7 @@ class Windows:
         offset, default = call.args.get("offset"), call.args.get("default")
         steps = 1 if offset is None else self._whole(offset, 0)
         arguments: list[Scalar] = [scalar, Literal(steps, "integer")]
-        facts = self._numbers.facts(scalar)
+        facts = self._fixed.facts(scalar)
         if default is not None:
             found = self.scalars.compile(default)
             if not isinstance(found, Literal):
@@ -240,7 +250,7 @@ class Windows:
         if scalar.type == "null":
             self.source.refuse(call, "type_mismatch", "This is always NULL.", "Name a column.")
         place = Literal(self._whole(call.args["offset"], 1), "integer")
-        return (scalar, place), scalar.type, self._numbers.facts(scalar)
+        return (scalar, place), scalar.type, self._fixed.facts(scalar)
 
     def _counted(self, call: exp.Expr, condition: Scalar) -> tuple[Scalar, ...]:
         if call.this is None or isinstance(call.this, exp.Star):
@@ -259,18 +269,18 @@ class Windows:
         if not self.private:
             whole = operation == "sum" and scalar.type == "integer"
             return (_where(condition, scalar),), "integer" if whole else "float", Facts()
-        number = self._numbers.fixed(call.this, scalar)
+        number = self._fixed.fixed(call.this, scalar)
         mean = operation == "avg"
         bounds = mean_bounds(number) if mean else total_bounds(number, self._max_rows)
         return (_where(condition, number.scalar),), "float" if mean else "integer", Facts(bounds)
 
     def _scaled(self, call: exp.Expr, column: Column) -> Scalar:
         """Sums and means of private numbers are of integers, scaled back by a power of ten."""
-        decimals = self._numbers.known(self.scalars.compile(call.this)).decimals
+        decimals = self._fixed.known(self.scalars.compile(call.this)).decimals
         return column if decimals == 0 else Call("div", (column, Literal(10**decimals, "integer")), "float")
 
     @property
-    def _numbers(self) -> Numbers:
+    def _fixed(self) -> Numbers:
         return Numbers(self.catalog, self.scalars, self.input.conditions)
 
     @property

@@ -120,6 +120,26 @@ def test_joins_on_few_rows_are_admitted(joined: str, public: Any, sandbox: priva
     assert refused is None
 
 
+def test_a_table_is_joined_by_one_tie_and_counted_by_that_alone(
+    tmp_path: Path, sandbox: privacy.Sandbox, exact: Any
+) -> None:
+    """A ward is one of 50 in its city: joined by its name it multiplies nothing, though its city is asked for
+    as well."""
+    wards = {"ward": [f"w{number}" for number in range(50)], "city": ["N"] * 50, "floor": [1] * 50}
+    cities = {"city": ["N", "S"], "year": [2013, 2013]}
+    tables = {"wards": pa.table(wards), "cities": pa.table(cities)}
+    for name, table in tables.items():
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    files = {name: str(tmp_path / f"{name}.parquet") for name in tables}
+    joined = "visits v JOIN cities c ON c.year = v.cost JOIN wards w ON w.ward = v.ward AND w.city = c.city"
+    _admit(f"SELECT count(*) AS n FROM {joined}", files, sandbox)
+    with pytest.raises(privacy.Refused):
+        _admit("SELECT count(*) AS n FROM visits v JOIN wards w ON w.city = v.ward", files, sandbox)
+    visits = pa.table({"person": ["p", "p", "q"], "ward": ["w1", "w2", "w3"], "cost": [2013, 7, 2013]})
+    plan = privacy.plan(f"SELECT count(*) AS n FROM {joined}", POLICY, rho=0.1)
+    assert exact(plan, {"visits": visits, **tables}).to_pylist() == [{"c0": 2}]
+
+
 def test_the_refusal_names_the_table_that_multiplies_most(public: Any, sandbox: privacy.Sandbox) -> None:
     joins = "visits v JOIN cities c ON c.city = v.ward\n JOIN wards w ON w.ward = v.ward"
     sql = f"SELECT count(*) AS n\nFROM {joins}"

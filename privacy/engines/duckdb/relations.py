@@ -116,7 +116,8 @@ class Relations:
     def _per_unit(self, node: PerUnit) -> str:
         columns = [f"{named(node.unit)} AS {quoted(f'{node.source}.u')}"]
         columns += [
-            f"{scalar(one)} AS {quoted(f'{node.source}.{name}')}" for name, one in node.keys + node.measures
+            f"{_value(scalar(one), one.type)} AS {quoted(f'{node.source}.{name}')}"
+            for name, one in node.keys + node.measures
         ]
         places = ", ".join(str(place + 1) for place in range(1 + len(node.keys)))
         return f"SELECT {', '.join(columns)} FROM ({self.sql(node.input)}) AS q GROUP BY {places}"
@@ -130,7 +131,9 @@ class Relations:
         return " UNION ALL ".join(self._branch(node.source, branch) for branch in node.branches)
 
     def _branch(self, source: str, branch: Branch) -> str:
-        columns = [f"{scalar(one)} AS {quoted(f'{source}.{name}')}" for name, one in branch.columns]
+        columns = [
+            f"{_value(scalar(one), one.type)} AS {quoted(f'{source}.{name}')}" for name, one in branch.columns
+        ]
         return f"SELECT {', '.join(columns) or '1 AS nothing'} FROM ({self.sql(branch.input)}) AS q"
 
     def _table(self, node: Released) -> str:
@@ -176,6 +179,12 @@ def _encoded(name: str) -> str:
     return f"CASE WHEN {name} IS NULL THEN 'n' ELSE concat('v', length({text}), ':', {text}) END"
 
 
+def _value(sql: str, kind: str) -> str:
+    """A value of a derived column: 0 and -0 are equal but can be told apart, so that it would matter which of
+    them comes first."""
+    return normalised(sql, kind) if kind in ("float", "decimal") else sql
+
+
 def _window(window: Window, ties: Sequence[Order]) -> str:
     """A window function; where equal rows are told apart, by ``ties`` as well."""
     partition = ", ".join(scalar(one) for one in window.partition)
@@ -183,7 +192,8 @@ def _window(window: Window, ties: Sequence[Order]) -> str:
     order = ordered([*window.order, *(ties if total else ())])
     frame = "" if window.frame is None else f" ROWS BETWEEN {_frame(window.frame)}"
     over = f"{f'PARTITION BY {partition}' if partition else ''}{order}{frame}"
-    return WINDOWS[window.operation](window, [scalar(one) for one in window.arguments], over)
+    arguments = [_value(scalar(one), one.type) for one in window.arguments]
+    return WINDOWS[window.operation](window, arguments, over)
 
 
 def _frame(frame: tuple[int | None, int | None]) -> str:
