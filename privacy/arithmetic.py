@@ -159,6 +159,12 @@ def _clamped(scalar: Scalar, bounds: Bounds) -> Fixed:
     )
 
 
+def held(number: Fixed, low: int, high: int) -> Fixed:
+    """The number within ``[low, high]``, integers of its own decimals; NULL stays NULL."""
+    ends = [Literal(end, "integer") for end in (low, high, 0)]
+    return Fixed(Call("clamp", (number.scalar, *ends), "integer"), low, high, number.decimals)
+
+
 def _literal(literal: Literal) -> Fixed:
     if literal.value is None:
         return NOTHING

@@ -50,7 +50,8 @@ class Numbers:
         Raises:
             NotFixed: it has none.
         """
-        return fixed(scalar, Ranges(self.catalog, self.conditions).bounds_of)
+        ranges = Ranges(self.catalog, self.conditions)
+        return ranges.narrowed(scalar, fixed(scalar, ranges.bounds_of))
 
     def facts(self, scalar: Scalar) -> Facts:
         """What is known of a value that ``scalar`` has on some of the rows, or of NULL."""

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from privacy.algebra import Call, Column, Literal, Scalar
-from privacy.arithmetic import LIMIT, Bounds
+from privacy.arithmetic import LIMIT, Bounds, Fixed, held
 from privacy.values import NUMBERS
 
 if TYPE_CHECKING:
@@ -59,6 +59,14 @@ class Ranges:
         if reach.low is None or reach.high is None or reach.empty:
             return None
         return _scaled(reach.low, reach.high, _decimals(scalar, reach))
+
+    def narrowed(self, scalar: Scalar, number: Fixed) -> Fixed:
+        """The fixed point form of ``scalar``, held to what the conditions say of the whole expression."""
+        if number.null or isinstance(scalar, Column | Literal):
+            return number
+        proven = Bounds(number.low, number.high, number.decimals)
+        bounds = _narrowed(proven, self.stated(scalar))
+        return number if bounds == proven else held(number, bounds.low, bounds.high)
 
     def stated(self, scalar: Scalar) -> Reach:
         """What comparisons with literals say."""
