@@ -166,6 +166,7 @@ class Block:
         items = [Item(rows, from_.this)]
         for join in self.select.args.get("joins") or []:
             right, alias = compiler.item(join.this, self.environment)
+            self.below.private = rows.unit is not None or right.unit is not None
             rows = compiler.join(rows, right, join, self.scope, self.scalars, alias)
             optional = isinstance(rows.relation, Join) and rows.relation.kind == "left"
             items.append(Item(right, join.this, own_condition(rows) if optional else None))
@@ -201,8 +202,9 @@ class Block:
 
     def _check_released(self, items: list[Item]) -> None:
         """Refuse released numbers beside private rows: noise is drawn after all of them are read."""
+        joined = any(map(released_within, self.below.joined))
         for item in items:
-            if self._input.unit is not None and not item.private and released_within(item.leaf):
+            if self._input.unit is not None and not item.private and (joined or released_within(item.leaf)):
                 message = "Released numbers cannot be joined to private rows."
                 hint = "Join released rows to each other or to public tables."
                 self.source.refuse(item.node, "unsupported_join", message, hint)

@@ -241,8 +241,14 @@ def _way(first: int, items: Sequence[Item], private: list[int], edges: list[Edge
 
 
 def _step(place: int, items: Sequence[Item], edges: list[Edge], placed: set[int]) -> Step:
+    """How an item joins the placed ones.
+
+    What an optional item asks ties nobody but itself: rows that it does not match stay. It only tells how
+    often the item beside it comes where nothing else is placed yet: once for each match, and once without.
+    """
     rows = items[place].rows
     tied = [edge for edge in edges if edge.column(place) is not None and edge.other(place) in placed]
+    tied = [edge for edge in tied if edge.optional in (None, place) or placed == {edge.optional}]
     columns = [column for edge in tied if (column := edge.column(place)) is not None]
     if any(column in rows.unique for column in columns):
         return Step(place, 1)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sqlglot import exp
 
-from privacy.algebra import TRUE, Call, Column, Join, Scalar, conjunction, conjuncts, shown_sources
+from privacy.algebra import (
+    TRUE,
+    Call,
+    Column,
+    Join,
+    Scalar,
+    columns_of,
+    conjunction,
+    conjuncts,
+    shown_sources,
+)
 from privacy.query.catalog import Catalog, Rows
 from privacy.query.scope import Named, Scope
 from privacy.query.ties import equates
@@ -138,6 +148,10 @@ class From:
             self.source.refuse(node.this, "unsupported_join", message, hint)
         made = Join(left.relation, right.filtered, "left", condition)
         own, other = shown_sources(left.relation), shown_sources(right.relation)
+        if any(column.source not in own | other for column in columns_of(condition)):
+            message = "A left join does not ask for the value of a subquery."
+            hint = "Join the subquery as a table first, or compare with its value in WHERE."
+            self.source.refuse(node.args["on"], "unsupported_subquery", message, hint)
         if not any(equates(part, own, other) for part in conjuncts(condition)):
             message = "A joined table needs an equality with a table before it."
             hint = "Add ON a.key = b.key to the join."

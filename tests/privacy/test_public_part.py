@@ -164,6 +164,12 @@ def test_a_constant_beside_a_released_number_is_sure(
         ("SELECT count(*) AS n FROM flights f, (SELECT count(*) AS n FROM flights) AS t", "unsupported_join"),
         ("SELECT count(*) AS n FROM (SELECT tailnum, (SELECT count(*) FROM flights) AS m FROM flights) AS t",
          "private_subquery"),
+        ("SELECT count(*) AS n FROM flights f JOIN planes p ON f.tailnum = p.tailnum "
+         "AND f.distance > (SELECT avg(distance) FROM flights)", "private_subquery"),
+        ("SELECT count(*) AS n FROM airlines a JOIN airlines b ON a.carrier = b.carrier "
+         "AND 5 < (SELECT count(*) FROM planes) JOIN flights f ON f.carrier = a.carrier", "unsupported_join"),
+        ("SELECT count(*) AS n FROM flights f LEFT JOIN airlines a ON f.carrier = a.carrier "
+         "AND f.distance > (SELECT count(*) FROM airports)", "unsupported_subquery"),
     ],
 )  # fmt: skip
 def test_released_numbers_do_not_choose_private_rows(

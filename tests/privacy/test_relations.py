@@ -270,3 +270,25 @@ def test_without_one_unit_the_others_stay_as_they_were(sql: str, exact: Any) -> 
                 for key in whole.keys() | without.keys()
             )
             assert squared <= measure.sensitivity_squared
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) AS n FROM visits a JOIN visits b ON a.person = b.person "
+        "LEFT JOIN bills c ON c.visit = a.visit AND c.visit = b.visit",
+        "SELECT count(*) AS n FROM visits a LEFT JOIN visits d ON d.person = a.person "
+        "LEFT JOIN bills c ON c.visit = d.visit AND c.visit = a.visit",
+        "SELECT count(*) AS n FROM visits a JOIN homes h ON a.person = h.person",
+        "SELECT count(*) AS n FROM visits a LEFT JOIN bills c ON c.visit = a.visit",
+    ],
+)
+def test_what_an_optional_table_asks_holds_no_other_one_to_its_rows(sql: str, exact: Any) -> None:
+    """A left join keeps rows that it does not match: they multiply as if it were not there."""
+    policy = privacy.Policy.from_document(POLICY, TYPES)
+    plan = privacy.plan(sql, policy, rho=1.0, options=privacy.Options(max_rows=1_000_000))
+    rows: Database = {name: [] for name in TYPES}
+    rows["visits"] = [{"visit": number, "person": "p"} for number in range(200)]
+    rows["homes"] = [{"person": "p"}] * 200
+    (row,) = exact(plan, _shuffled(rows, 1)).to_pylist()
+    assert 200 <= row["c0"] <= 200 * 4
