@@ -170,10 +170,7 @@ class Statements:
             (f"lead(t.{name}, 2) OVER (PARTITION BY {within} {order})", kind),
             (f"first_value(t.{name}) OVER (PARTITION BY {within} {order})", kind),
             (f"max(t.{name}) OVER (PARTITION BY {within} ORDER BY t.{name}{first})", kind),
-            (
-                f"min(t.{name}) OVER (PARTITION BY {within} {order} ROWS 2 PRECEDING)",
-                kind,
-            ),
+            (f"min(t.{name}) OVER (PARTITION BY {within} {order} ROWS 2 PRECEDING)", kind),
         ]
         if kind in NUMERIC:
             frame = "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 FOLLOWING"
@@ -288,7 +285,7 @@ class Statements:
         asked = [
             f"SELECT k, a FROM ({grouped}) AS g WHERE n > 1",
             f"SELECT k, a, rank() OVER (ORDER BY n DESC) AS p FROM ({grouped}) AS g",
-            f"SELECT k, sum(n) OVER () AS s FROM ({grouped}) AS g QUALIFY row_number() OVER (ORDER BY n, k) < 4",
+            f"SELECT k, sum(n) OVER () AS s FROM ({grouped}) AS g QUALIFY rank() OVER (ORDER BY n, k) < 4",
             f"SELECT max(n) AS x, count(*) AS y FROM ({grouped}) AS g",
             f"SELECT k, n FROM ({grouped}) AS g UNION ALL SELECT ward, 0 FROM wards",
             f"SELECT w.city, g.n FROM ({grouped}) AS g JOIN wards w ON w.ward = g.k",
