@@ -14,6 +14,7 @@ import pytest
 import privacy
 from privacy.algebra import Call
 from privacy.engines.duckdb import OPERATIONS
+from privacy.engines.duckdb.windows import WINDOWS
 
 TEXTS = [
     None, "", "x", "%", "_", "\\", "'", '"', "nan", "inf", "-0", "1e999", "9223372036854775808", "true",
@@ -192,6 +193,63 @@ def test_no_value_makes_a_measure_fail(measure: str, table: pa.Table, exact: Any
         for released in plan.releases[0].release.measures:
             most = UNITS * math.isqrt(released.sensitivity_squared)
             assert all(abs(value) <= most for value in rows[released.name].to_pylist())
+
+
+WITHIN_UNITS = [
+    "count(*)", "count(g)", "count(DISTINCT s)", "sum(i)", "sum(f)", "avg(i)", "avg(f)", "sum(i * i + f)",
+    "avg(i / 3)", "min(j)", "max(j)", "min(g)", "max(g)", "min(-g)", "max(s)", "min(s)", "min(d)", "max(m)",
+    "bool_and(b)", "bool_or(g > 0)", "max(b)", "sum(i) FILTER (WHERE s LIKE '%a%')", "avg(year(d))",
+    "sum(least(greatest(g, -1e9), 1e9))", "avg(try_cast(s AS double)) FILTER (WHERE try_cast(s AS double) "
+    "BETWEEN 0 AND 1)",
+]  # fmt: skip
+WITHIN_WINDOWS = [
+    "row_number() OVER (PARTITION BY u ORDER BY g)", "rank() OVER (PARTITION BY u ORDER BY s DESC, m)",
+    "dense_rank() OVER (PARTITION BY u, b ORDER BY d)", "ntile(7) OVER (PARTITION BY u ORDER BY f)",
+    "percent_rank() OVER (PARTITION BY u ORDER BY g)", "cume_dist() OVER (PARTITION BY u ORDER BY g)",
+    "lag(j) OVER (PARTITION BY u ORDER BY m)", "lag(s, 1000000, 'x') OVER (PARTITION BY u ORDER BY m)",
+    "lead(g, 2) OVER (PARTITION BY u ORDER BY j)", "first_value(m) OVER (PARTITION BY u ORDER BY g)",
+    "last_value(d) OVER (PARTITION BY u ORDER BY g ROWS BETWEEN 3 PRECEDING AND UNBOUNDED FOLLOWING)",
+    "nth_value(g, 2) OVER (PARTITION BY u ORDER BY g ROWS BETWEEN 3 PRECEDING AND 3 FOLLOWING)",
+    "count(*) OVER (PARTITION BY u ORDER BY g)", "count(s) FILTER (WHERE g > 0) OVER (PARTITION BY u)",
+    "sum(i) OVER (PARTITION BY u ORDER BY g)", "sum(f) OVER (PARTITION BY u)",
+    "avg(f) OVER (PARTITION BY u ORDER BY j ROWS BETWEEN 1000000 PRECEDING AND 1 PRECEDING)",
+    "min(g) OVER (PARTITION BY u ORDER BY s ROWS BETWEEN CURRENT ROW AND 1000000 FOLLOWING)",
+    "max(s) OVER (PARTITION BY u ORDER BY m)", "max(j) OVER (PARTITION BY u, j % 0)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("table", [NASTY, TEXTUAL], ids=["typed", "text"])
+@pytest.mark.parametrize("feature", WITHIN_UNITS)
+def test_no_value_makes_a_feature_of_a_unit_fail(feature: str, table: pa.Table, exact: Any) -> None:
+    """Each unit has its row, with the feature or without."""
+    rows = f"(SELECT u, {feature} AS x FROM t GROUP BY u) AS q"
+    plans = [
+        privacy.plan(f"SELECT count(*) AS n FROM {rows} WHERE x IS {word}", POLICY, rho=1.0)
+        for word in ("NULL", "NOT NULL")
+    ]
+    assert sum(exact(plan, {"t": table}).to_pylist()[0]["c0"] for plan in plans) == UNITS
+
+
+@pytest.mark.parametrize("table", [NASTY, TEXTUAL], ids=["typed", "text"])
+@pytest.mark.parametrize("window", WITHIN_WINDOWS)
+def test_no_value_makes_a_window_fail(window: str, table: pa.Table, exact: Any) -> None:
+    """Each row stays, with a value or without."""
+    rows = f"(SELECT u, {window} AS x FROM t) AS q"
+    plans = [
+        privacy.plan(f"SELECT count(*) AS n FROM {rows} WHERE x IS {word}", POLICY, rho=1.0)
+        for word in ("NULL", "NOT NULL")
+    ]
+    assert sum(exact(plan, {"t": table}).to_pylist()[0]["c0"] for plan in plans) == ROWS_OF_SOMEBODY
+
+
+def test_every_window_and_feature_is_tried() -> None:
+    features = {f"aggregate_{feature.split('(')[0]}" for feature in WITHIN_UNITS}
+    features |= {"aggregate_count_distinct", "aggregate_exact_sum", "aggregate_exact_avg"}
+    windows = {window.split("(")[0] for window in WITHIN_WINDOWS}
+    windows |= {"exact_sum", "exact_avg"}
+    public = {name for name in OPERATIONS if name.endswith("_distinct")} - {"aggregate_count_distinct"}
+    assert {name for name in OPERATIONS if name.startswith("aggregate_")} - public - features == set()
+    assert set(WINDOWS) - windows == set()
 
 
 def test_every_operation_is_tried() -> None:
