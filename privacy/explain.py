@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from privacy.relation_words import relation_words, unit_name
 from privacy.values import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def explain(plan: Plan) -> str:
     if not plan.releases:
         return "\n".join([*lines, "public tables only: exact, costs nothing"])
     for one in plan.releases:
+        lines += relation_words(one.question)
         lines += _bounding(one.lowered.aggregate.input)
     lines += [_column(column) for column in plan.columns]
     for one in plan.releases:
@@ -34,7 +36,7 @@ def explain(plan: Plan) -> str:
 
 
 def _bounding(bound: Bound) -> list[str]:
-    unit = bound.unit.name
+    unit = unit_name(bound.input)
     if not bound.keys:
         return [f"bounds each {unit} to {bound.rows} rows"]
     lines = [f"groups by {', '.join(_key(key) for key in bound.keys)}"]

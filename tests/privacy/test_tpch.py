@@ -74,3 +74,12 @@ def test_accepted_queries_run_in_the_sandbox(
     files = {table: tmp_path / f"{table}.parquet" for table in plan.tables}
     answer = privacy.answer(plan, files, salt=SALT, sandbox=sandbox)
     assert answer.table.column_names == [column.name for column in plan.columns]
+
+
+def test_a_plan_says_where_private_rows_are_found_joined_and_capped() -> None:
+    words = privacy.plan(ACCEPTED["Q5"], tpch.policy(), rho=0.1).explain().splitlines()
+    assert "finds the o_custkey of a row of lineitem by l_orderkey = orders.o_orderkey" in words
+    assert "keeps at most 1 row of customer for each c_custkey, where it is joined" in words
+    features = privacy.plan(ACCEPTED["Q13"], tpch.policy(), rho=0.1).explain().splitlines()
+    assert "aggregates customer, orders within each c_custkey" in features
+    assert "so that each c_custkey has at most 1 row to count" in features
