@@ -116,8 +116,10 @@ def is_public(policy: Mapping[str, Any], table: str) -> bool:
 
 
 def unit_of(policy: Mapping[str, Any], table: str) -> str | None:
-    """The privacy unit's column that the policy declares for a table; None for a public table."""
-    unit = _settings(policy, table).get("unit")
+    """The privacy unit's column in a table; None for a public table, and where a path leads to the unit in
+    another one."""
+    settings = _settings(policy, table)
+    unit = None if settings.get("path") else settings.get("unit")
     return unit if isinstance(unit, str) and not is_public(policy, table) else None
 
 
@@ -131,7 +133,7 @@ def _check_table(settings: Mapping[str, Any], schema: TableSchema, path: str) ->
     names = [column.name for column in schema.columns]
     columns = _mapping(settings.get("columns", {}), f"{path}.columns")
     public = settings.get("public") is True
-    unit = settings.get("unit")
+    unit = None if settings.get("path") else settings.get("unit")
     if isinstance(unit, str) and schema.column(unit) is None:
         raise _unknown(f"{path}.unit", unit, names)
     for name in columns:

@@ -59,6 +59,15 @@ def test_a_unit_that_is_no_column_is_named() -> None:
     assert (caught.value.code, caught.value.path) == ("policy_unknown_column", "tables.flights.unit")
 
 
+def test_a_unit_at_the_end_of_a_path_stands_in_another_table() -> None:
+    path = [{"from": "tailnum", "table": "planes", "to": "tail"}]
+    policy = _policy(unit="owner", path=path, columns={"tailnum": {}, "dep_delay": {}, "origin": {}})
+    check_declared(policy, SCHEMAS)
+    assert unit_of(policy, "flights") is None
+    with pytest.raises(PolicyMismatch, match="tailnum"):
+        check_declared(_policy(unit="owner", path=path), SCHEMAS)
+
+
 @pytest.mark.parametrize("public", ["yes", 1, None, False])
 def test_only_the_plain_word_true_makes_a_table_public(public: object) -> None:
     policy = _policy()
