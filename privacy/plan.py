@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from privacy.accounting import ParameterInvalid, epsilon, half_width, sigma_for, threshold_for
-from privacy.algebra import Column, Literal, Query, Question, Scalar, Sum, scans_of
+from privacy.algebra import (
+    Column,
+    Literal,
+    Query,
+    Question,
+    Scalar,
+    Sum,
+    columns_of,
+    scans_of,
+    sources_ranked,
+)
 from privacy.bounding import Lowered, Options, lower
 from privacy.budget import Ask, Budget, measures_shown
 from privacy.engines import duckdb
@@ -34,7 +44,7 @@ if TYPE_CHECKING:
 
     from privacy.policy import Policy
 
-_DIGEST_FORMAT = 3
+_DIGEST_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -102,12 +112,22 @@ class PlannedRelease:
     @cached_property
     def sums(self) -> Mapping[str, str]:
         """Digest of each bounded sum, by the column that it is released as."""
-        return {one.name: _sha256(replace(one, name="").text) for one in self.lowered.aggregate.sums}
+        return {one.name: _sha256([one.text, *self._held_with(one)]) for one in self.lowered.aggregate.sums}
+
+    def _held_with(self, one: Sum) -> list[str]:
+        """What the sum's exact value hangs on beside itself: sums that are scaled down by one factor."""
+        aggregate = self.lowered.aggregate
+        if aggregate.input.strategy == "caps":
+            return []
+        return sorted(other.text for other in duckdb.held_together(one, aggregate.sums))
 
     @cached_property
     def bound_digest(self) -> str:
         """Names the bounded rows and their groups: sums over them may be released one after another."""
-        return _sha256([_DIGEST_FORMAT, self.lowered.aggregate.input.text])
+        aggregate = self.lowered.aggregate
+        ranked = sources_ranked(aggregate.input.input)
+        read = sorted(column.text for column in columns_of(aggregate) if column.source in ranked)
+        return _sha256([_DIGEST_FORMAT, aggregate.input.text, aggregate.input.unit.text, read])
 
     def released(self, noisy: pa.Table | None) -> ReleasedTable:
         """The table to show and to keep, from what was drawn."""

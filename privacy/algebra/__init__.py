@@ -50,6 +50,7 @@ from privacy.algebra.relations import (
     inputs_of,
     scans_of,
     shown_sources,
+    sources_ranked,
     sources_within,
     tables_of,
 )
@@ -69,5 +70,5 @@ __all__ = [
     "Hop", "Join", "Key", "Limited", "Literal", "Measure", "Number", "Order", "Output", "PerUnit", "Query",
     "Question", "Relation", "Released", "Scalar", "Scan", "Semi", "Sum", "Union", "Window", "Windowed",
     "columns_of", "conjunction", "conjuncts", "holding", "inputs_of", "renamed", "scans_of", "shown_sources",
-    "sources_within", "tables_of",
+    "sources_ranked", "sources_within", "tables_of",
 ]  # fmt: skip

@@ -288,6 +288,13 @@ def scans_of(relation: Relation) -> list[Scan]:
     return [scan for below in inputs_of(relation) for scan in scans_of(below)]
 
 
+def sources_ranked(relation: Relation) -> set[str]:
+    """Sources of which the relation keeps some rows, or puts them in an order: there it matters which of
+    their columns are read, since equal rows are told apart by those."""
+    below = set().union(*map(sources_ranked, inputs_of(relation)))
+    return below | (shown_sources(relation.input) if isinstance(relation, Capped | Windowed) else set())
+
+
 def tables_of(relation: Relation) -> set[str]:
     """Names of the tables whose files the relation reads, those on the way to a unit included."""
     scans = scans_of(relation)

@@ -50,6 +50,16 @@ def scaled(one: Sum) -> str:
     return f"(({held(one)} * {quoted('w_' + one.name)}) // {huge(2 ** (PRECISION - one.shift))})"
 
 
+def held_together(one: Sum, sums: Sequence[Sum]) -> list[Sum]:
+    """The sums whose lengths decide the factor of ``one``: their factor is one and the same."""
+    members = [other for other in sums if _class(other) == _class(one)]
+    return [other for other in members if not _implied(other, members)]
+
+
+def _class(one: Sum) -> str:
+    return f"{one.by_rows} {one.condition.text}"
+
+
 class Factors:
     """The factor of each sum for each unit: ``w_<sum>`` over ``2 ** PRECISION``.
 
@@ -59,7 +69,7 @@ class Factors:
     def __init__(self, sums: Sequence[Sum]) -> None:
         self._classes: dict[str, list[Sum]] = {}
         for one in sums:
-            self._classes.setdefault(f"{one.by_rows} {one.condition.text}", []).append(one)
+            self._classes.setdefault(_class(one), []).append(one)
 
     def sql(self, parts: str) -> str:
         """One row for each unit: ``u`` and the factors."""
