@@ -87,12 +87,18 @@ class Relations:
         return f"SELECT * FROM ({rows}) AS q WHERE {named(unit)} IS NOT NULL"
 
     def _capped(self, node: Capped) -> str:
+        """Only where there are more rows than the cap are they ranked, which is dear."""
         content = [named(one) for one in self._content(node.input)]
         rank = keyed_rank(list(dict.fromkeys([named(node.unit), *content])))
         within = ", ".join(named(one) for one in (node.unit, *node.keys))
         place = f"row_number() OVER (PARTITION BY {within} ORDER BY {rank}) AS capped_place"
-        rows = f"SELECT *, {place} FROM ({self.sql(node.input)}) AS q"
-        return f"SELECT * EXCLUDE (capped_place) FROM ({rows}) AS q WHERE capped_place <= {node.rows}"
+        heavy = f"SELECT {within} FROM _rows_to_cap GROUP BY {within} HAVING count(*) > {node.rows}"
+        ranked = f"SELECT r.*, {place} FROM _rows_to_cap AS r SEMI JOIN _heavy USING ({within})"
+        return (
+            f"WITH _rows_to_cap AS MATERIALIZED ({self.sql(node.input)}), _heavy AS ({heavy}) "
+            f"SELECT r.* FROM _rows_to_cap AS r ANTI JOIN _heavy USING ({within}) UNION ALL "
+            f"SELECT * EXCLUDE (capped_place) FROM ({ranked}) AS q WHERE capped_place <= {node.rows}"
+        )
 
     def _content(self, node: Relation) -> list[Column]:
         """All that the tree reads of the relation's rows: rows that agree in it may stand for one another."""
