@@ -11,8 +11,11 @@ from privacy.answering import Answer, answer
 from privacy.bounding import Options
 from privacy.errors import EngineFailed, PolicyError, PrivacyError, Refused
 from privacy.files import TablesMissing, TablesUnfit
-from privacy.plan import Cost, Plan, PlanColumn, plan
+from privacy.plan import Plan, PlanColumn, plan
+from privacy.planned import Cost
 from privacy.policy import Policy
+from privacy.profile import Profile, ProfileInvalid
+from privacy.profiling import profile
 from privacy.released import Released, ReleasedInvalid
 from privacy.sandbox import Limits, Sandbox
 
@@ -28,6 +31,8 @@ __all__ = [
     "Policy",
     "PolicyError",
     "PrivacyError",
+    "Profile",
+    "ProfileInvalid",
     "Refused",
     "Released",
     "ReleasedInvalid",
@@ -37,4 +42,5 @@ __all__ = [
     "admit",
     "answer",
     "plan",
+    "profile",
 ]

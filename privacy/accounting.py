@@ -190,6 +190,46 @@ def threshold_for(sigma: float, l0: int, delta_pico: int) -> int:
     return 1 + _least_tail(sigma, allowed)
 
 
+def threshold_above(sigma: float, sensitivity_squared: int, most: int, groups: int, delta_pico: int) -> int:
+    """`threshold_for`, where a unit may add more than one to a key, and as a rule less: the least such T.
+
+    A unit adds to at most `groups` keys that nobody else has, to each an integer of at most `most`, and the
+    squares of what it adds sum to at most `sensitivity_squared` = N^2. Proof, as above, with one more unit:
+    in descending order the j-th of what it adds is at most w_j = floor(min(most, N / sqrt(j))), because j of
+    them are as large. So some key of its own is shown with probability at most sum_j P(w_j + Z >= T), and
+    T is the least integer for which (an upper bound of) that is at most delta. With at most one to each of
+    N^2 keys it is `threshold_for`.
+
+    Raises:
+        ParameterInvalid: sigma is not usable, a count is below 1, or delta does not lie in (0, 1).
+    """
+    _require_sigma(sigma)
+    _require(min(sensitivity_squared, most, groups) >= 1, "Groups and what is added to them are at least 1.")
+    _require(0 < delta_pico < PICO, "A threshold needs a delta between 0 and 1, both excluded.")
+    allowed = math.nextafter(float(Fraction(delta_pico, PICO)), 0.0)
+    largest = [
+        (count, min(most, math.isqrt(sensitivity_squared // first))) for first, count in _doubled(groups)
+    ]
+
+    def spent(value: int) -> float:
+        return math.fsum(count * _tail(sigma, value - added) for count, added in largest) * (1 + 1e-12)
+
+    low, high = largest[0][1], largest[0][1] + _least_tail(sigma, allowed / groups)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if spent(middle) <= allowed:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _doubled(groups: int) -> list[tuple[int, int]]:
+    """1 to `groups` in runs that double: the first of each, and how many there are."""
+    firsts = [1 << place for place in range(groups.bit_length())]
+    return [(first, min(2 * first - 1, groups) - first + 1) for first in firsts]
+
+
 def half_width(sigma: float, confidence: float = 0.95) -> int:
     """The least h with P(|Z| <= h) >= confidence for the discrete Gaussian Z.
 

@@ -17,7 +17,8 @@ from privacy.released import Released
 from privacy.sandbox import Limits, Sandbox, Task
 
 if TYPE_CHECKING:
-    from privacy.plan import Plan, PlannedRelease
+    from privacy.plan import Plan
+    from privacy.planned import PlannedRelease
 
 Interval = tuple[float, float]
 
@@ -93,7 +94,7 @@ def _noisy(
     salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
     read = {name: files[name] for name in tables_of(one.question.input)}
     exact = sandbox.run(Task(one.sql, read, salted, EXACT_BYTES))
-    columns = [*one.drawn.keys, *(measure.name for measure in one.drawn.measures)]
+    columns = [*one.drawn.keys, *(noised.name for noised in one.drawn.noised)]
     return perturb(exact.select(columns), one.drawn)
 
 
@@ -138,6 +139,7 @@ def metadata(plan: Plan) -> dict[str, Any]:
                 "half_width": column.half_width,
                 "half_width_by_rows": column.table,
                 "note": column.note,
+                "expected_bias": column.expected_bias,
                 "interval_holds": "before the threshold selects" if column.before_threshold else "as shown",
             }
             for column in plan.columns
@@ -148,10 +150,16 @@ def metadata(plan: Plan) -> dict[str, Any]:
 
 def _bounds(one: PlannedRelease) -> dict[str, Any]:
     """How a unit's contribution to one release was bounded."""
-    bound, threshold = one.lowered.aggregate.input, one.release.threshold
+    aggregate, threshold, units = one.lowered.aggregate, one.release.threshold, one.lowered.units
+    bound = aggregate.input
+    capped = not bound.scales
     return {
-        "max_groups": bound.groups if bound.keys else None,
-        "max_rows_per_group": bound.rows if bound.keys else None,
-        "max_rows": None if bound.keys else bound.rows,
-        "threshold_units": None if threshold is None else threshold.value,
+        "strategy": bound.strategy,
+        "max_groups": bound.groups if bound.keys and capped else None,
+        "max_rows_per_group": bound.rows if bound.keys and capped else None,
+        "max_rows": bound.rows if capped and not bound.keys else None,
+        "lengths_squared": [summed.norm_squared for summed in aggregate.sums],
+        "threshold_units": None
+        if threshold is None or units is None
+        else threshold.value / (1 << units.shift),
     }

@@ -18,27 +18,50 @@ by no more. The proofs stand here; `tests/privacy/test_sensitivity.py` looks for
     own where the count of rows has one: ``|v| <= reach |n|`` holds group by group. Vectors too long for the
     engine's integers are measured by their values halved b times and rounded away from zero: they are longer
     so, never shorter.
+
+``weights``
+    As ``clip``, with ``w <= 2^30 K / n`` for the n rows of the unit that meet the condition: then the sizes
+    of its parts sum to at most K times the range of one row, and no vector is longer than that sum.
+
+``none``
+    The relation holds at most so many rows of a unit by construction (`Question.rows_per_unit`), in so many
+    groups: ``caps`` of these, which never bind, so that nothing is ranked.
+
+Private keys. Where groups are shown by a noisy number of units (`Aggregate.shown_by`), a unit adds to at most
+`Bound.groups` keys: by rank with ``caps``; with the others a part e of length-limit N is dropped unless ``e^2
+groups >= N^2``, and no more than that many parts can be as long without being longer than N together. A key
+to which nobody adds anything is not a candidate. `privacy.accounting.threshold_above` proves the rest.
+
+Totals. A `Total` is a sum over units of one number each, clamped to its cap: it moves by at most the cap.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from privacy.algebra import TRUE, Aggregate, Bound, Key, Measure, Question, Sum
+from privacy.algebra import TRUE, Aggregate, Bound, Key, Measure, Question, Sum, Total
 from privacy.arithmetic import LIMIT
 from privacy.errors import Refused
 from privacy.measures import sums_of
 from privacy.policy import LARGEST_CAPS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from privacy.policy import Table
 
 MAX_GRID = 100_000
-STRATEGIES = ("caps", "clip")
+STRATEGIES = ("caps", "clip", "weights")
+SCALING = frozenset({"clip", "weights"})
 FINENESS = 20
 """Bits that are kept of the largest part of a unit where a strategy scales parts down."""
+_MEASURED = frozenset({"rows", "total", "centred"})
+"""Kinds of sums over rows whose own vector can be measured."""
+MAX_SHOWN = 10_000
+SHOWN_TO_CAP = 64
+"""Where nothing is dropped by rank, a unit may bring about this many times more groups than its cap says."""
 
 
 @dataclass(frozen=True)
@@ -61,77 +84,126 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Design:
+    """How a unit is bounded: chosen from public numbers alone.
+
+    Sums are named by their text before they are bounded.
+
+    Attributes:
+        groups, rows: l0 and linf; of a question without groups, ``rows`` counts in all.
+        shown: how many groups with private keys one unit may bring about.
+        most: rows that one unit can have in all, where the relation says so.
+        fits: whether no unit can have more than `groups` groups.
+        lengths: squares of the L2 lengths that a unit's numbers may have; without one, as of `groups`
+            groups with `rows` rows in each. middles: what is taken off each row of a centred sum, instead
+            of the middle of its bounds. totals: what a unit may add to the total of a sum as it was, and as
+            it is left (None: without that total). shares: parts of rho, in any unit, by sum, and by "whole"
+            or "kept" and the sum for its totals; empty for equal ones.
+    """
+
+    strategy: str
+    groups: int
+    rows: int
+    shown: int
+    most: int | None = None
+    fits: bool = False
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    middles: Mapping[str, int] = field(default_factory=dict)
+    totals: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    shares: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A question as integer sums.
 
     Attributes:
-        sensitivities: for each sum, the square of the L2 distance one unit can move its column by.
         parts: for each measure of the question, the sums it is computed from.
         units: the sum that counts distinct units, when keys are private.
+        parts_of_rho: for each of `noised`, its part of what the question may cost, in any unit; empty for
+            equal ones.
     """
 
     aggregate: Aggregate
-    sensitivities: tuple[int, ...]
     parts: tuple[tuple[Sum, ...], ...]
     units: Sum | None
+    parts_of_rho: tuple[int, ...] = ()
+
+    def made_up(self, measure: int) -> bool:
+        """Whether a measure is scaled up by totals."""
+        parts = self.parts[measure]
+        return len(parts) == 1 and any(total.of == parts[0] for total in self.aggregate.totals)
+
+    @property
+    def noised(self) -> tuple[Sum | Total, ...]:
+        """What is released with noise: the sums, then the totals."""
+        return (*self.aggregate.sums, *self.aggregate.totals)
+
+    @property
+    def sensitivities(self) -> tuple[int, ...]:
+        """For each of `noised`, the square of the L2 distance one unit can move its column by."""
+        return tuple(one.sensitivity_squared for one in self.noised)
 
 
-def lower(question: Question, table: Table, options: Options) -> Lowered:
+def lower(question: Question, table: Table, options: Options, design: Design | None = None) -> Lowered:
     """Bound the question and lower its measures to sums, each distinct sum once.
+
+    Args:
+        design: how it is bounded; without one, by the policy's caps and the options.
 
     Raises:
         Refused: ``too_many_groups``, ``option_invalid`` or ``overflow``.
     """
-    bound = _bound(question, table, options)
-    asked = [[_bounded(one, bound) for one in sums_of(measure)] for measure in question.measures]
-    thresholded = bool(bound.keys) and not bound.grid
-    units = _bounded(sums_of(Measure("units", TRUE))[0], bound) if thresholded else None
-    distinct = {one.text: one for sums in asked for one in sums}
-    if units is not None:
-        distinct[units.text] = units
-    named = {text: replace(distinct[text], name=f"c{place}") for place, text in enumerate(sorted(distinct))}
-    sums = tuple(named.values())
+    chosen = design or plain_design(question, table, options)
+    bound = _bound(question, chosen)
+    asked = [sums_of(measure) for measure in question.measures]
+    wanted = [one for sums in asked for one in sums]
+    units = None
+    if bound.keys and not bound.grid:
+        (units,) = sums_of(Measure("units", TRUE))
+        wanted.append(units)
+    bounded = {one.text: _bounded(one, chosen) for one in wanted}
+    order = sorted(bounded, key=lambda text: bounded[text].text)
+    named = {text: replace(bounded[text], name=f"c{place}") for place, text in enumerate(order)}
+    shown_by = None if units is None else named[units.text]
+    totals = _totals(named, chosen)
+    shown = None if shown_by is None else shown_by.name
     return Lowered(
-        Aggregate(bound, sums),
-        tuple(one.sensitivity_squared for one in sums),
+        Aggregate(bound, tuple(named.values()), shown, _limits(named, chosen), tuple(totals.values())),
         tuple(tuple(named[one.text] for one in parts) for parts in asked),
-        None if units is None else named[units.text],
+        shown_by,
+        tuple(chosen.shares[name] for name in (*named, *totals)) if chosen.shares else (),
     )
 
 
-def _bound(question: Question, table: Table, options: Options) -> Bound:
-    keys = tuple(sorted(question.keys, key=lambda key: key.text))
-    keys = tuple(Key(f"k{place}", key.scalar, key.domain) for place, key in enumerate(keys))
-    cap = _cap(options.max_groups, table.max_groups, "max_groups")
+def plain_design(question: Question, table: Table, options: Options) -> Design:
+    """The policy's caps and the options, without knowledge of how units contribute.
+
+    Grouped questions are clipped to the length that the caps allow: the noise is the same, and rather than
+    dropping groups and rows a unit's numbers are scaled down together.
+
+    Raises:
+        Refused: ``too_many_groups`` or ``option_invalid``.
+    """
+    groups = _cap(options.max_groups, table.max_groups, "max_groups")
     per_group = _cap(options.max_rows_per_group, table.max_rows_per_group, "max_rows_per_group")
     in_all = _cap(options.max_rows, table.max_rows, "max_rows")
+    if options.strategy not in (None, *STRATEGIES):
+        hint = f"Choose strategy from {', '.join(STRATEGIES)}."
+        raise Refused("option_invalid", "There is no such strategy.", hint=hint)
     there = question.rows_per_unit
     if there is not None:
         per_group, in_all = min(per_group, there), min(in_all, there)
-    strategy = _strategy(options)
-    if not keys:
-        return Bound(question.input, question.unit, (), 1, in_all, False, False, strategy)
-    size = math.prod(len(key.domain) for key in keys if key.domain is not None)
-    grid = all(key.domain is not None for key in keys)
-    if grid and size > MAX_GRID:
-        raise Refused(
-            "too_many_groups",
-            f"The public key sets make {size} groups; at most {MAX_GRID} can be answered.",
-            hint="Group by fewer columns.",
-        )
-    known = [most for most in (size if grid else None, question.groups_per_unit) if most is not None]
-    groups = min([cap, *known])
-    fits = bool(known) and min(known) <= cap
-    ranked = not fits and (strategy == "caps" or not grid)
-    return Bound(question.input, question.unit, keys, groups, per_group, ranked, grid, strategy)
-
-
-def _strategy(options: Options) -> str:
-    chosen = options.strategy or "caps"
-    if chosen not in STRATEGIES:
-        names = ", ".join(STRATEGIES)
-        raise Refused("option_invalid", "There is no such strategy.", hint=f"Choose strategy from {names}.")
-    return chosen
+    if not question.keys:
+        strategy = options.strategy or ("caps" if there is None or there > in_all else "none")
+        return Design(strategy, 1, in_all, 1, there)
+    known = [most for most in (grid_of(question), question.groups_per_unit) if most is not None]
+    fits = bool(known) and min(known) <= groups
+    groups = min([groups, *known])
+    given = fits and there is not None and there <= per_group
+    strategy = options.strategy or ("none" if given else "clip")
+    shown = min([groups * SHOWN_TO_CAP, MAX_SHOWN, *known]) if strategy in SCALING else groups
+    return Design(strategy, groups, in_all if strategy == "weights" else per_group, shown, there, fits)
 
 
 def _cap(asked: int | None, default: int, name: str) -> int:
@@ -145,19 +217,83 @@ def _cap(asked: int | None, default: int, name: str) -> int:
     return asked
 
 
-def _bounded(one: Sum, bound: Bound) -> Sum:
-    """The sum with the L2 length that a unit's parts have at most: sqrt(l0) times the largest part.
+def grid_of(question: Question) -> int | None:
+    """How many groups the public key sets make; None where the keys of some are private.
+
+    Raises:
+        Refused: ``too_many_groups``.
+    """
+    if any(key.domain is None for key in question.keys):
+        return None
+    size = math.prod(len(key.domain or ()) for key in question.keys)
+    if size > MAX_GRID:
+        message = f"The public key sets make {size} groups; at most {MAX_GRID} can be answered."
+        raise Refused("too_many_groups", message, hint="Group by fewer columns.")
+    return size
+
+
+def _bound(question: Question, design: Design) -> Bound:
+    keys = tuple(sorted(question.keys, key=lambda key: key.text))
+    keys = tuple(Key(f"k{place}", key.scalar, key.domain) for place, key in enumerate(keys))
+    grid = bool(keys) and grid_of(question) is not None
+    ranked = bool(keys) and design.strategy == "caps" and not design.fits
+    groups = design.groups if grid or not keys else design.shown
+    return Bound(question.input, question.unit, keys, groups, design.rows, ranked, grid, design.strategy)
+
+
+def _bounded(one: Sum, design: Design) -> Sum:
+    """The sum with the L2 length that a unit's parts have at most.
 
     Raises:
         Refused: ``overflow``.
     """
-    part = one.reach * (bound.rows if one.by_rows else 1)
-    if part >= LIMIT:
+    middle = design.middles.get(one.text, one.middle)
+    moved = replace(
+        one, middle=middle, low=one.low + one.middle - middle, high=one.high + one.middle - middle
+    )
+    squared = design.lengths.get(one.text) or _length_squared(moved, design)
+    if max(squared, moved.reach**2) >= LIMIT**2:
         raise Refused(
             "overflow",
             "What one unit may contribute could exceed 2^62.",
             hint="Ask with smaller max_rows or max_rows_per_group, or sum a narrower expression.",
         )
-    squared = bound.groups * part * part
-    shift = 0 if bound.strategy == "caps" else max(FINENESS - math.isqrt(squared).bit_length(), 0)
-    return replace(one, norm_squared=squared, shift=shift)
+    fine = FINENESS if design.strategy in SCALING else 0
+    return replace(moved, norm_squared=squared, shift=max(fine - math.isqrt(squared).bit_length(), 0))
+
+
+def _length_squared(one: Sum, design: Design) -> int:
+    """Of caps: sqrt(l0) times the largest part. Of weights, and of so many rows in all: what these may
+    add."""
+    if not one.by_rows:
+        return design.groups * one.reach**2
+    squared = design.groups * design.rows**2
+    in_all = [design.rows] if design.strategy == "weights" else []
+    in_all += [design.most] if design.most is not None else []
+    return one.reach**2 * min([squared, *(rows**2 for rows in in_all)])
+
+
+def _limits(named: Mapping[str, Sum], design: Design) -> tuple[Sum, ...]:
+    """A count of rows to scale by, where sums need one that is not released itself."""
+    if design.strategy not in SCALING:
+        return ()
+    counted = {one.condition.text for one in named.values() if one.kind == "rows"}
+    needed: dict[str, Sum] = {}
+    for text, one in named.items():
+        measured = one.kind in _MEASURED and (design.strategy == "clip" or text in design.lengths)
+        if one.by_rows and one.condition.text not in counted and not measured:
+            needed[one.condition.text] = Sum("", "rows", None, one.condition, 0, 1)
+    limits = [_bounded(needed[text], design) for text in sorted(needed)]
+    return tuple(replace(one, name=f"n{place}") for place, one in enumerate(limits))
+
+
+def _totals(named: Mapping[str, Sum], design: Design) -> dict[str, Total]:
+    """By the names that a design has for their shares."""
+    totals: dict[str, Total] = {}
+    for text, one in named.items():
+        whole, kept = design.totals.get(text, (None, None))
+        if whole is not None:
+            totals[f"whole {text}"] = Total(f"t{one.name}", one, whole, kept=False)
+        if kept is not None:
+            totals[f"kept {text}"] = Total(f"k{one.name}", one, kept, kept=True)
+    return totals

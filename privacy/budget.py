@@ -14,7 +14,7 @@ from privacy.measures import scale_of
 from privacy.values import value_of
 
 if TYPE_CHECKING:
-    from privacy.algebra import Query, Scalar
+    from privacy.algebra import Query, Scalar, Sum
     from privacy.bounding import Lowered
     from privacy.policy import Policy
 
@@ -125,13 +125,13 @@ class Budget:
             raise Refused("budget_invalid", message, hint="As in error={'n': 25}, or ask with rho.")
         most = self.policy.max_rho_per_query_nano
         return max(
-            least_rho_nano(sensitivity, int(number.scaleb(decimals)), most)
-            for sensitivity, decimals in counted
+            least_rho_nano(one.sensitivity_squared, _released_half(int(number.scaleb(decimals)), one), most)
+            for one, decimals in counted
         )
 
-    def _counted(self, name: str) -> list[tuple[int, int]]:
-        """The squared sensitivity and the decimals of each of the sums behind a column, one a measure."""
-        found: list[tuple[int, int]] = []
+    def _counted(self, name: str) -> list[tuple[Sum, int]]:
+        """The sums behind a column, one a measure, each with the decimals it is scaled back by."""
+        found: list[tuple[Sum, int]] = []
         for place, measured in measures_of(self.query, name) if isinstance(name, str) else ():
             measure, lowered = self.query.questions[place].measures[measured], self.lowered[place]
             decimals = scale_of(measure)
@@ -139,11 +139,17 @@ class Budget:
                 found = []
                 break
             (part,) = lowered.parts[measured]
-            found.append((lowered.sensitivities[lowered.aggregate.sums.index(part)], decimals))
+            found.append((part, decimals))
         if found:
             return found
         message = f"An error can be asked for a COUNT or SUM column of the result, and {name} is none."
         raise Refused("budget_invalid", message, hint="Name such a column, or ask with rho.")
+
+
+def _released_half(half: int, one: Sum) -> int:
+    """A half-width in the unit of the released column; where that holds fractions, less the room for
+    rounding."""
+    return half if one.shift == 0 else (half << one.shift) - (1 << one.shift - 1)
 
 
 def _whole(number: int | None) -> int:

@@ -7,52 +7,32 @@ intervals, SQL, refusals - can tell anything about the data.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from privacy.accounting import ParameterInvalid, epsilon, half_width, sigma_for, threshold_for
-from privacy.algebra import (
-    Column,
-    Literal,
-    Query,
-    Question,
-    Scalar,
-    Sum,
-    columns_of,
-    scans_of,
-    sources_ranked,
-)
-from privacy.bounding import Lowered, Options, lower
+from privacy.accounting import ParameterInvalid, epsilon
+from privacy.algebra import Column, Literal, Query, Question, Scalar, scans_of
+from privacy.bounding import Options, lower
 from privacy.budget import Ask, Budget, measures_shown
 from privacy.engines import duckdb
 from privacy.errors import Refused
-from privacy.measures import KINDS, Asked, estimate, facts, unshifted
+from privacy.measures import KINDS, facts
+from privacy.planned import DIGEST_FORMAT, Cost, PlannedRelease, digest_of
 from privacy.query import compile_query
-from privacy.release import Measure, Release, Threshold
-from privacy.released import Released, ReleasedMeasure, ReleasedTable
+from privacy.released import Released
 from privacy.repeating import Repeat
-from privacy.values import canonical
+from privacy.spending import releases_of
+from privacy.strategies import Choice, choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
-    from privacy.policy import Policy
+    from privacy.policy import Policy, Table
+    from privacy.profile import Profile
 
-_DIGEST_FORMAT = 4
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What an answer is charged: rho in 1e-9, delta in 1e-12."""
-
-    rho_nano: int
-    delta_pico: int
+_MADE_UP = "scaled up by two noisy totals: sigma and half-width as expected from the contribution profile"
 
 
 @dataclass(frozen=True)
@@ -68,6 +48,8 @@ class PlanColumn:
         before_threshold: whether rows are shown by this very number. Its 95% interval then holds over all
         groups, before the threshold selects among them; close to the threshold, shown numbers lie high.
         note: what the figures hold for, where that needs saying.
+        expected_bias: the share of what counts and sums count that is expected to be left out and not made up
+            for, from the contribution profile; None without one.
     """
 
     name: str
@@ -77,116 +59,7 @@ class PlanColumn:
     table: Mapping[int, float] | None = None
     before_threshold: bool = False
     note: str | None = None
-
-
-@dataclass(frozen=True)
-class PlannedRelease:
-    """One exact statement and the noisy table that it becomes.
-
-    Attributes:
-        release: the noise that the numbers have when they are shown, and what was paid for them in all.
-        asked: the release as asked for, had nothing been released before.
-        repeat: earlier numbers that serve again, or None.
-    """
-
-    question: Question
-    lowered: Lowered
-    release: Release
-    asked: Release
-    repeat: Repeat | None = None
-
-    @cached_property
-    def sql(self) -> str:
-        """SQL of the exact part, for the engine. Its rows never leave the release step."""
-        return duckdb.exact_sql(self.lowered.aggregate)
-
-    @property
-    def drawn(self) -> Release | None:
-        """What is drawn and charged now: the difference to earlier numbers, or None where they suffice."""
-        return self.asked if self.repeat is None else self.repeat.drawn
-
-    @property
-    def cost(self) -> Cost:
-        return Cost(0, 0) if self.drawn is None else Cost(self.drawn.rho_nano, self.drawn.delta_pico)
-
-    @cached_property
-    def sums(self) -> Mapping[str, str]:
-        """Digest of each bounded sum, by the column that it is released as."""
-        return {one.name: _sha256([one.text, *self._held_with(one)]) for one in self.lowered.aggregate.sums}
-
-    def _held_with(self, one: Sum) -> list[str]:
-        """What the sum's exact value hangs on beside itself: sums that are scaled down by one factor."""
-        aggregate = self.lowered.aggregate
-        if aggregate.input.strategy == "caps":
-            return []
-        return sorted(other.text for other in duckdb.held_together(one, aggregate.sums))
-
-    @cached_property
-    def bound_digest(self) -> str:
-        """Names the bounded rows and their groups: sums over them may be released one after another."""
-        aggregate = self.lowered.aggregate
-        ranked = sources_ranked(aggregate.input.input)
-        read = sorted(column.text for column in columns_of(aggregate) if column.source in ranked)
-        return _sha256([_DIGEST_FORMAT, aggregate.input.text, aggregate.input.unit.text, read])
-
-    def released(self, noisy: pa.Table | None) -> ReleasedTable:
-        """The table to show and to keep, from what was drawn."""
-        if self.repeat is not None:
-            noisy = self.repeat.combined(noisy)
-        assert noisy is not None
-        threshold = self.release.threshold
-        measures = tuple(
-            ReleasedMeasure(one.name, self.sums[one.name], self._in_all(one), one.sigma)
-            for one in self.release.measures
-        )
-        return ReleasedTable(
-            self.bound_digest, noisy, measures, None if threshold is None else threshold.value
-        )
-
-    def _in_all(self, one: Measure) -> int:
-        """What was paid for a measure: never less than what an earlier draw cost."""
-        paid = None if self.repeat is None else self.repeat.earlier.find(self.sums[one.name])
-        return one.rho_nano if paid is None else max(paid.rho_nano, one.rho_nano)
-
-    def sigma(self, one: Sum) -> float:
-        """The noise scale of a sum, in the unit of what it sums."""
-        return self._noised(one) / float(1 << one.shift)
-
-    def width(self, one: Sum) -> int:
-        """Half of the 95% interval of a sum, in the unit of what it sums, rounded up."""
-        return -(-half_width(self._noised(one)) // (1 << one.shift))
-
-    def _noised(self, one: Sum) -> float:
-        return next(measure.sigma for measure in self.release.measures if measure.name == one.name)
-
-    def measured(self, place: int) -> Asked:
-        """A measure of the question with the noise of its sums."""
-        parts = self.lowered.parts[place]
-        sigmas = tuple(self.sigma(part) for part in parts)
-        return Asked(self.question.measures[place], parts, sigmas, tuple(map(self.width, parts)))
-
-    def shown(self, noisy: pa.Table) -> pa.Table:
-        """The released relation: the keys, and each measure of the question with the ends of its interval.
-
-        Args:
-            noisy: what `privacy.release.perturb` made of the exact table.
-        """
-        keys = list(self.release.keys)
-        names, columns = list(keys), [noisy.column(key) for key in keys]
-        for place, parts in enumerate(self.lowered.parts):
-            values = [unshifted(noisy.column(part.name).to_numpy(), part) for part in parts]
-            names += [f"m{place}", f"m{place}_low", f"m{place}_high"]
-            columns += estimate(self.measured(place), values).arrays()
-        return pa.table(columns, names=names)
-
-    def document(self) -> list[object]:
-        """What names the released numbers: equal for equal questions at equal noise."""
-        measures = [
-            [one.name, one.sensitivity_squared, repr(one.sigma), one.rho_nano] for one in self.asked.measures
-        ]
-        threshold = self.asked.threshold
-        bar = None if threshold is None else [threshold.measure, threshold.value, threshold.delta_pico]
-        return [self.lowered.aggregate.text, measures, bar]
+    expected_bias: float | None = None
 
 
 @dataclass(frozen=True)
@@ -260,7 +133,7 @@ class Plan:
         done with the numbers afterwards. The same on the same data, they may be given again without
         charge. What was released before does not change the name."""
         releases = [one.document() for one in self.releases]
-        return _sha256(["discrete gaussian", _DIGEST_FORMAT, self.policy.sha256, releases])
+        return digest_of(["discrete gaussian", DIGEST_FORMAT, self.policy.sha256, releases])
 
     @property
     def bound_digests(self) -> tuple[str, ...]:
@@ -269,8 +142,9 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """Names the whole answer, the public part included."""
-        return _sha256([self.release_digest, self.query.output.text, self.options.intervals])
+        """Names the whole answer, the public part and what is said of it included."""
+        biases = [column.expected_bias for column in self.columns]
+        return digest_of([self.release_digest, self.query.output.text, self.options.intervals, biases])
 
     def explain(self) -> str:
         """The plan for a reader: what is read, how a unit is bounded, the noise and the cost."""
@@ -295,7 +169,20 @@ class Plan:
         known, part = facts(release.measured(measured)), release.lowered.parts[measured][0]
         kind = KINDS[release.question.measures[measured].kind].column
         before = known.half_width is not None and part == release.lowered.units
-        return PlanColumn(name, kind, known.sigma, known.half_width, known.table, before, known.note)
+        column = PlanColumn(name, kind, known.sigma, known.half_width, known.table, before, known.note)
+        return _with_expected(column, release, measured)
+
+
+def _with_expected(column: PlanColumn, release: PlannedRelease, measured: int) -> PlanColumn:
+    """The column with what a profile expects of it."""
+    if not release.choice.expected or column.half_width is None or column.sigma is None:
+        return column
+    expected = release.choice.expected[measured]
+    bias = round(expected.bias, 6)
+    if not release.lowered.made_up(measured):
+        return replace(column, expected_bias=bias)
+    sigma, width = (float(f"{one * expected.ratio:.6g}") for one in (column.sigma, column.half_width))
+    return replace(column, sigma=sigma, half_width=width, note=_MADE_UP, expected_bias=bias)
 
 
 def _widest(columns: list[PlanColumn]) -> PlanColumn:
@@ -317,6 +204,7 @@ def _widest(columns: list[PlanColumn]) -> PlanColumn:
         table,
         any(column.before_threshold for column in columns),
         first.note,
+        max((column.expected_bias for column in columns if column.expected_bias is not None), default=None),
     )
 
 
@@ -330,6 +218,7 @@ def plan(
     rho_nano: int | None = None,
     options: Options | None = None,
     earlier: Released | None = None,
+    profile: Profile | None = None,
 ) -> Plan:
     """Plan the answer to a statement. Touches no file.
 
@@ -344,6 +233,8 @@ def plan(
         options: caps and intervals.
         earlier: numbers released before on the same version of the data (`Answer.released`): what they give
             is not paid again, and a sum asked with more rho costs the difference.
+        profile: the contribution profile of the version: how a unit is bounded is then chosen by what is
+            expected of it, and said beside the noise.
 
     Raises:
         Refused: the statement, an option or the budget is not admissible.
@@ -351,22 +242,72 @@ def plan(
     chosen = options or Options()
     query = compile_query(sql, policy)
     _check_names(query, chosen)
-    lowered = tuple(_lowered(question, policy, chosen) for question in query.questions)
-    if not lowered:
+    if not query.questions:
         return Plan(policy, query, chosen, ())
-    budget = Budget(policy, query, lowered)
+    planner = _Planner(policy, query, chosen, profile, Ask(rho, epsilon, error, rho_nano))
     try:
-        spend = budget.rho_nano(Ask(rho, epsilon, error, rho_nano))
-        releases = _releases(policy, query, budget, spend, earlier or Released(()))
+        choices, budget = planner.chosen()
+        releases = releases_of(budget.lowered, budget.rho_nano(planner.ask), policy.max_delta_per_query_pico)
     except ParameterInvalid as invalid:
         raise Refused("budget_invalid", str(invalid), hint=invalid.hint) from None
-    return Plan(policy, query, chosen, releases)
+    kept = earlier or Released(())
+    planned = zip(query.questions, budget.lowered, choices, releases, strict=True)
+    return Plan(
+        policy, query, chosen, tuple(_repeated(PlannedRelease(*one, one[-1]), kept) for one in planned)
+    )
 
 
-def _lowered(question: Question, policy: Policy, options: Options) -> Lowered:
-    table = policy.table(question.table)
-    assert table is not None
-    return lower(question, table, options)
+@dataclass(frozen=True)
+class _Planner:
+    """Chooses how the questions of a statement are bounded."""
+
+    policy: Policy
+    query: Query
+    options: Options
+    profile: Profile | None
+    ask: Ask
+
+    def chosen(self) -> tuple[tuple[Choice, ...], Budget]:
+        """The designs, and the budget of what they come to.
+
+        Raises:
+            Refused: a budget, an option or the size of the question is not admissible.
+        """
+        choices = tuple(self._choice(question, 1, None) for question in self.query.questions)
+        budget = self._budget(choices)
+        if self.profile is None:
+            return choices, budget
+        spend = self._reference(budget) // len(choices)
+        choices = tuple(self._choice(question, spend, self.profile) for question in self.query.questions)
+        return choices, self._budget(choices)
+
+    def _reference(self, budget: Budget) -> int:
+        """About what is spent, to a factor of four: so that a question asked with somewhat more rho is
+        bounded as before, and its numbers can be refined. With an error asked for, what is spent follows
+        from it."""
+        if self.ask.error is not None:
+            return self.policy.max_rho_per_query_nano // 4
+        bits = budget.rho_nano(self.ask).bit_length() - 1
+        return 2 << bits - bits % 2
+
+    def _choice(self, question: Question, spend: int, profile: Profile | None) -> Choice:
+        return choose(
+            question, self._table(question), self.options, profile, spend, rescale=self.ask.error is None
+        )
+
+    def _budget(self, choices: tuple[Choice, ...]) -> Budget:
+        questions = zip(self.query.questions, choices, strict=True)
+        lowered = tuple(
+            lower(one, self._table(one), self.options, choice.design) for one, choice in questions
+        )
+        if self.ask.error is not None:
+            lowered = tuple(replace(one, parts_of_rho=()) for one in lowered)
+        return Budget(self.policy, self.query, lowered)
+
+    def _table(self, question: Question) -> Table:
+        table = self.policy.table(question.table)
+        assert table is not None
+        return table
 
 
 def _check_names(query: Query, options: Options) -> None:
@@ -380,37 +321,6 @@ def _check_names(query: Query, options: Options) -> None:
                 raise Refused("duplicate_column", message, hint=hint)
 
 
-def _releases(
-    policy: Policy, query: Query, budget: Budget, spend: int, earlier: Released
-) -> tuple[PlannedRelease, ...]:
-    """Equal shares of rho for the distinct sums, and of delta for the thresholds."""
-    share = spend // budget.sums
-    delta = policy.max_delta_per_query_pico // max(budget.thresholds, 1)
-    releases = tuple(
-        _planned(question, lowered, _release(lowered, share, delta), earlier)
-        for question, lowered in zip(query.questions, budget.lowered, strict=True)
-    )
-    assert sum(one.asked.rho_nano for one in releases) <= spend
-    return releases
-
-
-def _release(lowered: Lowered, share: int, delta: int) -> Release:
-    measures = tuple(
-        Measure(one.name, sensitivity, sigma_for(sensitivity, share), share)
-        for one, sensitivity in zip(lowered.aggregate.sums, lowered.sensitivities, strict=True)
-    )
-    bound = lowered.aggregate.input
-    threshold = None
-    if lowered.units is not None:
-        sigma = next(measure.sigma for measure in measures if measure.name == lowered.units.name)
-        threshold = Threshold(lowered.units.name, threshold_for(sigma, bound.groups, delta), delta)
-    return Release(tuple(key.name for key in bound.keys), measures, threshold)
-
-
-def _planned(question: Question, lowered: Lowered, release: Release, earlier: Released) -> PlannedRelease:
-    return _repeated(PlannedRelease(question, lowered, release, release), earlier)
-
-
 def _repeated(planned: PlannedRelease, earlier: Released) -> PlannedRelease:
     """The release with the earlier numbers that spare most of it."""
     repeats = [Repeat(planned.asked, planned.sums, one) for one in earlier.of(planned.bound_digest)]
@@ -419,8 +329,3 @@ def _repeated(planned: PlannedRelease, earlier: Released) -> PlannedRelease:
         return planned
     best = min(saving, key=lambda one: 0 if one.drawn is None else one.drawn.rho_nano)
     return replace(planned, release=best.stated, repeat=best)
-
-
-def _sha256(document: object) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=canonical)
-    return hashlib.sha256(text.encode()).hexdigest()

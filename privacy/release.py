@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from privacy.accounting import threshold_for
+from privacy.accounting import threshold_above
 from privacy.errors import PrivacyError
 from privacy.mechanisms import charge_nano, discrete_gaussian
 
@@ -55,27 +55,44 @@ class Measure:
 class Threshold:
     """Private keys: a row is shown iff the noisy `measure` is at least `value`.
 
-    The measure must count distinct units (each adds 0 or 1 to a group), so that its `sensitivity_squared`
-    bounds the number of groups a unit touches.
+    The measure must be a sum over units of what each adds to a group, none of it negative. Rows to which no
+    unit adds anything are never shown, and draw no noise.
+
+    Attributes:
+        groups: to how many groups one unit adds anything, at most; None where it adds 1 to each, so that the
+            squared sensitivity says it.
+        most: what one unit adds to one group, at most.
     """
 
     measure: str
     value: int
     delta_pico: int
+    groups: int | None = None
+    most: int = 1
 
 
 @dataclass(frozen=True)
 class Release:
-    """Key columns, noised measures and, for private keys, the threshold. Public: it depends on no data."""
+    """Key columns, noised measures and, for private keys, the threshold. Public: it depends on no data.
+
+    Attributes:
+        totals: numbers of all groups together, each noised once: columns that hold the same in every row.
+    """
 
     keys: tuple[str, ...]
     measures: tuple[Measure, ...]
     threshold: Threshold | None = None
+    totals: tuple[Measure, ...] = ()
+
+    @property
+    def noised(self) -> tuple[Measure, ...]:
+        """The measures, then the totals."""
+        return self.measures + self.totals
 
     @property
     def rho_nano(self) -> int:
-        """Nano-rho of the whole release: the sum over its measures."""
-        return sum(measure.rho_nano for measure in self.measures)
+        """Nano-rho of the whole release: the sum over its measures and totals."""
+        return sum(measure.rho_nano for measure in self.noised)
 
     @property
     def delta_pico(self) -> int:
@@ -91,7 +108,7 @@ def check_charges(release: Release) -> None:
         pays
             for, or it names no measure of this release.
     """
-    for measure in release.measures:
+    for measure in release.noised:
         if measure.rho_nano < charge_nano(measure.sensitivity_squared, measure.sigma):
             raise ChargeMismatch(f"The measure {measure.name} costs more than the plan charges.")
     threshold = release.threshold
@@ -100,7 +117,9 @@ def check_charges(release: Release) -> None:
     counted = [measure for measure in release.measures if measure.name == threshold.measure]
     if not counted or not release.keys:
         raise ChargeMismatch("The threshold needs keys and a measure of its own release.")
-    needed = threshold_for(counted[0].sigma, counted[0].sensitivity_squared, threshold.delta_pico)
+    squared = counted[0].sensitivity_squared
+    groups = squared if threshold.groups is None else threshold.groups
+    needed = threshold_above(counted[0].sigma, squared, threshold.most, groups, threshold.delta_pico)
     if threshold.value < needed:
         raise ChargeMismatch("The threshold is lower than its delta pays for.")
 
@@ -109,13 +128,13 @@ def perturb(exact: pa.Table, release: Release) -> pa.Table:
     """Noise every measure, hide keys below the threshold, order rows by key.
 
     Args:
-        exact: the key columns and, as integers of any width (or decimals of scale 0), the measures; one row
-        for
-            each key, and exactly one row where there are no keys.
+        exact: the key columns and, as integers of any width (or decimals of scale 0), the measures and
+            totals; one row for each key, and exactly one row where there are no keys.
         release: what is released, at what scale and cost.
 
     Returns:
-        Keys in their own types, then measures as int64; rows in key order, NULL last, never in scan order.
+        Keys in their own types, then measures and totals as int64; rows in key order, NULL last, never in
+        scan order.
 
     Raises:
         ChargeMismatch: see `check_charges`.
@@ -123,6 +142,7 @@ def perturb(exact: pa.Table, release: Release) -> pa.Table:
     """
     check_charges(release)
     table = _validated(exact, release)
+    totals = {total.name: _total(table, total) for total in release.totals}
     noisy: dict[str, list[int]] = {}
     if release.threshold is not None:
         table, noisy = _shown(table, release, release.threshold)
@@ -131,15 +151,29 @@ def perturb(exact: pa.Table, release: Release) -> pa.Table:
             noisy[measure.name] = _noised(table, measure)
     columns = [table.column(key) for key in release.keys]
     columns += [pa.chunked_array([pa.array(noisy[measure.name], pa.int64())]) for measure in release.measures]
-    return pa.table(columns, names=[*release.keys, *(measure.name for measure in release.measures)])
+    columns += [pa.array([number] * table.num_rows, pa.int64()) for number in totals.values()]
+    return pa.table(columns, names=[*release.keys, *(measure.name for measure in release.measures), *totals])
 
 
 def _shown(table: pa.Table, release: Release, threshold: Threshold) -> tuple[pa.Table, dict[str, list[int]]]:
     """The rows whose noisy count reaches the threshold, and that count: hidden rows need no further noise."""
     measure = next(measure for measure in release.measures if measure.name == threshold.measure)
+    table = table.filter(pc.greater(table.column(measure.name), 0))
     counts = _noised(table, measure)
     shown = [row for row, count in enumerate(counts) if count >= threshold.value]
     return table.take(pa.array(shown, pa.int64())), {measure.name: [counts[row] for row in shown]}
+
+
+def _total(table: pa.Table, total: Measure) -> int:
+    """The noisy total; where nobody has a row there is none to read it from, and it is 0 and noise.
+
+    Raises:
+        ExactTableInvalid: it is not the same in every row.
+    """
+    values = pc.unique(table.column(total.name)).to_pylist() or [0]
+    if len(values) > 1:
+        raise ExactTableInvalid(f"The total {total.name} must be one number.")
+    return discrete_gaussian([int(values[0])], total.sigma)[0]
 
 
 def _noised(table: pa.Table, measure: Measure) -> list[int]:
@@ -148,10 +182,10 @@ def _noised(table: pa.Table, measure: Measure) -> list[int]:
 
 
 def _validated(exact: pa.Table, release: Release) -> pa.Table:
-    names = [*release.keys, *(measure.name for measure in release.measures)]
-    if sorted(exact.column_names) != sorted(names) or len(set(names)) != len(names) or not release.measures:
+    names = [*release.keys, *(measure.name for measure in release.noised)]
+    if sorted(exact.column_names) != sorted(names) or len(set(names)) != len(names) or not release.noised:
         raise ExactTableInvalid("The exact table does not have the columns of the release.")
-    for measure in release.measures:
+    for measure in release.noised:
         column = exact.column(measure.name)
         if not _is_integral(column.type) or column.null_count:
             raise ExactTableInvalid(f"The measure {measure.name} must be an integer in every row.")

@@ -45,27 +45,31 @@ class Repeat:
     @cached_property
     def saves(self) -> bool:
         """Whether the earlier numbers spare anything."""
-        if not all(isinstance(one, Measure) for one in self.asked.measures):
+        if not all(isinstance(one, Measure) for one in self.asked.noised):
             return False
         if self.asked.threshold is not None:
             return self.earlier.threshold is not None and not self._drawn_measures
-        return any(self._paid(one) is not None for one in self.asked.measures)
+        return any(self._paid(one) is not None for one in self.asked.noised)
 
     @cached_property
     def drawn(self) -> Release | None:
         """What is drawn beside the earlier numbers to come to what is asked; None when they suffice."""
-        measures = self._drawn_measures
-        return Release(self.asked.keys, measures) if measures else None
+        drawn = {one.name: one for one in self._drawn_measures}
+        measures, totals = (
+            tuple(drawn[one.name] for one in asked if one.name in drawn)
+            for asked in (self.asked.measures, self.asked.totals)
+        )
+        return Release(self.asked.keys, measures, None, totals) if drawn else None
 
     @cached_property
     def stated(self) -> Release:
         """The asked release with the noise that the combined numbers have."""
         fresh = {one.name: one.sigma for one in self._drawn_measures}
-        measures = [
-            replace(one, sigma=_combined_sigma(self._paid(one), fresh.get(one.name)))
-            for one in self.asked.measures
-        ]
-        return replace(self.asked, measures=tuple(measures))
+        measures, totals = (
+            tuple(replace(one, sigma=_combined_sigma(self._paid(one), fresh.get(one.name))) for one in asked)
+            for asked in (self.asked.measures, self.asked.totals)
+        )
+        return replace(self.asked, measures=measures, totals=totals)
 
     def combined(self, fresh: pa.Table | None) -> pa.Table:
         """The asked table: keys and int64 measures, from the earlier table and the draw.
@@ -76,12 +80,12 @@ class Repeat:
         columns = {key: self.earlier.table.column(key) for key in self.asked.keys}
         if fresh is not None and any(not fresh.column(key).equals(one) for key, one in columns.items()):
             raise ReleasedInvalid("The earlier numbers have other groups.")
-        columns |= {one.name: self._column(one, fresh) for one in self.asked.measures}
+        columns |= {one.name: self._column(one, fresh) for one in self.asked.noised}
         return pa.table(columns)
 
     @cached_property
     def _drawn_measures(self) -> tuple[Measure, ...]:
-        return tuple(found for one in self.asked.measures if (found := self._drawn(one)) is not None)
+        return tuple(found for one in self.asked.noised if (found := self._drawn(one)) is not None)
 
     def _drawn(self, one: Measure) -> Measure | None:
         paid = self._paid(one)

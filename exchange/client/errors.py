@@ -361,6 +361,7 @@ class ServerError(ExchangeError):
         "overdrawn",
         "charge_mismatch",
         "exact_table_invalid",
+        "profile_invalid",
         "released_invalid",
         "tables_missing",
         "tables_unfit",

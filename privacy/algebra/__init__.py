@@ -26,6 +26,7 @@ from privacy.algebra.questions import (
     Query,
     Question,
     Sum,
+    Total,
     columns_of,
     renamed,
 )
@@ -68,7 +69,7 @@ from privacy.algebra.scalars import (
 __all__ = [
     "COMMUTATIVE", "TRUE", "Aggregate", "Bound", "Branch", "Call", "Capped", "Column", "Filter", "Grouped",
     "Hop", "Join", "Key", "Limited", "Literal", "Measure", "Number", "Order", "Output", "PerUnit", "Query",
-    "Question", "Relation", "Released", "Scalar", "Scan", "Semi", "Sum", "Union", "Window", "Windowed",
-    "columns_of", "conjunction", "conjuncts", "holding", "inputs_of", "renamed", "scans_of", "shown_sources",
-    "sources_ranked", "sources_within", "tables_of",
+    "Question", "Relation", "Released", "Scalar", "Scan", "Semi", "Sum", "Total", "Union", "Window",
+    "Windowed", "columns_of", "conjunction", "conjuncts", "holding", "inputs_of", "renamed", "scans_of",
+    "shown_sources", "sources_ranked", "sources_within", "tables_of",
 ]  # fmt: skip

@@ -54,6 +54,11 @@ class Bound:
     strategy: str = "caps"
 
     @property
+    def scales(self) -> bool:
+        """Whether a unit's numbers are scaled down together, and nothing is dropped."""
+        return self.strategy in ("clip", "weights")
+
+    @property
     def text(self) -> str:
         keys = "; ".join(key.text for key in self.keys)
         return f"bound ({self.input.text}) by [{keys}] {self.strategy} l0={self.groups} linf={self.rows}"
@@ -108,15 +113,63 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Aggregate:
-    """Exact sums for each group, of the one Bound below."""
+class Total:
+    """A number of all groups together: of each unit its numbers of a sum over all its groups, within
+    ``[-cap, cap]``.
 
-    input: Bound
-    sums: tuple[Sum, ...]
+    Attributes:
+        kept: whether the unit's numbers are taken as the strategy leaves them (and shifted as the sum is),
+            or as they were.
+    """
+
+    name: str
+    of: Sum
+    cap: int
+    kept: bool
+
+    @property
+    def shift(self) -> int:
+        """The column holds the total times ``2 ** shift``."""
+        return self.of.shift if self.kept else 0
+
+    @property
+    def sensitivity_squared(self) -> int:
+        """Square of what one unit moves the column by, at most."""
+        return (self.cap << self.shift) ** 2
 
     @property
     def text(self) -> str:
-        return f"aggregate ({self.input.text}) [{'; '.join(one.text for one in self.sums)}]"
+        return f"{'kept' if self.kept else 'whole'} {self.of.name} within {self.cap}"
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Exact sums for each group, of the one Bound below.
+
+    Attributes:
+        shown_by: the sum whose noisy value decides which groups with private keys are shown.
+        limits: sums that are not released: a strategy that scales keeps these short as well.
+    """
+
+    input: Bound
+    sums: tuple[Sum, ...]
+    shown_by: str | None = None
+    limits: tuple[Sum, ...] = ()
+    totals: tuple[Total, ...] = ()
+
+    def scaled_with(self, one: Sum) -> tuple[Sum, ...]:
+        """The sums that a sum has its factor in common with, where a strategy scales: those over the same
+        rows."""
+        return tuple(
+            other
+            for other in self.sums + self.limits
+            if (other.by_rows, other.condition.text) == (one.by_rows, one.condition.text)
+        )
+
+    @property
+    def text(self) -> str:
+        sums = "; ".join([*(one.text for one in self.sums + self.limits), *(one.text for one in self.totals)])
+        return f"aggregate ({self.input.text}) [{sums}]"
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,10 @@ def unshifted(values: Integers, one: Sum) -> NDArray[Any]:
 
 
 def integers(values: NDArray[Any], width: int) -> Estimate:
-    """Whole numbers with the same half-width everywhere, held within 64 bits; fractions are rounded."""
+    """Whole numbers with the same half-width everywhere, held within 64 bits; fractions are rounded, for
+    which the half-width has room."""
     if values.dtype.kind == "f":
-        values, width = np.rint(values).astype(np.int64), width + 1
+        values = np.rint(values).astype(np.int64)
     most = np.iinfo(np.int64).max - width
     held = np.clip(values, -most, most)
     return Estimate(values, held - width, held + width)

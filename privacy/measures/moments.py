@@ -57,7 +57,7 @@ class Statistic:
     needs: tuple[tuple[int, ...], ...]
     ratio: Ratio
     held: Callable[[Measure], tuple[float, float]]
-    offset: Callable[[Measure], float] = lambda _measure: 0.0
+    offset: Callable[[Asked], float] = lambda _asked: 0.0
     transformed: str = "itself"
     stated: str = "edge"
 
@@ -71,7 +71,7 @@ class Statistic:
         with np.errstate(all="ignore"):
             value, low, high = self._ratio(asked, columns)
             least, most = self.held(asked.measure)
-            held = [np.clip(one + self.offset(asked.measure), least, most) for one in (value, low, high)]
+            held = [np.clip(one + self.offset(asked), least, most) for one in (value, low, high)]
             counted = np.isfinite(value)
             value, low, high = (
                 np.where(counted, one, np.nan) for one in _transformed(self.transformed, held)
@@ -114,10 +114,10 @@ class Statistic:
         """The sums of the cells for which the error is stated."""
         sizes = np.array(SIZES, np.float64)
         columns = [sizes]
-        for need in self.needs:
+        for need, one in zip(self.needs, asked.sums[1:], strict=True):
             made = _moment(asked.measure, need)
             if isinstance(made, Centred):
-                columns.append(sizes * made.reach if self.stated == "edge" else sizes * 0)
+                columns.append(sizes * one.reach if self.stated == "edge" else sizes * 0)
             elif self.stated == "edge":
                 columns.append(sizes * (made.largest - made.middle))
             else:
@@ -170,6 +170,12 @@ def _intercept(measure: Measure, moments: Moments) -> tuple[Uncertain, Uncertain
     return y * below - x * moments.spread(0, 1), below
 
 
+def _centre(asked: Asked) -> float:
+    """What the sum is centred around: the middle of the bounds, or what a contribution profile knows
+    better."""
+    return asked.sums[1].middle / float(10 ** asked.measure.numbers[0].decimals)
+
+
 def _middle(measure: Measure, place: int) -> float:
     side = Centred(measure.numbers[place])
     return float(side.middle) / 10.0**side.decimals
@@ -212,7 +218,7 @@ _BOTH = (*_LINE, (0, 0))
 _ONE = ((0,), (0, 0))
 
 STATISTICS = {
-    "avg": Statistic("avg", ((0,),), _average, _in_bounds, lambda measure: _middle(measure, 0)),
+    "avg": Statistic("avg", ((0,),), _average, _in_bounds, _centre),
     "var_pop": Statistic("var_pop", _ONE, _variance(0), _variances(1)),
     "var_samp": Statistic("var_samp", _ONE, _variance(1), _variances(2)),
     "stddev_pop": Statistic("stddev_pop", _ONE, _variance(0), _variances(1), transformed="root"),

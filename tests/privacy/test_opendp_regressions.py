@@ -185,7 +185,8 @@ def test_2939_nan_falls_in_no_bin(plan: Any, exact: Any) -> None:
     bins = "CASE WHEN x <= 1.5 THEN 0 WHEN x > 1.5 THEN 1 END"
     made = plan(f"SELECT {bins} AS bin, count(*) AS n FROM visits GROUP BY bin")
     rows = [{"person": person, "x": x} for person, x in enumerate([math.nan, math.nan, 1.0])]
-    assert exact(made, {"visits": visits(rows)}).to_pylist() == [{"k0": 0, "c0": 1}, {"k0": 1, "c0": 0}]
+    one = 1 << made.releases[0].lowered.aggregate.sums[0].shift
+    assert exact(made, {"visits": visits(rows)}).to_pylist() == [{"k0": 0, "c0": one}, {"k0": 1, "c0": 0}]
 
 
 # #2941: sums in 32-bit floats were taken to be in 64 bits: they overflow, and their order decides.

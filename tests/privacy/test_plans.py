@@ -297,7 +297,8 @@ def test_answer_states_what_a_reader_needs(
     assert answer.intervals["n"] == [(n - width, n + width) for n in answer.table.column("n").to_pylist()]
     stated = json.loads(answer.table.schema.metadata[b"privacy"])
     assert stated["rho_nano"] == plan.cost.rho_nano == 100_000_000
-    assert stated["releases"][0]["max_groups"] == 8
+    assert stated["releases"][0]["strategy"] == "clip"
+    assert stated["releases"][0]["lengths_squared"] == [8 * 50**2]
     assert stated["columns"]["n"]["sigma"] == plan.columns[0].sigma
     assert answer.table.schema.field("n").type == pa.int64()
 
@@ -310,7 +311,8 @@ def test_thresholded_groups_have_enough_units(
     )
     answer = privacy.answer(plan, flights_files, salt=SALT, sandbox=sandbox)
     assert 10 < answer.table.num_rows < 105
-    assert min(answer.table.column("u").to_pylist()) >= plan.releases[0].release.threshold.value
+    stated = json.loads(answer.table.schema.metadata[b"privacy"])
+    assert min(answer.table.column("u").to_pylist()) >= int(stated["releases"][0]["threshold_units"])
     dests = answer.table.column("dest").to_pylist()
     assert dests == sorted(dests)
 
@@ -375,13 +377,17 @@ def test_planning_touches_no_file_and_depends_on_none(
 
 
 def test_explanation_says_what_is_read_bounded_noised_and_charged(flights_policy: privacy.Policy) -> None:
-    text = _plan(
-        "SELECT dest, count(*) AS n, avg(distance) AS a FROM flights GROUP BY dest", flights_policy
-    ).explain()
+    sql = "SELECT dest, count(*) AS n, avg(distance) AS a FROM flights GROUP BY dest"
+    capped = privacy.plan(sql, flights_policy, rho=0.01, options=privacy.Options(strategy="caps")).explain()
+    assert "bounds each tailnum to 8 groups (chosen by keyed rank) and 50 rows in each" in capped
+    text = _plan(sql, flights_policy).explain()
     for words in (
         "reads flights",
-        "8 groups",
-        "50 rows",
+        "141.421 for rows",
+        "the sum of distance around 2500",
+        "sqrt(8 / g)",
+        "at most 512 groups",
+        "no contribution profile",
         "tailnum",
         "sigma",
         "rho 0.01",

@@ -114,7 +114,7 @@ def test_a_column_of_several_releases_has_an_interval_in_each_row(
     answer = privacy.answer(plan, flights_files, salt=SALT, sandbox=sandbox)
     assert answer.table.num_rows == 3 * 12 + 3 + 1
     widths = {high - low for low, high in answer.intervals["n"]}
-    sigmas = [one.release.measures[0].sigma for one in plan.releases]
+    sigmas = [one.sigma(one.lowered.aggregate.sums[0]) for one in plan.releases]
     assert len(widths) == len(set(sigmas)) == 3
     assert max(widths) == 2 * plan.columns[2].half_width
     assert plan.columns[2].sigma == max(sigmas)

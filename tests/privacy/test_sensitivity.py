@@ -15,6 +15,7 @@ import pytest
 
 import privacy
 from privacy.bounding import STRATEGIES
+from tests.privacy.profiles import visits
 
 POLICY = {
     "domain": "people:test",
@@ -107,15 +108,24 @@ VISITS = pa.schema([(name, KINDS[kind]) for name, kind in TYPES["visits"].items(
 WARDS = pa.schema([(name, KINDS[kind]) for name, kind in TYPES["wards"].items()])
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("sql", STATEMENTS)
-def test_one_unit_moves_the_sums_by_at_most_the_charged_sensitivity(
-    sql: str, strategy: str, exact: Any
-) -> None:
+CHOSEN = {"chosen": (10.0, visits(6)), "chosen for little rho": (0.01, visits(40, 4))}
+
+
+def _planned(sql: str, how: str) -> privacy.Plan:
+    """Bounded by a strategy, or as is best for a profile."""
     policy = privacy.Policy.from_document(POLICY, TYPES)
-    plan = privacy.plan(sql, policy, rho=1.0, options=privacy.Options(strategy=strategy))
+    if how in STRATEGIES:
+        return privacy.plan(sql, policy, rho=1.0, options=privacy.Options(strategy=how))
+    rho, profile = CHOSEN[how]
+    return privacy.plan(sql, policy, rho=rho, profile=profile)
+
+
+@pytest.mark.parametrize("how", [*STRATEGIES, *CHOSEN])
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_one_unit_moves_the_sums_by_at_most_the_charged_sensitivity(sql: str, how: str, exact: Any) -> None:
+    plan = _planned(sql, how)
     moved = 0
-    for seed in range(12):
+    for seed in range(4):
         rows, wards = _database(seed)
         whole = _sums(plan, exact, rows, wards)
         for person in {row["person"] for row in rows} - {None}:
@@ -134,7 +144,11 @@ def _sums(
 
 def _check(plan: privacy.Plan, whole: dict[Any, dict[str, int]], without: dict[Any, dict[str, int]]) -> int:
     changed = 0
-    for measure in plan.releases[0].release.measures:
+    release = plan.releases[0].release
+    for total in release.totals:
+        moved = _total(whole, total.name) - _total(without, total.name)
+        assert moved**2 <= total.sensitivity_squared
+    for measure in release.measures:
         squared = sum(
             (whole.get(key, {}).get(measure.name, 0) - without.get(key, {}).get(measure.name, 0)) ** 2
             for key in whole.keys() | without.keys()
@@ -143,10 +157,32 @@ def _check(plan: privacy.Plan, whole: dict[Any, dict[str, int]], without: dict[A
         changed += squared > 0
     if plan.releases[0].lowered.aggregate.input.grid:
         assert whole.keys() == without.keys()
-    elif plan.releases[0].release.keys:
+    elif release.keys:
         assert without.keys() <= whole.keys()
-        assert len(whole.keys() - without.keys()) <= plan.releases[0].lowered.aggregate.input.groups
+        _check_candidates(plan.releases[0], whole, without)
     return changed
+
+
+def _total(table: dict[Any, dict[str, int]], name: str) -> int:
+    """The total that is noised: of nobody's rows it is 0."""
+    (value,) = {row[name] for row in table.values()} or {0}
+    return value
+
+
+def _check_candidates(one: Any, whole: dict[Any, dict[str, int]], without: dict[Any, dict[str, int]]) -> None:
+    """A unit alone brings about no more keys than the threshold was made for, and adds no more to any."""
+    threshold = one.release.threshold
+    added = [
+        row[threshold.measure] - without.get(key, {}).get(threshold.measure, 0) for key, row in whole.items()
+    ]
+    own = [
+        row[threshold.measure]
+        for key, row in whole.items()
+        if row[threshold.measure] > 0 and without.get(key, {}).get(threshold.measure, 0) == 0
+    ]
+    assert min(added, default=0) >= 0
+    assert max(added, default=0) <= threshold.most
+    assert len(own) <= threshold.groups
 
 
 @pytest.mark.parametrize(
@@ -169,7 +205,7 @@ def _check(plan: privacy.Plan, whole: dict[Any, dict[str, int]], without: dict[A
     ],
 )
 def test_sensitivity_is_groups_times_the_squared_cap(sql: str, squared: list[int]) -> None:
-    plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=1.0)
+    plan = _planned(sql, "caps")
     assert sorted(one.sensitivity_squared for one in plan.releases[0].release.measures) == squared
 
 
@@ -192,7 +228,8 @@ def test_a_claim_that_is_too_small_is_caught(exact: Any) -> None:
 def test_kept_groups_depend_on_salt_and_unit_alone(engine: Any) -> None:
     """The same groups of a unit are kept however the rows lie and whoever else is in the table."""
     policy = privacy.Policy.from_document(POLICY, TYPES)
-    plan = privacy.plan("SELECT code, count(DISTINCT person) AS n FROM visits GROUP BY code", policy, rho=1.0)
+    sql = "SELECT code, count(DISTINCT person) AS n FROM visits GROUP BY code"
+    plan = privacy.plan(sql, policy, rho=1.0, options=privacy.Options(strategy="caps"))
     rows = [{"person": "p", "code": f"c{number}"} for number in range(30)]
     others = [{"person": "q", "code": "other"}] * 3
 

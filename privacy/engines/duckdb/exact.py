@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from privacy.algebra import Aggregate, Bound, Key, Sum, columns_of
-from privacy.engines.duckdb.factors import Factors, huge, scaled, uncut
+from privacy.engines.duckdb.factors import Factors, as_bigint, huge, not_small, scaled, uncut
 from privacy.engines.duckdb.literals import normalised, quoted
 from privacy.engines.duckdb.relations import Relations, keyed_rank
 from privacy.engines.duckdb.scalars import named, scalar
 from privacy.values import MAX_KEY_BYTES
-
-SMALLEST, LARGEST = -(2**62), 2**62
 
 
 def exact_sql(aggregate: Aggregate) -> str:
@@ -24,11 +22,14 @@ def exact_sql(aggregate: Aggregate) -> str:
         steps.append(f"ranked AS ({_ranked(bound)})")
         steps.append(f"kept AS (SELECT * FROM ranked WHERE place <= {bound.groups})")
         kept = "kept"
-    if bound.strategy == "clip":
-        steps.append(f"units AS ({Factors(aggregate.sums).sql(kept)})")
+    if bound.scales:
+        factors = Factors(aggregate)
+        steps.append(f"units AS ({factors.sql(kept)})")
         steps.append(f"weighed AS (SELECT p.*, units.* EXCLUDE (u) FROM {kept} AS p JOIN units USING (u))")
         kept = "weighed"
-    sums = ", ".join([*keys, *(f"{_total(one, bound)} AS {quoted(one.name)}" for one in aggregate.sums)])
+        if aggregate.totals:
+            steps.append(f"totals AS ({factors.totals_sql()})")
+    sums = ", ".join([*keys, *(f"{_total(one, aggregate)} AS {quoted(one.name)}" for one in aggregate.sums)])
     grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
     steps.append(f"exact AS (SELECT {sums} FROM {kept}{grouped})")
     return f"WITH {', '.join(steps)} {_result(aggregate)}"
@@ -39,7 +40,7 @@ def _unit_rows(aggregate: Aggregate) -> str:
     bound = aggregate.input
     columns = [f"{named(bound.unit)} AS u"]
     columns += [f"{_key(key)} AS {quoted(key.name)}" for key in bound.keys]
-    for one in aggregate.sums:
+    for one in aggregate.sums + aggregate.limits:
         columns.append(f"{scalar(one.condition)} AS {quoted('if_' + one.name)}")
         if one.argument is not None:
             columns.append(f"{scalar(one.argument)} AS {quoted('of_' + one.name)}")
@@ -68,7 +69,7 @@ def _parts(aggregate: Aggregate) -> str:
     """What each unit contributes to each group."""
     keys = [quoted(key.name) for key in aggregate.input.keys]
     columns = ["u", *keys]
-    for one in aggregate.sums:
+    for one in aggregate.sums + aggregate.limits:
         condition = f"FILTER (WHERE {quoted('if_' + one.name)})"
         columns.append(f"CAST(count(*) {condition} AS HUGEINT) AS {quoted('n_' + one.name)}")
         if one.argument is not None:
@@ -83,11 +84,13 @@ def _ranked(bound: Bound) -> str:
     return f"SELECT *, row_number() OVER (PARTITION BY u ORDER BY {rank}) AS place FROM parts"
 
 
-def _total(one: Sum, bound: Bound) -> str:
+def _total(one: Sum, aggregate: Aggregate) -> str:
     """The sum over units of what each may contribute, as a BIGINT."""
-    part = scaled(one) if bound.strategy == "clip" else _capped(one, bound)
-    whole = f"coalesce(sum({part}), {huge(0)})"
-    return f"CAST(greatest(least({whole}, {huge(LARGEST)}), {huge(SMALLEST)}) AS BIGINT)"
+    bound = aggregate.input
+    if not bound.scales:
+        return as_bigint(f"sum({_capped(one, bound)})")
+    part = scaled(one)
+    return as_bigint(f"sum({not_small(part, one, bound.groups) if one.name == aggregate.shown_by else part})")
 
 
 def _capped(one: Sum, bound: Bound) -> str:
@@ -106,20 +109,18 @@ def _result(aggregate: Aggregate) -> str:
     """The groups that are there; with public keys every combination, present or not."""
     bound = aggregate.input
     keys = [quoted(key.name) for key in bound.keys]
-    order = f" ORDER BY {', '.join(f'{key} NULLS LAST' for key in keys)}" if keys else ""
-    if not bound.grid:
-        return f"SELECT * FROM exact{order}"
-    grids = " CROSS JOIN ".join(_domain(key) for key in bound.keys)
-    columns = [f"grid.{key} AS {key}" for key in keys]
-    columns += [
-        f"coalesce(exact.{quoted(one.name)}, CAST(0 AS BIGINT)) AS {quoted(one.name)}"
-        for one in aggregate.sums
-    ]
-    same = " AND ".join(f"grid.{key} = exact.{key}" for key in keys)
-    order = f" ORDER BY {', '.join(f'grid.{key}' for key in keys)}"
-    return (
-        f"SELECT {', '.join(columns)} FROM (SELECT * FROM {grids}) AS grid LEFT JOIN exact ON {same}{order}"
-    )
+    sums = [quoted(one.name) for one in aggregate.sums]
+    order = f" ORDER BY {', '.join(f'q.{key} NULLS LAST' for key in keys)}" if keys else ""
+    groups = "exact"
+    if bound.grid:
+        columns = [f"grid.{key} AS {key}" for key in keys]
+        columns += [f"coalesce(exact.{one}, CAST(0 AS BIGINT)) AS {one}" for one in sums]
+        grids = " CROSS JOIN ".join(_domain(key) for key in bound.keys)
+        same = " AND ".join(f"grid.{key} = exact.{key}" for key in keys)
+        joined = f"(SELECT * FROM {grids}) AS grid LEFT JOIN exact ON {same}"
+        groups = f"(SELECT {', '.join(columns)} FROM {joined})"
+    whole = " CROSS JOIN totals" if aggregate.totals else ""
+    return f"SELECT * FROM {groups} AS q{whole}{order}"
 
 
 def _domain(key: Key) -> str:

@@ -11,12 +11,15 @@ from privacy.engines.duckdb.literals import quoted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privacy.algebra import Sum
+    from privacy.algebra import Aggregate, Sum, Total
 
 PRECISION = 30
 """Factors are integers over ``2 ** PRECISION``."""
 LONGEST = 48
 """Bits of a vector's entries when its length is taken: squares of 2^31 of them fit HUGEINT."""
+SMALLEST, LARGEST = -(2**62), 2**62
+_WHOLE = 2**92
+"""What a unit has over all groups is taken within this, so that its product with a factor fits HUGEINT."""
 
 
 def huge(number: int) -> str:
@@ -50,14 +53,17 @@ def scaled(one: Sum) -> str:
     return f"(({held(one)} * {quoted('w_' + one.name)}) // {huge(2 ** (PRECISION - one.shift))})"
 
 
-def held_together(one: Sum, sums: Sequence[Sum]) -> list[Sum]:
-    """The sums whose lengths decide the factor of ``one``: their factor is one and the same."""
-    members = [other for other in sums if _class(other) == _class(one)]
-    return [other for other in members if not _implied(other, members)]
+def not_small(part: str, one: Sum, groups: int) -> str:
+    """The part, or 0 where ``groups`` parts of its size would be shorter than a unit's numbers may be: no
+    more than ``groups`` parts of a unit are left."""
+    large = f"{part} * {part} * {huge(groups)} >= {huge(one.sensitivity_squared)}"
+    return f"CASE WHEN {large} THEN {part} ELSE {huge(0)} END"
 
 
-def _class(one: Sum) -> str:
-    return f"{one.by_rows} {one.condition.text}"
+def as_bigint(total: str) -> str:
+    """A sum over units, 0 where there are none, within what noise is added to."""
+    whole = f"coalesce({total}, {huge(0)})"
+    return f"CAST(greatest(least({whole}, {huge(LARGEST)}), {huge(SMALLEST)}) AS BIGINT)"
 
 
 class Factors:
@@ -66,22 +72,50 @@ class Factors:
     Sums over rows that meet one condition share a factor, so that their ratios are those of the unit's rows.
     """
 
-    def __init__(self, sums: Sequence[Sum]) -> None:
+    def __init__(self, aggregate: Aggregate) -> None:
+        self._totals = aggregate.totals
+        self._weights = aggregate.input.strategy == "weights"
         self._classes: dict[str, list[Sum]] = {}
-        for one in sums:
-            self._classes.setdefault(_class(one), []).append(one)
+        for one in aggregate.sums + aggregate.limits:
+            self._classes.setdefault(f"{one.by_rows} {one.condition.text}", []).append(one)
 
     def sql(self, parts: str) -> str:
-        """One row for each unit: ``u`` and the factors."""
+        """One row for each unit: ``u``, the factors, and of each total what the unit has of it."""
         lengths, factors = ["u"], ["u"]
         for members in self._classes.values():
             limits = [one for one in members if not _implied(one, members)]
-            lengths += [f"sum({_square(one)}) AS {quoted('q_' + one.name)}" for one in limits]
-            factor = ", ".join(_factor(one) for one in limits)
-            factor = f"least({factor})" if len(limits) > 1 else factor
+            lengths += [f"sum({self._entry(one)}) AS {quoted('q_' + one.name)}" for one in limits]
+            parted = ", ".join(self._factor(one) for one in limits)
+            factor = f"least({parted})" if len(limits) > 1 else parted
             factors += [f"{factor} AS {quoted('w_' + one.name)}" for one in members]
+        summed = {total.of.name: total.of for total in self._totals}
+        lengths += [f"sum({held(one)}) AS {quoted('l_' + name)}" for name, one in summed.items()]
+        factors += [quoted("l_" + name) for name in summed]
         measured = f"SELECT {', '.join(lengths)} FROM {parts} GROUP BY u"
         return f"SELECT {', '.join(factors)} FROM ({measured}) AS lengths"
+
+    def totals_sql(self) -> str:
+        """One row with each total, as a BIGINT. Reads ``units``."""
+        return f"SELECT {', '.join(map(_total, self._totals))} FROM units"
+
+    def _entry(self, one: Sum) -> str:
+        """What an entry adds to the length of the vector."""
+        return _size(one) if self._weighs(one) else f"{_size(one)} * {_size(one)}"
+
+    def _weighs(self, one: Sum) -> bool:
+        return self._weights and one.by_rows
+
+    def _factor(self, one: Sum) -> str:
+        return _by_size(one) if self._weighs(one) else _by_length(one)
+
+
+def _total(total: Total) -> str:
+    whole = f"greatest(least({quoted('l_' + total.of.name)}, {huge(_WHOLE)}), {huge(-_WHOLE)})"
+    if total.kept:
+        whole = f"(({whole} * {quoted('w_' + total.of.name)}) // {huge(2 ** (PRECISION - total.of.shift))})"
+    cap = total.cap << total.shift
+    part = f"greatest(least({whole}, {huge(cap)}), {huge(-cap)})"
+    return f"{as_bigint(f'sum({part})')} AS {quoted(total.name)}"
 
 
 def _implied(one: Sum, members: Sequence[Sum]) -> bool:
@@ -91,14 +125,20 @@ def _implied(one: Sum, members: Sequence[Sum]) -> bool:
     )
 
 
-def _square(one: Sum) -> str:
-    """The square of an entry, halved as often as need be and rounded away from zero."""
+def _size(one: Sum) -> str:
+    """The size of an entry, halved as often as need be and rounded away from zero."""
     size, step = f"abs({held(one)})", 2 ** halvings(one)
-    size = size if step == 1 else f"(({size} + {huge(step - 1)}) // {huge(step)})"
-    return f"{size} * {size}"
+    return size if step == 1 else f"(({size} + {huge(step - 1)}) // {huge(step)})"
 
 
-def _factor(one: Sum) -> str:
+def _by_size(one: Sum) -> str:
+    """What a row weighs where all rows of a unit together may weigh as much as so many."""
+    allowed = math.isqrt(one.norm_squared) >> halvings(one)
+    rows = f"greatest({quoted('q_' + one.name)}, {huge(1)})"
+    return f"least({huge(allowed << PRECISION)} // {rows}, {huge(2**PRECISION)})"
+
+
+def _by_length(one: Sum) -> str:
     """The largest factor at which the vector is short enough, or one less; 2^30 where it is already.
 
     The root is an estimate; that ``w * w * q`` is within the limit is checked in integers.

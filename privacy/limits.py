@@ -1,0 +1,204 @@
+"""How long a unit's numbers may be, so that the error of a typical group is expected to be least.
+
+A sum over units of vectors (one entry a group) is released with noise in proportion to the length N that a
+vector may have; what is longer is scaled down to N. With N small little is counted, with N large the noise
+is; and what is missing can be made up for: by the ratio of two noisy totals, of what units have and of what
+is left of it, in all groups together.
+
+For a typical group of G, with B the mass of all units together and A what is left of it, relative to B / G:
+
+    noise   N G / A, times k = 1 / sqrt(2 rho)
+    bias    1 - A / B; nothing where it is made up for, at the price of the noise of the totals
+    shape   by how much groups differ in what is left of them: a unit's vector of length l lies somewhere,
+    so that
+            the deviation is sqrt(G sum_u (r f_u - 1)^2 l_u^2) / B, with f_u a unit's factor and r = B / A
+
+The few heaviest units are left out of B and of the shape: no more than a quarter of the groups, so that a
+median group has none of them. All of it is public arithmetic over a released profile.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_HEAVY = 0.25
+_ROOM = 1.25
+_REACHED = 24
+"""Limits are tried from the longest vector down to one of 2^(this / 2) of its length."""
+_HARDLY = 1.02
+"""Costs within this factor hardly differ: then the limit is taken that leaves out least."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Units alike: how many, the mass of their vector (the sum of its entries) and its length."""
+
+    units: float
+    mass: float
+    length: float
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit and what is expected of it.
+
+    Attributes:
+        squared: square of the length that a unit's vector may have.
+        whole, kept: what one unit may add to the total of what units have, and of what is left of it; None
+            where nothing is made up for.
+        noise: relative error of a typical group by noise, where rho is shared as in `parts`.
+        bias: share of the mass of all units, the heaviest included, that is neither counted nor made up for.
+        cost: expected relative error of a typical group.
+        parts: noise for k = 1 of the sum, of the whole and of the kept total: the best shares of rho are as
+            these.
+        ratio: how much larger the sums are made to make up for what is missing.
+    """
+
+    squared: int
+    whole: int | None
+    kept: int | None
+    noise: float
+    bias: float
+    cost: float
+    parts: tuple[float, float, float]
+    ratio: float = 1.0
+
+
+class Crowd:
+    """All units of a question with what they have of one sum, and the groups that these fall into.
+
+    Args:
+        vectors: from the lightest units to the heaviest.
+        groups: how many typical groups there are.
+    """
+
+    def __init__(self, vectors: Iterable[Vectors], groups: float) -> None:
+        self.vectors = list(vectors)
+        self.groups = groups
+        self._light = _without_heaviest(self.vectors, _HEAVY * groups if groups > 1 else 0.0)
+        self._all = [one.units for one in self.vectors]
+        self._wholes: dict[float, tuple[int, float]] = {}
+        whole = [1.0] * len(self.vectors)
+        self.mass, self.in_all = self.left(whole), self._left(whole, self._all)
+
+    def best(self, k: float, *, totals: int) -> Limit:
+        """The largest limit that hardly errs more than the best.
+
+        Args:
+            k: 1 / sqrt(2 rho) for the whole sum.
+            totals: how many totals it takes to make up for what is not counted (1 where the sum's own groups
+                add up to what is kept, else 2); 0 where that cannot be.
+        """
+        tried = [self.limit(squared, k, totals) for squared in self.tried()]
+        best = min(tried, key=_cost).squared
+        tried += [self.limit(max(best * part // 16, 1), k, totals) for part in (8, 12, 23, 32)]
+        least = _HARDLY * min(one.cost for one in tried)
+        return max((one for one in tried if one.cost <= least), key=lambda one: one.squared)
+
+    def tried(self) -> list[int]:
+        """Squares of lengths, each half of the one before, from the longest vector's on."""
+        most = max((one.length for one in self.vectors), default=1.0)
+        top = math.ceil(most * most).bit_length()
+        return [1 << place for place in range(top, max(top - _REACHED, -1), -2)]
+
+    def limit(self, squared: int, k: float, totals: int) -> Limit:
+        """What is expected of one limit, with what it misses made up for where that is better."""
+        plain = self.capped(self.shares(squared), squared, k)
+        if not totals or not self.mass:
+            return plain
+        return min(plain, self._made_up(squared, k, two=totals == 2), key=_cost)
+
+    def shares(self, squared: float) -> list[float]:
+        """Of each kind of units the share of its mass that a limit leaves."""
+        length = math.sqrt(squared)
+        return [1.0 if one.length <= length else length / one.length for one in self.vectors]
+
+    def left(self, shares: Sequence[float]) -> float:
+        """The mass of the light units of which these shares are left."""
+        return self._left(shares, self._light)
+
+    def shape(self, shares: Sequence[float], ratio: float) -> float:
+        """How much groups differ in what is left of them, times the ratio."""
+        if self.groups <= 1 or not self.mass:
+            return 0.0
+        moved = math.fsum(
+            units * ((ratio * part - 1) * one.length) ** 2
+            for one, part, units in zip(self.vectors, shares, self._light, strict=True)
+        )
+        return math.sqrt(self.groups * moved) / self.mass
+
+    def capped(self, shares: Sequence[float], squared: float, k: float) -> Limit:
+        """What is expected where each kind of units keeps a share of its mass, by whatever rule."""
+        if not self.mass:
+            return Limit(round(squared), None, None, 0.0, 0.0, 0.0, (1.0, 0.0, 0.0))
+        part = math.sqrt(squared) * self.groups / self.mass
+        missing = max(1 - self.left(shares) / self.mass, 0.0)
+        bias = max(1 - self._left(shares, self._all) / self.in_all, 0.0)
+        cost = norm(part * k, missing, self.shape(shares, 1.0))
+        return Limit(round(squared), None, None, part * k, bias, cost, (part, 0.0, 0.0))
+
+    def _made_up(self, squared: int, k: float, *, two: bool) -> Limit:
+        shares = self.shares(squared)
+        left = self.left(shares)
+        whole, part = self._whole(k)
+        largest = max(
+            one.mass * share
+            for one, share, units in zip(self.vectors, shares, self._light, strict=True)
+            if units
+        )
+        kept = math.ceil(_ROOM * largest)
+        parts = (math.sqrt(squared) * self.groups / left, part, kept / left if two else 0.0)
+        noise = math.fsum(parts) * k
+        total = self._within(whole)
+        ratio = total / self._left(shares, self._all)
+        cost = norm(noise, abs(ratio * left / self.mass - 1), self.shape(shares, self.mass / left))
+        bias = max(1 - total / self.in_all, 0.0)
+        return Limit(squared, whole, kept if two else None, noise, bias, cost, parts, max(ratio, 1.0))
+
+    def _whole(self, k: float) -> tuple[int, float]:
+        """What of a unit counts in the total of what units have, and the noise of that for k = 1."""
+        if k in self._wholes:
+            return self._wholes[k]
+        heaviest = max(one.mass for one in self.vectors)
+        found: list[tuple[int, int, float]] = []
+        for cap in (1 << place for place in range(math.ceil(heaviest).bit_length() + 1)):
+            total = self._within(cap)
+            found.append((round(norm(cap / total * k, total / self.mass - 1) * 1e6), cap, cap / total))
+        _, cap, part = min(found)
+        self._wholes[k] = cap, part
+        return cap, part
+
+    def _within(self, cap: int) -> float:
+        return math.fsum(one.units * min(one.mass, cap) for one in self.vectors)
+
+    def _left(self, shares: Sequence[float], units: Sequence[float]) -> float:
+        return math.fsum(
+            number * one.mass * part for one, part, number in zip(self.vectors, shares, units, strict=True)
+        )
+
+
+def _cost(limit: Limit) -> tuple[int, int]:
+    """Costs that differ by less than a millionth are equal: then the smaller limit is taken."""
+    return round(limit.cost * 1e6), limit.squared
+
+
+def norm(*errors: float) -> float:
+    """Independent errors together."""
+    return math.sqrt(math.fsum(error * error for error in errors))
+
+
+def _without_heaviest(vectors: Sequence[Vectors], groups: float) -> list[float]:
+    """Of each kind of units those that are left when the heaviest are not looked at, who lie in so many
+    groups."""
+    found, left = [], groups
+    for one in reversed(vectors):
+        spread = max((one.mass / one.length) ** 2, 1.0) if one.length else 1.0
+        gone = min(left / spread, one.units)
+        left -= gone * spread
+        found.append(one.units - gone)
+    return found[::-1]

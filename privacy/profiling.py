@@ -1,0 +1,162 @@
+"""Makes the contribution profile of a dataset version: the only thing that is released of it unasked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+
+from privacy.accounting import rho_to_nano, sigma_for
+from privacy.algebra import Column, Literal, tables_of
+from privacy.arithmetic import Bounds, fixed
+from privacy.engines.duckdb import quoted
+from privacy.engines.duckdb.contributions import Contributions, CountedKey, CountedNumber
+from privacy.errors import Refused
+from privacy.files import Files, check_private_files, files_of
+from privacy.plan import plan
+from privacy.profile import CENTRES_SHARE, Histogram, KeyProfile, NumberProfile, Profile, TableProfile
+from privacy.release import Measure, Release, perturb
+from privacy.sandbox import Limits, Sandbox, Task
+from privacy.values import NUMBERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from decimal import Decimal
+
+    import pyarrow as pa
+
+    from privacy.policy import Column as DeclaredColumn
+    from privacy.policy import Policy, Table
+
+MAX_PROFILED = 12
+"""Keys, and numbers, of a table that are looked at: the first declared."""
+_LEAST_NANO = 1000
+
+
+def profile(
+    policy: Policy, tables: Files, *, rho: float | str | Decimal | None = None, sandbox: Sandbox | None = None
+) -> Profile:
+    """Release the contribution profile of a dataset version. Whoever calls it charges `Profile.rho_nano`.
+
+    Args:
+        tables: files of every private table of the policy, by name.
+        rho: what it may cost (rounded down to 1e-9; default: the policy's ``profile_rho``).
+        sandbox: where the engine runs; without one, a sandbox is made for this alone.
+
+    Raises:
+        Refused: ``budget_invalid``, no rho to spend.
+        TablesMissing: a private table's files were not given.
+        TablesUnfit: a private table's file is not one that every question can be answered from.
+        EngineFailed: the engine did not answer.
+    """
+    if sandbox is None:
+        with Sandbox(Limits(), workers=1) as own:
+            return profile(policy, tables, rho=rho, sandbox=own)
+    spend = policy.profile_rho_nano if rho is None else rho_to_nano(rho, budget=True)
+    private = [table for table in policy.tables.values() if table.private]
+    if not private or spend < _LEAST_NANO * len(private):
+        raise Refused("budget_invalid", "There is too little rho for a profile.", hint="As in rho=0.005.")
+    share = spend // len(private)
+    made = {table.name.lower(): _Maker(policy, table, tables, share, sandbox) for table in private}
+    profiled = {name: one.made() for name, one in made.items()}
+    cost = sum(one.cost_nano for one in made.values())
+    assert cost <= spend
+    return Profile(cost, profiled)
+
+
+class _Maker:
+    """Makes the profile of one table, and adds up what it costs."""
+
+    def __init__(self, policy: Policy, table: Table, tables: Files, share: int, sandbox: Sandbox) -> None:
+        self.cost_nano = 0
+        self._share = share
+        self._sandbox = sandbox
+        self._keys = [one for one in table.columns.values() if _is_key(one, table)][:MAX_PROFILED]
+        self._numbers = [one for one in table.columns.values() if _is_number(one)][:MAX_PROFILED]
+        counted = (
+            ", ".join(f"count({quoted(one.name)})" for one in [*self._keys, *self._numbers]) or "count(*)"
+        )
+        sql = f"SELECT {counted} FROM {table.name}"  # noqa: S608 - a policy's names, quoted
+        reading = plan(sql, policy, rho_nano=policy.max_rho_per_query_nano)
+        question = reading.releases[0].question
+        self._relation, self._unit = question.input, question.unit
+        self._files = files_of(tables_of(self._relation), tables)
+        check_private_files(reading, files_of(reading.tables, tables), sandbox)
+
+    def made(self) -> TableProfile:
+        centres = self._centres()
+        found = self._histograms(centres)
+        rows = next(found)
+        keys = {one.name.lower(): KeyProfile(next(found), next(found)) for one in self._keys}
+        numbers = {
+            one.name.lower(): NumberProfile(centre, next(found), next(found))
+            for one, centre in zip(self._numbers, centres, strict=True)
+        }
+        return TableProfile(rows, keys, numbers)
+
+    def _centres(self) -> list[int]:
+        """Near the mean of units' own means of each number."""
+        if not self._numbers:
+            return []
+        counted = self._contributions([0] * len(self._numbers))
+        reaches = [1, *(one.reach for one in counted.numbers)]
+        names = ["units", *(f"c{place}" for place in range(len(counted.numbers)))]
+        share = self._share // CENTRES_SHARE // len(names)
+        measures = tuple(_measure(name, reach**2, share) for name, reach in zip(names, reaches, strict=True))
+        (row,) = self._noisy(counted.centres_sql(), Release((), measures)).to_pylist()
+        units = max(row.pop("units"), 1)
+        return [
+            one.middle + max(min(total // units, one.reach), -one.reach)
+            for one, total in zip(counted.numbers, row.values(), strict=True)
+        ]
+
+    def _histograms(self, centres: list[int]) -> Iterator[Histogram]:
+        counted = self._contributions(centres)
+        measure = _measure("n", len(counted.digits), self._share - self.cost_nano)
+        noisy = self._noisy(counted.histograms_sql(), Release(("h", "b"), (measure,)))
+        for h, most in enumerate(counted.digits):
+            counts = noisy.filter(pc.equal(noisy.column("h"), h)).column("n").to_pylist()
+            assert len(counts) == most
+            yield Histogram(tuple(counts), round(measure.sigma * 1000) / 1000)
+
+    def _contributions(self, centres: list[int]) -> Contributions:
+        source = self._unit.source
+        keys = tuple(
+            CountedKey(Column(source, one.name, one.type or "text"), _domain(one)) for one in self._keys
+        )
+        numbers = tuple(
+            _counted_number(source, one, centre) for one, centre in zip(self._numbers, centres, strict=True)
+        )
+        return Contributions(self._relation, self._unit, keys, numbers)
+
+    def _noisy(self, sql: str, release: Release) -> pa.Table:
+        self.cost_nano += release.rho_nano
+        return perturb(self._sandbox.run(Task(sql, self._files)), release)
+
+
+def _measure(name: str, sensitivity_squared: int, share: int) -> Measure:
+    return Measure(name, sensitivity_squared, sigma_for(sensitivity_squared, share), share)
+
+
+def _is_key(one: DeclaredColumn, table: Table) -> bool:
+    """Whether rows are likely to be grouped by the column: its key set is declared, or it is text."""
+    named = one.selectable and one.name.lower() != (table.unit or "").lower()
+    return named and (one.keys is not None or one.type in ("text", "boolean"))
+
+
+def _is_number(one: DeclaredColumn) -> bool:
+    return one.selectable and one.low is not None and one.type in NUMBERS
+
+
+def _domain(one: DeclaredColumn) -> tuple[Literal, ...] | None:
+    return None if one.keys is None else tuple(Literal(value, one.type or "text") for value in one.keys)
+
+
+def _counted_number(source: str, one: DeclaredColumn, centre: int) -> CountedNumber:
+    assert one.low is not None
+    assert one.high is not None
+    bounds = Bounds(one.low, one.high, one.decimals)
+    middle = (one.low + one.high) // 2
+    reach = max(one.high - middle, middle - one.low, 1)
+    scalar = fixed(Column(source, one.name, one.type or "float"), lambda _: bounds).scalar
+    return CountedNumber(scalar, middle, reach, centre)
