@@ -57,7 +57,7 @@ class Statistic:
     needs: tuple[tuple[int, ...], ...]
     ratio: Ratio
     held: Callable[[Measure], tuple[float, float]]
-    offset: Callable[[Asked], float] = lambda _asked: 0.0
+    offset: Callable[[Measure], float] = lambda _measure: 0.0
     transformed: str = "itself"
     stated: str = "edge"
 
@@ -71,7 +71,7 @@ class Statistic:
         with np.errstate(all="ignore"):
             value, low, high = self._ratio(asked, columns)
             least, most = self.held(asked.measure)
-            held = [np.clip(one + self.offset(asked), least, most) for one in (value, low, high)]
+            held = [np.clip(one + self.offset(asked.measure), least, most) for one in (value, low, high)]
             counted = np.isfinite(value)
             value, low, high = (
                 np.where(counted, one, np.nan) for one in _transformed(self.transformed, held)
@@ -98,15 +98,17 @@ class Statistic:
         return value, low, high
 
     def _moments(self, asked: Asked, columns: Sequence[NDArray[Any]]) -> Moments:
-        count, *others = noisy(columns, asked.sigmas, [one.name for one in asked.sums])
+        """A sum may be taken around another middle than a number's own: as many counts are given back."""
+        names = [one.name for one in asked.sums]
+        count, *others = noisy(columns, asked.sigmas, names)
         first, second = {}, {}
-        for need, column in zip(self.needs, others, strict=True):
+        for need, column, one in zip(self.needs, others, asked.sums[1:], strict=True):
             made = _moment(asked.measure, need)
             if isinstance(made, Product):
                 unit = made.units[0] * made.units[1] / 10 ** (made.left.decimals + made.right.decimals)
-                second[need[0], need[1]] = (column + count * float(made.middle)) * unit
+                second[need[0], need[1]] = (column + count * float(one.middle)) * unit
             else:
-                first[need[0]] = column * (1 / 10**made.decimals)
+                first[need[0]] = (column + count * float(one.middle - made.middle)) * (1 / 10**made.decimals)
         second |= {(other, one): moment for (one, other), moment in second.items()}
         return Moments(count, first, second)
 
@@ -117,11 +119,13 @@ class Statistic:
         for need, one in zip(self.needs, asked.sums[1:], strict=True):
             made = _moment(asked.measure, need)
             if isinstance(made, Centred):
-                columns.append(sizes * one.reach if self.stated == "edge" else sizes * 0)
+                edge = one.middle + max(one.low, one.high, key=abs)
+                each = edge if self.stated == "edge" else made.middle
             elif self.stated == "edge":
-                columns.append(sizes * (made.largest - made.middle))
+                each = made.largest
             else:
-                columns.append(sizes * (made.largest // 4 - made.middle) if made.square else sizes * 0)
+                each = made.largest // 4 if made.square else 0
+            columns.append(sizes * float(each - one.middle))
         return columns
 
 
@@ -170,12 +174,6 @@ def _intercept(measure: Measure, moments: Moments) -> tuple[Uncertain, Uncertain
     return y * below - x * moments.spread(0, 1), below
 
 
-def _centre(asked: Asked) -> float:
-    """What the sum is centred around: the middle of the bounds, or what a contribution profile knows
-    better."""
-    return asked.sums[1].middle / float(10 ** asked.measure.numbers[0].decimals)
-
-
 def _middle(measure: Measure, place: int) -> float:
     side = Centred(measure.numbers[place])
     return float(side.middle) / 10.0**side.decimals
@@ -218,7 +216,7 @@ _BOTH = (*_LINE, (0, 0))
 _ONE = ((0,), (0, 0))
 
 STATISTICS = {
-    "avg": Statistic("avg", ((0,),), _average, _in_bounds, _centre),
+    "avg": Statistic("avg", ((0,),), _average, _in_bounds, lambda measure: _middle(measure, 0)),
     "var_pop": Statistic("var_pop", _ONE, _variance(0), _variances(1)),
     "var_samp": Statistic("var_samp", _ONE, _variance(1), _variances(2)),
     "stddev_pop": Statistic("stddev_pop", _ONE, _variance(0), _variances(1), transformed="root"),
