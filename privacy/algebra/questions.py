@@ -70,10 +70,13 @@ class Sum:
 
     kind
         ``units``: 1 for each unit with a row that counts. ``rows``: rows that count. ``total``: sum of
-        ``argument``. ``centred``: sum of ``argument - middle``.
+        ``argument``. ``centred``: sum of ``argument - middle``. ``distinct``: different values of
+        ``argument``. ``histogram``: rows that count for each whole number below ``leaves`` that ``argument``
+        is; a list of pairs.
 
     Attributes:
-        low, high: what one row adds lies between them; of ``units``, what one unit adds to a group.
+        low, high: what one row adds lies between them; of ``units`` and ``distinct``, what one unit adds to
+            a group.
         norm_squared: square of the L2 length over all groups that the strategy leaves a unit's numbers; the
             sum moves by no more when a unit comes or goes.
         shift: the column holds the sum times ``2 ** shift``, so that fractions of rows survive.
@@ -88,10 +91,12 @@ class Sum:
     middle: int = 0
     norm_squared: int = 0
     shift: int = 0
+    leaves: int = 0
 
     @property
     def reach(self) -> int:
-        """The largest absolute value that one row adds; of ``units``, one unit to one group."""
+        """The largest absolute value that one row adds; of ``units`` and ``distinct``, one unit to one
+        group."""
         return max(abs(self.low), abs(self.high), 1)
 
     @property
@@ -102,14 +107,20 @@ class Sum:
     @property
     def by_rows(self) -> bool:
         """Whether rows of a unit add up, as they do not where it merely counts or not."""
-        return self.kind != "units"
+        return self.kind not in ("units", "distinct")
+
+    @property
+    def additive(self) -> bool:
+        """Whether it is one number for each unit and group, summed over units."""
+        return self.kind not in ("distinct", "histogram")
 
     @property
     def text(self) -> str:
         argument = self.argument.text if self.argument is not None else "*"
         within = f"in [{self.low},{self.high}] around {self.middle}"
         bounded = f" norm {self.norm_squared} times 2^{self.shift}" if self.norm_squared else ""
-        return f"{self.kind} {argument} if {self.condition.text} {within}{bounded}"
+        leaves = f" of {self.leaves} leaves" if self.leaves else ""
+        return f"{self.kind} {argument} if {self.condition.text} {within}{bounded}{leaves}"
 
 
 @dataclass(frozen=True)

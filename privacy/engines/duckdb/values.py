@@ -1,0 +1,79 @@
+# ruff: noqa: S608 - generating SQL is what this file is for; no foreign text comes in
+"""Sums that are no sums over units: numbers of different values, and histograms.
+
+``distinct``
+    The values that one unit has in its groups are put in order: first one of each group, then the second of
+    each, and so on; which value comes first in a group and which group among equals is decided by keyed rank.
+    The k-th value of a group costs 2k - 1, and the unit counts with values until their cost exceeds the
+    length N^2 that its numbers may have. With p_g values in group g it has spent the sum of p_g^2. The union
+    of the units' values grows by at most p_g in group g when the unit comes, and what other units count with
+    does not change: the column moves by at most N in L2.
+
+``histogram``
+    All rows of a unit in a group weigh the same. The strategy leaves the unit's number of rows in group g at
+    most at c_g, with the squares of the c_g summing to at most N^2; a row weighs c_g over the number of rows,
+    rounded down, in steps of ``2 ** -shift``. So the leaves of group g move by at most c_g in L1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from privacy.engines.duckdb.factors import PRECISION, as_bigint, huge
+from privacy.engines.duckdb.relations import keyed_rank
+from privacy.engines.duckdb.scalars import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from privacy.algebra import Bound, Sum
+
+
+def distinct_sql(one: Sum, keys: Sequence[str]) -> str:
+    """The keys, and the number of different values under the name of the sum."""
+    value, condition = quoted("of_" + one.name), quoted("if_" + one.name)
+    unit, groups = ", ".join(["u", *keys]), ", ".join(keys)
+    values = f"SELECT DISTINCT {unit}, {value} AS v FROM unit_rows WHERE {condition} AND {value} IS NOT NULL"
+    place = f"row_number() OVER (PARTITION BY {unit} ORDER BY {keyed_rank(['u', *keys, 'v'])})"
+    placed = f"SELECT *, {place} AS place FROM ({values}) AS q"
+    order = f"PARTITION BY u ORDER BY place, {keyed_rank(['u', *keys])} ROWS UNBOUNDED PRECEDING"
+    spent = f"SELECT *, sum(2 * place - 1) OVER ({order}) AS spent FROM ({placed}) AS q"
+    counted = f"CAST(count(DISTINCT v) AS BIGINT) AS {quoted(one.name)}"
+    grouped = f" GROUP BY {groups}" if keys else ""
+    return (
+        f"SELECT {', '.join([*keys, counted])} FROM ({spent}) AS q "
+        f"WHERE spent <= {huge(one.norm_squared)}{grouped}"
+    )
+
+
+def histogram_sql(one: Sum, keys: Sequence[str], parts: str, weight: str) -> str:
+    """The keys, and under the name of the sum a list of leaves ``b`` and their weights ``w``.
+
+    Args:
+        parts: the relation with one row for each unit and group that counts.
+        weight: what each row of a unit in a group weighs, as columns of ``parts``.
+    """
+    leaf, condition = quoted("of_" + one.name), quoted("if_" + one.name)
+    unit, groups = ", ".join(["u", *keys]), ", ".join(keys)
+    found = f"SELECT {unit}, {leaf} AS b, count(*) AS n FROM unit_rows WHERE {condition} GROUP BY {unit}, b"
+    same = " AND ".join(f"l.{key} IS NOT DISTINCT FROM p.{key}" for key in ["u", *keys])
+    weighed = f"SELECT p.*, {weight} AS row_weight FROM {parts} AS p"
+    summed = (
+        f"SELECT {', '.join([*(f'l.{key} AS {key}' for key in keys), 'b'])}, "
+        f"{as_bigint('sum(n * row_weight)')} AS w FROM ({found}) AS l JOIN ({weighed}) AS p ON {same} "
+        f"GROUP BY {', '.join([*(f'l.{key}' for key in keys), 'b'])}"
+    )
+    grouped = f" GROUP BY {groups}" if keys else ""
+    listed = f"list({{'b': CAST(b AS INTEGER), 'w': w}}) AS {quoted(one.name)}"
+    return f"SELECT {', '.join([*keys, listed])} FROM ({summed}) AS q{grouped}"
+
+
+def capped_weight(one: Sum, bound: Bound) -> str:
+    """What a row weighs where a unit has more of them than count."""
+    count, unit = quoted("n_" + one.name), 2**one.shift
+    return f"CASE WHEN {count} <= {huge(bound.rows)} THEN {huge(unit)} ELSE {huge(bound.rows * unit)} // {count} END"
+
+
+def scaled_weight(one: Sum) -> str:
+    """What a row weighs where a unit's numbers are scaled down."""
+    return f"(({quoted('w_' + one.name)} * {huge(2**one.shift)}) // {huge(2**PRECISION)})"
