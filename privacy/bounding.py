@@ -57,7 +57,7 @@ STRATEGIES = ("caps", "clip", "weights")
 SCALING = frozenset({"clip", "weights"})
 FINENESS = 20
 """Bits that are kept of the largest part of a unit where a strategy scales parts down."""
-_MEASURED = frozenset({"rows", "total", "centred"})
+_MEASURED = frozenset({"rows", "total", "centred", "histogram"})
 """Kinds of sums over rows whose own vector can be measured."""
 MAX_SHOWN = 10_000
 SHOWN_TO_CAP = 64
@@ -93,6 +93,8 @@ class Design:
         groups, rows: l0 and linf; of a question without groups, ``rows`` counts in all.
         shown: how many groups with private keys one unit may bring about.
         most: rows that one unit can have in all, where the relation says so.
+        distinct: so many groups with so many different values in each make up the length that a unit's
+            numbers of different values may have.
         fits: whether no unit can have more than `groups` groups.
         lengths: squares of the L2 lengths that a unit's numbers may have; without one, as of `groups`
             groups with `rows` rows in each. middles: what is taken off each row of a centred sum, instead
@@ -107,6 +109,7 @@ class Design:
     shown: int
     most: int | None = None
     fits: bool = False
+    distinct: tuple[int, int] = (1, 1)
     lengths: Mapping[str, int] = field(default_factory=dict)
     middles: Mapping[str, int] = field(default_factory=dict)
     totals: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
@@ -196,14 +199,16 @@ def plain_design(question: Question, table: Table, options: Options) -> Design:
         per_group, in_all = min(per_group, there), min(in_all, there)
     if not question.keys:
         strategy = options.strategy or ("caps" if there is None or there > in_all else "none")
-        return Design(strategy, 1, in_all, 1, there)
+        return Design(strategy, 1, in_all, 1, there, distinct=(1, groups))
     known = [most for most in (grid_of(question), question.groups_per_unit) if most is not None]
     fits = bool(known) and min(known) <= groups
-    groups = min([groups, *known])
+    values, groups = groups, min([groups, *known])
     given = fits and there is not None and there <= per_group
     strategy = options.strategy or ("none" if given else "clip")
     shown = min([groups * SHOWN_TO_CAP, MAX_SHOWN, *known]) if strategy in SCALING else groups
-    return Design(strategy, groups, in_all if strategy == "weights" else per_group, shown, there, fits)
+    return Design(
+        strategy, groups, in_all if strategy == "weights" else per_group, shown, there, fits, (groups, values)
+    )
 
 
 def _cap(asked: int | None, default: int, name: str) -> int:
@@ -247,6 +252,8 @@ def _bounded(one: Sum, design: Design) -> Sum:
     Raises:
         Refused: ``overflow``.
     """
+    if one.kind == "distinct":
+        return _bounded_values(one, design)
     middle = design.middles.get(one.text, one.middle)
     moved = replace(
         one, middle=middle, low=one.low + one.middle - middle, high=one.high + one.middle - middle
@@ -258,8 +265,16 @@ def _bounded(one: Sum, design: Design) -> Sum:
             "What one unit may contribute could exceed 2^62.",
             hint="Ask with smaller max_rows or max_rows_per_group, or sum a narrower expression.",
         )
-    fine = FINENESS if design.strategy in SCALING else 0
+    fine = FINENESS if design.strategy in SCALING or one.leaves else 0
     return replace(moved, norm_squared=squared, shift=max(fine - math.isqrt(squared).bit_length(), 0))
+
+
+def _bounded_values(one: Sum, design: Design) -> Sum:
+    """Different values: as many as caps would leave, in whichever groups they are."""
+    groups, values = design.distinct
+    values = min(values, one.high)
+    squared = groups * values**2 if design.most is None else min(groups * values**2, design.most**2)
+    return replace(one, high=values, norm_squared=squared)
 
 
 def _length_squared(one: Sum, design: Design) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from privacy.algebra import Aggregate, Question, Sum, Total
     from privacy.bounding import Lowered
     from privacy.measures import Estimate
-    from privacy.release import Measure, Release
+    from privacy.release import Noised, Release
     from privacy.repeating import Repeat
     from privacy.strategies import Choice
 
@@ -104,7 +104,7 @@ class PlannedRelease:
             self.bound_digest, noisy, measures, None if threshold is None else threshold.value
         )
 
-    def _in_all(self, one: Measure) -> int:
+    def _in_all(self, one: Noised) -> int:
         """What was paid for a measure: never less than what an earlier draw cost."""
         paid = None if self.repeat is None else self.repeat.earlier.find(self.sums[one.name])
         return one.rho_nano if paid is None else max(paid.rho_nano, one.rho_nano)
@@ -137,7 +137,7 @@ class PlannedRelease:
         keys = list(self.release.keys)
         names, columns = list(keys), [noisy.column(key) for key in keys]
         for place, parts in enumerate(self.lowered.parts):
-            values = [unshifted(noisy.column(part.name).to_numpy(), part) for part in parts]
+            values = [unshifted(noisy.column(part.name), part) for part in parts]
             names += [f"m{place}", f"m{place}_low", f"m{place}_high"]
             totals = self._totals(noisy, parts[0]) if len(parts) == 1 else None
             columns += self._estimate(place, values, totals).arrays()

@@ -9,15 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from privacy.accounting import threshold_above
 from privacy.errors import PrivacyError
 from privacy.mechanisms import charge_nano, discrete_gaussian
+from privacy.tree import noised_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from privacy.tree import Tree
+
+_NODES_AT_ONCE = 2**22
 
 
 class ChargeMismatch(PrivacyError):
@@ -52,6 +60,35 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """A list of leaves and their counts, released as the nodes of a tree over them (`privacy.tree`).
+
+    Attributes:
+        name: column of the exact table: lists of pairs ``b``, the leaf, and ``w``, an integer; NULL without
+            any.
+        level_squared: square of the L2 distance, over groups, by which one unit can move the counts, which
+            are taken in L1 within a group.
+        sigma: noise scale of every node.
+        rho_nano: what is charged for it.
+        tree: the public shape.
+    """
+
+    name: str
+    level_squared: int
+    sigma: float
+    rho_nano: int
+    tree: Tree
+
+    @property
+    def sensitivity_squared(self) -> int:
+        """Square of the L2 distance by which one unit can move the nodes, over all groups."""
+        return self.tree.sensitivity_squared(self.level_squared)
+
+
+Noised = Measure | Histogram
+
+
+@dataclass(frozen=True)
 class Threshold:
     """Private keys: a row is shown iff the noisy `measure` is at least `value`.
 
@@ -80,12 +117,12 @@ class Release:
     """
 
     keys: tuple[str, ...]
-    measures: tuple[Measure, ...]
+    measures: tuple[Noised, ...]
     threshold: Threshold | None = None
-    totals: tuple[Measure, ...] = ()
+    totals: tuple[Noised, ...] = ()
 
     @property
-    def noised(self) -> tuple[Measure, ...]:
+    def noised(self) -> tuple[Noised, ...]:
         """The measures, then the totals."""
         return self.measures + self.totals
 
@@ -133,8 +170,8 @@ def perturb(exact: pa.Table, release: Release) -> pa.Table:
         release: what is released, at what scale and cost.
 
     Returns:
-        Keys in their own types, then measures and totals as int64; rows in key order, NULL last, never in
-        scan order.
+        Keys in their own types, then measures and totals as int64, histograms as lists of all nodes, the top
+        level first; rows in key order, NULL last, never in scan order.
 
     Raises:
         ChargeMismatch: see `check_charges`.
@@ -143,28 +180,28 @@ def perturb(exact: pa.Table, release: Release) -> pa.Table:
     check_charges(release)
     table = _validated(exact, release)
     totals = {total.name: _total(table, total) for total in release.totals}
-    noisy: dict[str, list[int]] = {}
+    noisy: dict[str, pa.Array] = {}
     if release.threshold is not None:
         table, noisy = _shown(table, release, release.threshold)
     for measure in release.measures:
         if measure.name not in noisy:
             noisy[measure.name] = _noised(table, measure)
     columns = [table.column(key) for key in release.keys]
-    columns += [pa.chunked_array([pa.array(noisy[measure.name], pa.int64())]) for measure in release.measures]
+    columns += [pa.chunked_array([noisy[measure.name]]) for measure in release.measures]
     columns += [pa.array([number] * table.num_rows, pa.int64()) for number in totals.values()]
     return pa.table(columns, names=[*release.keys, *(measure.name for measure in release.measures), *totals])
 
 
-def _shown(table: pa.Table, release: Release, threshold: Threshold) -> tuple[pa.Table, dict[str, list[int]]]:
+def _shown(table: pa.Table, release: Release, threshold: Threshold) -> tuple[pa.Table, dict[str, pa.Array]]:
     """The rows whose noisy count reaches the threshold, and that count: hidden rows need no further noise."""
     measure = next(measure for measure in release.measures if measure.name == threshold.measure)
     table = table.filter(pc.greater(table.column(measure.name), 0))
     counts = _noised(table, measure)
-    shown = [row for row, count in enumerate(counts) if count >= threshold.value]
-    return table.take(pa.array(shown, pa.int64())), {measure.name: [counts[row] for row in shown]}
+    shown = pc.greater_equal(counts, threshold.value)
+    return table.filter(shown), {measure.name: counts.filter(shown)}
 
 
-def _total(table: pa.Table, total: Measure) -> int:
+def _total(table: pa.Table, total: Noised) -> int:
     """The noisy total; where nobody has a row there is none to read it from, and it is 0 and noise.
 
     Raises:
@@ -176,9 +213,39 @@ def _total(table: pa.Table, total: Measure) -> int:
     return discrete_gaussian([int(values[0])], total.sigma)[0]
 
 
-def _noised(table: pa.Table, measure: Measure) -> list[int]:
+def _noised(table: pa.Table, measure: Noised) -> pa.Array:
+    if isinstance(measure, Histogram):
+        return _noised_nodes(table.column(measure.name), measure)
     values = [int(value) for value in table.column(measure.name).to_pylist()]
-    return discrete_gaussian(values, measure.sigma)
+    return pa.array(discrete_gaussian(values, measure.sigma), pa.int64())
+
+
+def _noised_nodes(lists: pa.ChunkedArray, measure: Histogram) -> pa.Array:
+    """Every node of each group's tree, drawn a few groups at a time."""
+    size = max(_NODES_AT_ONCE // measure.tree.nodes, 1)
+    parts = [_dense(lists.slice(start, size), measure) for start in range(0, len(lists), size)]
+    drawn = [np.concatenate(noised_tree(one, measure.tree, measure.sigma), axis=1).ravel() for one in parts]
+    nodes = np.concatenate(drawn) if drawn else np.empty(0, np.int64)
+    return pa.FixedSizeListArray.from_arrays(pa.array(nodes, pa.int64()), measure.tree.nodes)
+
+
+def _dense(lists: pa.ChunkedArray, measure: Histogram) -> NDArray[np.int64]:
+    """One row for each list, one column for each leaf.
+
+    Raises:
+        ExactTableInvalid: a leaf that is none, or twice in a list.
+    """
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    pairs = pc.list_flatten(lists)
+    leaves = pc.struct_field(pairs, "b").to_numpy().astype(np.int64)
+    counts = pc.struct_field(pairs, "w").to_numpy().astype(np.int64)
+    places = np.repeat(np.arange(len(lengths)), lengths) * measure.tree.leaves + leaves
+    inside = (leaves >= 0) & (leaves < measure.tree.leaves)
+    if not inside.all() or len(np.unique(places)) < len(places):
+        raise ExactTableInvalid(f"The histogram {measure.name} has leaves of its own.")
+    dense = np.zeros(len(lengths) * measure.tree.leaves, np.int64)
+    dense[places] = counts
+    return dense.reshape(len(lengths), measure.tree.leaves)
 
 
 def _validated(exact: pa.Table, release: Release) -> pa.Table:
@@ -187,13 +254,27 @@ def _validated(exact: pa.Table, release: Release) -> pa.Table:
         raise ExactTableInvalid("The exact table does not have the columns of the release.")
     for measure in release.noised:
         column = exact.column(measure.name)
-        if not _is_integral(column.type) or column.null_count:
+        if isinstance(measure, Histogram):
+            _check_lists(column, measure.name)
+        elif not _is_integral(column.type) or column.null_count:
             raise ExactTableInvalid(f"The measure {measure.name} must be an integer in every row.")
     if not release.keys:
         if exact.num_rows != 1:
             raise ExactTableInvalid("A release without keys must have exactly one row.")
         return exact
     return _sorted(exact, release.keys)
+
+
+def _check_lists(column: pa.ChunkedArray, name: str) -> None:
+    kind = column.type
+    pairs = kind.value_type if pa.types.is_list(kind) else None
+    if pairs is None or not pa.types.is_struct(pairs) or {field.name for field in pairs} != {"b", "w"}:
+        raise ExactTableInvalid(f"The histogram {name} must be lists of leaves and counts.")
+    if any(not pa.types.is_integer(field.type) for field in pairs):
+        raise ExactTableInvalid(f"The histogram {name} must have integers.")
+    flat = pc.list_flatten(column)
+    if flat.null_count or any(pc.struct_field(flat, field.name).null_count for field in pairs):
+        raise ExactTableInvalid(f"The histogram {name} has a gap.")
 
 
 def _is_integral(type_: pa.DataType) -> bool:

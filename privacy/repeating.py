@@ -14,15 +14,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from privacy.refinement import GRID, difference_nano, fresh_sigma, refine, released
-from privacy.release import Measure, Release
+from privacy.release import Release
 from privacy.released import ReleasedInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from privacy.refinement import Estimate
+    from privacy.release import Noised
     from privacy.released import ReleasedMeasure, ReleasedTable
 
 _ROUNDING = 0.25
@@ -45,8 +47,6 @@ class Repeat:
     @cached_property
     def saves(self) -> bool:
         """Whether the earlier numbers spare anything."""
-        if not all(isinstance(one, Measure) for one in self.asked.noised):
-            return False
         if self.asked.threshold is not None:
             return self.earlier.threshold is not None and not self._drawn_measures
         return any(self._paid(one) is not None for one in self.asked.noised)
@@ -84,10 +84,10 @@ class Repeat:
         return pa.table(columns)
 
     @cached_property
-    def _drawn_measures(self) -> tuple[Measure, ...]:
+    def _drawn_measures(self) -> tuple[Noised, ...]:
         return tuple(found for one in self.asked.noised if (found := self._drawn(one)) is not None)
 
-    def _drawn(self, one: Measure) -> Measure | None:
+    def _drawn(self, one: Noised) -> Noised | None:
         paid = self._paid(one)
         if paid is None:
             return one
@@ -97,10 +97,10 @@ class Repeat:
         sigma = fresh_sigma(one.sensitivity_squared, paid.rho_nano, one.rho_nano)
         return replace(one, sigma=sigma, rho_nano=rest)
 
-    def _paid(self, one: Measure) -> ReleasedMeasure | None:
+    def _paid(self, one: Noised) -> ReleasedMeasure | None:
         return self.earlier.find(self.sums[one.name])
 
-    def _column(self, one: Measure, fresh: pa.Table | None) -> pa.ChunkedArray:
+    def _column(self, one: Noised, fresh: pa.Table | None) -> pa.ChunkedArray:
         paid, draw = self._paid(one), self._drawn(one)
         if draw is None:
             assert paid is not None
@@ -108,9 +108,20 @@ class Repeat:
         assert fresh is not None
         if paid is None:
             return fresh.column(one.name)
-        first = released(self.earlier.table.column(paid.name).to_pylist(), paid.sigma)
-        second = released(fresh.column(one.name).to_pylist(), draw.sigma)
-        return pa.chunked_array([_whole(refine(first, second))])
+        before, after = self.earlier.table.column(paid.name), fresh.column(one.name)
+        combined = refine(
+            released(_numbers(before).to_pylist(), paid.sigma),
+            released(_numbers(after).to_pylist(), draw.sigma),
+        )
+        whole = _whole(combined)
+        if pa.types.is_fixed_size_list(after.type):
+            whole = pa.FixedSizeListArray.from_arrays(whole, after.type.list_size)
+        return pa.chunked_array([whole])
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The integers of a column, of a histogram all its nodes."""
+    return pc.list_flatten(column) if pa.types.is_fixed_size_list(column.type) else column
 
 
 def _combined_sigma(paid: ReleasedMeasure | None, fresh: float | None) -> float:

@@ -6,13 +6,16 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from privacy.accounting import sigma_for, threshold_above
-from privacy.release import Measure, Release, Threshold
+from privacy.release import Histogram, Measure, Release, Threshold
 from privacy.shares import split
+from privacy.tree import best_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from privacy.algebra import Sum, Total
     from privacy.bounding import Lowered
+    from privacy.release import Noised
 
 
 def releases_of(lowered: Sequence[Lowered], rho_nano: int, delta_pico: int) -> tuple[Release, ...]:
@@ -44,16 +47,26 @@ def _shares(lowered: Sequence[Lowered], rho_nano: int) -> list[int]:
 
 
 def _release(lowered: Lowered, shares: Sequence[int], delta_pico: int) -> Release:
-    noised = tuple(
-        Measure(one.name, one.sensitivity_squared, sigma_for(one.sensitivity_squared, share), share)
-        for one, share in zip(lowered.noised, shares, strict=True)
-    )
-    size = len(lowered.aggregate.sums)
-    keys = tuple(key.name for key in lowered.aggregate.input.keys)
-    return Release(keys, noised[:size], _threshold(lowered, noised, delta_pico), noised[size:])
+    aggregate, share = lowered.aggregate, iter(shares)
+    measures = tuple(_measure(one, next(share)) for one in aggregate.sums)
+    totals = tuple(_number(one, next(share)) for one in aggregate.totals)
+    keys = tuple(key.name for key in aggregate.input.keys)
+    return Release(keys, measures, _threshold(lowered, measures, delta_pico), totals)
 
 
-def _threshold(lowered: Lowered, noised: Sequence[Measure], delta_pico: int) -> Threshold | None:
+def _measure(one: Sum, share: int) -> Noised:
+    if not one.leaves:
+        return _number(one, share)
+    sigma = sigma_for(one.sensitivity_squared, share)
+    return Histogram(one.name, one.level_squared, sigma, share, best_tree(one.leaves))
+
+
+def _number(one: Sum | Total, share: int) -> Measure:
+    squared = one.sensitivity_squared
+    return Measure(one.name, squared, sigma_for(squared, share), share)
+
+
+def _threshold(lowered: Lowered, noised: Sequence[Noised], delta_pico: int) -> Threshold | None:
     if lowered.units is None:
         return None
     (measure,) = (one for one in noised if one.name == lowered.units.name)

@@ -92,7 +92,7 @@ def choose(
         candidates = [_candidate(setting, plain, best=False)]
     else:
         for strategy in ("clip", "weights"):
-            free = Design(strategy, 1, 1, _shown(setting), plain.most, plain.fits)
+            free = Design(strategy, 1, 1, _shown(setting), plain.most, plain.fits, plain.distinct)
             candidates.append(_candidate(setting, free, best=True))
     candidates.sort(key=lambda one: (one.cost, one.design.strategy))
     best = candidates[0]

@@ -80,6 +80,8 @@ class Sum:
         norm_squared: square of the L2 length over all groups that the strategy leaves a unit's numbers; the
             sum moves by no more when a unit comes or goes.
         shift: the column holds the sum times ``2 ** shift``, so that fractions of rows survive.
+        leaves, levels: of a histogram, how many leaves it has, and how many levels of sums over runs of them
+            are released (`privacy.tree`).
     """
 
     name: str
@@ -92,6 +94,7 @@ class Sum:
     norm_squared: int = 0
     shift: int = 0
     leaves: int = 0
+    levels: int = 1
 
     @property
     def reach(self) -> int:
@@ -101,7 +104,12 @@ class Sum:
 
     @property
     def sensitivity_squared(self) -> int:
-        """Square of the L2 distance by which one unit moves the column, over all groups."""
+        """Square of the L2 distance by which one unit moves the column, over all groups and levels."""
+        return self.level_squared * self.levels
+
+    @property
+    def level_squared(self) -> int:
+        """Square of the L2 distance by which one unit moves the column, or one level of a histogram."""
         return self.norm_squared << 2 * self.shift
 
     @property
@@ -119,7 +127,7 @@ class Sum:
         argument = self.argument.text if self.argument is not None else "*"
         within = f"in [{self.low},{self.high}] around {self.middle}"
         bounded = f" norm {self.norm_squared} times 2^{self.shift}" if self.norm_squared else ""
-        leaves = f" of {self.leaves} leaves" if self.leaves else ""
+        leaves = f" of {self.leaves} leaves in {self.levels} levels" if self.leaves else ""
         return f"{self.kind} {argument} if {self.condition.text} {within}{bounded}{leaves}"
 
 
@@ -209,6 +217,7 @@ class Measure:
         numbers: what is summed of them, in the order of the aggregate's arguments.
         value: what is told apart, for COUNT(DISTINCT value).
         parameters: public constants of the aggregate, as the fractions of quantiles.
+        leaves: how many bins its histogram may have.
     """
 
     kind: str
@@ -216,12 +225,14 @@ class Measure:
     numbers: tuple[Number, ...] = ()
     value: Scalar | None = None
     parameters: tuple[Decimal, ...] = ()
+    leaves: int = 0
 
     @property
     def text(self) -> str:
         """Names the aggregate."""
         of = [number.text for number in self.numbers] + ([self.value.text] if self.value else [])
         constants = "".join(f" {number}" for number in self.parameters)
+        constants += f" in {self.leaves} leaves" if self.leaves else ""
         return f"{self.kind} {', '.join(of) or '*'}{constants} if {self.condition.text}"
 
 

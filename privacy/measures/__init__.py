@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from privacy.measures.counts import COUNTS, Counted
 from privacy.measures.estimates import Asked, Estimate, Facts, unshifted
 from privacy.measures.moments import STATISTICS
+from privacy.measures.quantiles import QUANTILES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from privacy.algebra import Measure, Sum
     from privacy.measures.moments import Statistic
+    from privacy.measures.quantiles import Quantile
 
 __all__ = [
     "KINDS",
@@ -35,7 +37,7 @@ __all__ = [
     "unshifted",
 ]
 
-KINDS: Mapping[str, Counted | Statistic] = {**COUNTS, **STATISTICS}
+KINDS: Mapping[str, Counted | Statistic | Quantile] = {**COUNTS, **STATISTICS, **QUANTILES}
 """By kind of measure, how it is computed and what its column is called."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from privacy.algebra import Sum
 from privacy.measures.estimates import Asked, Estimate, Facts, integers, scaled
+from privacy.policy import LARGEST_CAPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counted:
-    """A released sum, shown as it is."""
+    """A released sum, shown as it is.
+
+    Of different values, the first parameter of the measure says how many there can be, where that is public.
+    """
 
     column: str
     kind: str
 
     def sums(self, measure: Measure) -> tuple[Sum, ...]:
         """The one sum it is."""
+        if self.kind == "distinct":
+            most = int(measure.parameters[0]) if measure.parameters else LARGEST_CAPS["max_groups"]
+            return (Sum("", "distinct", measure.value, measure.condition, 0, most),)
         if self.kind != "total":
             return (Sum("", self.kind, None, measure.condition, 0, 1),)
         (number,) = measure.numbers
@@ -51,6 +58,7 @@ class Counted:
 COUNTS = {
     "rows": Counted("count", "rows"),
     "units": Counted("count_distinct", "units"),
+    "distinct": Counted("count_distinct", "distinct"),
     "sum": Counted("sum", "total"),
 }
 """By kind of measure."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A released column and the ends of its 95% interval, one value for each group. Not a number is NULL."""
+    """A released column and the ends of its 95% interval, one value for each group, or one row of values for
+    each. Not a number is NULL."""
 
     value: Any
     low: Any
@@ -49,6 +51,10 @@ class Estimate:
 
 
 def _present(column: NDArray[Any]) -> pa.Array:
+    if column.ndim == 2:
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
+        missing = pa.array(~np.isfinite(column).all(axis=1))
+        return pc.if_else(missing, pa.scalar(None, lists.type), lists).cast(pa.list_(pa.float64()))
     if column.dtype.kind != "f":
         return pa.array(column)
     return pa.array(column, mask=~np.isfinite(column))
@@ -71,8 +77,14 @@ class Facts:
     note: str | None = None
 
 
-def unshifted(values: Integers, one: Sum) -> NDArray[Any]:
-    """A released sum in the unit of what it sums: fractions where they were kept."""
+def unshifted(column: pa.ChunkedArray, one: Sum) -> NDArray[Any]:
+    """A released sum in the unit of what it sums: fractions where they were kept. Of a histogram, one row of
+    nodes for each group."""
+    values: NDArray[Any]
+    if pa.types.is_fixed_size_list(column.type):
+        values = pc.list_flatten(column).to_numpy().reshape(len(column), column.type.list_size)
+    else:
+        values = column.to_numpy()
     return values if one.shift == 0 else values / float(1 << one.shift)
 
 

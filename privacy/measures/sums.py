@@ -10,10 +10,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from privacy.algebra import Call, Literal, Number, Scalar, Sum
 from privacy.arithmetic import LIMIT
 from privacy.errors import Refused
+from privacy.tree import best_tree
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_PRODUCT = 2**32
 
@@ -58,6 +65,36 @@ class Centred:
     def steps(self, unit: int) -> int:
         """The largest size of `coarse`."""
         return self.reach if unit == 1 else -(-self.reach // unit)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """A number cut into at most ``leaves`` bins of one whole width, from its lower bound on."""
+
+    number: Number
+    leaves: int
+
+    @property
+    def width(self) -> int:
+        """Steps of the number in a bin."""
+        return -(-(self.number.high - self.number.low + 1) // self.leaves)
+
+    @property
+    def count(self) -> int:
+        """How many bins it takes; asked for as many, the bins are the same."""
+        return -(-(self.number.high - self.number.low + 1) // self.width)
+
+    def edges(self) -> NDArray[np.float64]:
+        """The ends of the bins in the number's own unit; its steps lie within bins, never on an edge."""
+        cuts = self.number.low - 0.5 + np.arange(self.count + 1, dtype=np.float64) * self.width
+        return np.asarray(cuts / 10.0**self.number.decimals, np.float64)
+
+    def sum(self, condition: Scalar) -> Sum:
+        """The histogram, with the levels of its tree."""
+        above = _whole("exact_sub", self.number.scalar, _constant(self.number.low))
+        bin_ = above if self.width == 1 else _whole("exact_div", above, _constant(self.width))
+        levels = best_tree(self.count).levels
+        return Sum("", "histogram", bin_, condition, 0, 1, leaves=self.count, levels=levels)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 PUBLIC_AGGREGATES = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max)
 MAX_GROUP_KEYS = 16
+MIN_LEAVES, PRIVATE_LEAVES, MAX_LEAVES = 16, 256, 1024
+NODES = 2**19
+"""Noisy numbers of the histograms of all groups together: seconds of drawing."""
 _AVAILABLE = "Use count(*), count(x), sum(x), avg(x), min(x) or max(x)."
 
 
@@ -227,7 +231,7 @@ class Grouping:
             refuse_nested(self.source, node.expression)
             condition = self.rows.predicate(node.expression.this)
         if self.private:
-            calls = PrivateCalls(self.source, self.catalog, self.rows, self.input)
+            calls = PrivateCalls(self.source, self.catalog, self.rows, self.input, self._leaves)
             return self._measured(*calls.measure(call, condition))
         if not isinstance(call, PUBLIC_AGGREGATES):
             name = self.source.word(call)
@@ -271,6 +275,14 @@ class Grouping:
         name, _ = self.calls.setdefault(made.text, (f"m{len(self.calls)}", made))
         self.types[name] = kind
         return Column(self.name, name, kind)
+
+    @property
+    def _leaves(self) -> int:
+        """Bins of a histogram: fewer where there are many groups, each of which has its own noise."""
+        domains = [self._domain(scalar) for _, scalar in self.keys.values()]
+        groups = math.prod(len(domain) for domain in domains if domain is not None)
+        most = MAX_LEAVES if all(domain is not None for domain in domains) else PRIVATE_LEAVES
+        return max(min(NODES // max(groups, 1), most), MIN_LEAVES)
 
     # Results
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from privacy.algebra import Aggregate, Bound, Key, Sum, columns_of
+from privacy.algebra import Aggregate, Bound, Key, Scalar, Sum, columns_of
 from privacy.engines.duckdb.factors import Factors, as_bigint, huge, not_small, scaled, uncut
 from privacy.engines.duckdb.literals import normalised, quoted
 from privacy.engines.duckdb.relations import Relations, keyed_rank
 from privacy.engines.duckdb.scalars import named, scalar
+from privacy.engines.duckdb.values import capped_weight, distinct_sql, histogram_sql, scaled_weight
 from privacy.values import MAX_KEY_BYTES
 
 
@@ -15,7 +16,6 @@ def exact_sql(aggregate: Aggregate) -> str:
     """Exact integer sums: keys ``k0``.. and one BIGINT for each sum, in key order. Never leaves the
     release step."""
     bound = aggregate.input
-    keys = [quoted(key.name) for key in bound.keys]
     steps = [f"unit_rows AS ({_unit_rows(aggregate)})", f"parts AS ({_parts(aggregate)})"]
     kept = "parts"
     if bound.ranked:
@@ -29,21 +29,51 @@ def exact_sql(aggregate: Aggregate) -> str:
         kept = "weighed"
         if aggregate.totals:
             steps.append(f"totals AS ({factors.totals_sql()})")
-    sums = ", ".join([*keys, *(f"{_total(one, aggregate)} AS {quoted(one.name)}" for one in aggregate.sums)])
-    grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
-    steps.append(f"exact AS (SELECT {sums} FROM {kept}{grouped})")
+    steps.append(f"summed AS ({_summed(aggregate, kept)})")
+    steps.append(f"exact AS ({_beside(aggregate, kept)})")
     return f"WITH {', '.join(steps)} {_result(aggregate)}"
+
+
+def _summed(aggregate: Aggregate, kept: str) -> str:
+    """The groups with their sums over units."""
+    keys = [quoted(key.name) for key in aggregate.input.keys]
+    sums = [f"{_total(one, aggregate)} AS {quoted(one.name)}" for one in aggregate.sums if one.additive]
+    if not keys and not sums:
+        return "SELECT 0 AS nothing"
+    grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
+    return f"SELECT {', '.join([*keys, *sums])} FROM {kept}{grouped}"
+
+
+def _beside(aggregate: Aggregate, kept: str) -> str:
+    """The groups with all they have: also what is no sum over units."""
+    bound = aggregate.input
+    keys = [quoted(key.name) for key in bound.keys]
+    columns, joined = [f"summed.{key} AS {key}" for key in keys], "summed"
+    for one in aggregate.sums:
+        name, source = quoted(one.name), quoted("s_" + one.name)
+        if one.additive:
+            columns.append(f"summed.{name} AS {name}")
+            continue
+        if one.kind == "distinct":
+            sql, shown = distinct_sql(one, keys), f"coalesce({source}.{name}, CAST(0 AS BIGINT))"
+        else:
+            weight = scaled_weight(one) if bound.scales else capped_weight(one, bound)
+            sql, shown = histogram_sql(one, keys, kept, weight), f"{source}.{name}"
+        same = " AND ".join(f"summed.{key} IS NOT DISTINCT FROM {source}.{key}" for key in keys) or "TRUE"
+        joined += f" LEFT JOIN ({sql}) AS {source} ON {same}"
+        columns.append(f"{shown} AS {name}")
+    return f"SELECT {', '.join(columns)} FROM {joined}"
 
 
 def _unit_rows(aggregate: Aggregate) -> str:
     """One row for each row that may count: its unit, keys, and what is summed of it."""
     bound = aggregate.input
     columns = [f"{named(bound.unit)} AS u"]
-    columns += [f"{_key(key)} AS {quoted(key.name)}" for key in bound.keys]
+    columns += [f"{_value(key.scalar)} AS {quoted(key.name)}" for key in bound.keys]
     for one in aggregate.sums + aggregate.limits:
         columns.append(f"{scalar(one.condition)} AS {quoted('if_' + one.name)}")
         if one.argument is not None:
-            columns.append(f"{scalar(one.argument)} AS {quoted('of_' + one.name)}")
+            columns.append(f"{_value(one.argument)} AS {quoted('of_' + one.name)}")
     relation = Relations(columns_of(aggregate)).sql(bound.input)
     rows = f"SELECT {', '.join(columns)} FROM ({relation}) AS q"
     texts = [quoted(key.name) for key in bound.keys if key.scalar.type == "text"]
@@ -60,9 +90,10 @@ def _unit_rows(aggregate: Aggregate) -> str:
     return f"SELECT * FROM ({rows}) AS q WHERE {' AND '.join(allowed)}" if allowed else rows
 
 
-def _key(key: Key) -> str:
-    sql = scalar(key.scalar)
-    return normalised(sql, key.scalar.type) if key.scalar.type in ("float", "decimal") else sql
+def _value(node: Scalar) -> str:
+    """A value by which rows are told apart: equal numbers are one, and what is none is NULL."""
+    sql = scalar(node)
+    return normalised(sql, node.type) if node.type in ("float", "decimal") else sql
 
 
 def _parts(aggregate: Aggregate) -> str:
@@ -72,7 +103,7 @@ def _parts(aggregate: Aggregate) -> str:
     for one in aggregate.sums + aggregate.limits:
         condition = f"FILTER (WHERE {quoted('if_' + one.name)})"
         columns.append(f"CAST(count(*) {condition} AS HUGEINT) AS {quoted('n_' + one.name)}")
-        if one.argument is not None:
+        if one.argument is not None and one.additive:
             total = f"sum({quoted('of_' + one.name)}) {condition}"
             columns.append(f"coalesce({total}, CAST(0 AS HUGEINT)) AS {quoted('t_' + one.name)}")
     return f"SELECT {', '.join(columns)} FROM unit_rows GROUP BY {', '.join(['u', *keys])}"
@@ -109,18 +140,23 @@ def _result(aggregate: Aggregate) -> str:
     """The groups that are there; with public keys every combination, present or not."""
     bound = aggregate.input
     keys = [quoted(key.name) for key in bound.keys]
-    sums = [quoted(one.name) for one in aggregate.sums]
     order = f" ORDER BY {', '.join(f'q.{key} NULLS LAST' for key in keys)}" if keys else ""
     groups = "exact"
     if bound.grid:
         columns = [f"grid.{key} AS {key}" for key in keys]
-        columns += [f"coalesce(exact.{one}, CAST(0 AS BIGINT)) AS {one}" for one in sums]
+        columns += [_none_missing(one) for one in aggregate.sums]
         grids = " CROSS JOIN ".join(_domain(key) for key in bound.keys)
         same = " AND ".join(f"grid.{key} = exact.{key}" for key in keys)
         joined = f"(SELECT * FROM {grids}) AS grid LEFT JOIN exact ON {same}"
         groups = f"(SELECT {', '.join(columns)} FROM {joined})"
     whole = " CROSS JOIN totals" if aggregate.totals else ""
     return f"SELECT * FROM {groups} AS q{whole}{order}"
+
+
+def _none_missing(one: Sum) -> str:
+    """A column of the exact table where a group has no rows; a list without pairs is NULL."""
+    name = quoted(one.name)
+    return f"exact.{name} AS {name}" if one.leaves else f"coalesce(exact.{name}, CAST(0 AS BIGINT)) AS {name}"
 
 
 def _domain(key: Key) -> str:

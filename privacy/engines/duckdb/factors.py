@@ -32,7 +32,7 @@ def uncut(one: Sum) -> str:
     count, total = quoted("n_" + one.name), quoted("t_" + one.name)
     if one.kind == "units":
         return f"least({count}, {huge(1)})"
-    if one.kind == "rows":
+    if one.kind in ("rows", "histogram"):
         return count
     return total if one.kind == "total" else f"({total} - {count} * {huge(one.middle)})"
 
@@ -77,6 +77,8 @@ class Factors:
         self._weights = aggregate.input.strategy == "weights"
         self._classes: dict[str, list[Sum]] = {}
         for one in aggregate.sums + aggregate.limits:
+            if one.kind == "distinct":
+                continue
             self._classes.setdefault(f"{one.by_rows} {one.condition.text}", []).append(one)
 
     def sql(self, parts: str) -> str:

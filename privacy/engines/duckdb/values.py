@@ -70,8 +70,9 @@ def histogram_sql(one: Sum, keys: Sequence[str], parts: str, weight: str) -> str
 
 def capped_weight(one: Sum, bound: Bound) -> str:
     """What a row weighs where a unit has more of them than count."""
-    count, unit = quoted("n_" + one.name), 2**one.shift
-    return f"CASE WHEN {count} <= {huge(bound.rows)} THEN {huge(unit)} ELSE {huge(bound.rows * unit)} // {count} END"
+    count, whole = quoted("n_" + one.name), 2**one.shift
+    less = f"{huge(bound.rows * whole)} // {count}"
+    return f"CASE WHEN {count} <= {huge(bound.rows)} THEN {huge(whole)} ELSE {less} END"
 
 
 def scaled_weight(one: Sum) -> str:
