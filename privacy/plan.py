@@ -50,6 +50,7 @@ class PlanColumn:
         note: what the figures hold for, where that needs saying.
         expected_bias: the share of what counts and sums count that is expected to be left out and not made up
             for, from the contribution profile; None without one.
+        resolution: width of the bins that a quantile was found among; it is not known better than to that.
     """
 
     name: str
@@ -59,6 +60,7 @@ class PlanColumn:
     table: Mapping[int, float] | None = None
     before_threshold: bool = False
     note: str | None = None
+    resolution: float | None = None
     expected_bias: float | None = None
 
 
@@ -169,7 +171,7 @@ class Plan:
         known, part = facts(release.measured(measured)), release.lowered.parts[measured][0]
         kind = KINDS[release.question.measures[measured].kind].column
         before = known.half_width is not None and part == release.lowered.units
-        column = PlanColumn(name, kind, known.sigma, known.half_width, known.table, before, known.note)
+        column = PlanColumn(name, kind, known.sigma, known.half_width, known.table, before, known.note, known.resolution)
         return _with_expected(column, release, measured)
 
 
@@ -204,6 +206,7 @@ def _widest(columns: list[PlanColumn]) -> PlanColumn:
         table,
         any(column.before_threshold for column in columns),
         first.note,
+        max((column.resolution for column in columns if column.resolution is not None), default=None),
         max((column.expected_bias for column in columns if column.expected_bias is not None), default=None),
     )
 

@@ -69,12 +69,14 @@ class Facts:
         half_width: half of its 95% interval.
         table: half of its 95% interval by the size of the cell.
         note: what the figures hold for, where that needs saying.
+        resolution: width of the bins that a quantile was found among.
     """
 
     sigma: float | None = None
     half_width: float | None = None
     table: Mapping[int, float] | None = None
     note: str | None = None
+    resolution: float | None = None
 
 
 def unshifted(column: pa.ChunkedArray, one: Sum) -> NDArray[Any]:

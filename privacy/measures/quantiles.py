@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
     from privacy.algebra import Measure, Sum
 
-_SHARES = (
-    "shares of the rows: the value lies between the quantiles that are so much smaller and larger; it is "
-    "known to about {width:g}, the width of a bin"
-)
+_SHARES = "as shares of the rows: the value lies between the quantiles at shares so much smaller and larger"
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,8 @@ class Quantile:
         )
         table = {size: min(NORMAL_95 * worst**0.5 / size, 1.0) for size in SIZES}
         width = bins.width / 10.0 ** asked.measure.numbers[0].decimals
-        note = _SHARES.format(width=width)
-        return Facts(table=table, note=f"{self.label}; {note}" if self.label else note)
+        note = f"{self.label}; {_SHARES}" if self.label else _SHARES
+        return Facts(table=table, note=note, resolution=width)
 
 
 def _bins(measure: Measure) -> Bins:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,14 +17,16 @@ def rows(table: pa.Table) -> list[Row]:
     return [tuple(row.values()) for row in named.to_pylist()]
 
 
-def alike(left: Row, right: Row) -> bool:
-    """Whether two rows say the same."""
-    return len(left) == len(right) and all(map(_same, left, right))
+def alike(left: Row, right: Row, widths: Sequence[float] | None = None) -> bool:
+    """Whether two rows say the same, numbers of each column to within its width."""
+    return len(left) == len(right) and all(map(_same, left, right, widths or [0.0] * len(left)))
 
 
-def _same(left: Any, right: Any) -> bool:
+def _same(left: Any, right: Any, width: float) -> bool:
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(_same(*pair, width) for pair in zip(left, right, strict=True))
     if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
         return left == right
     if isinstance(left, str) or isinstance(right, str) or not hasattr(left, "__float__"):
         return left == right
-    return math.isclose(float(left), float(right), rel_tol=1e-6, abs_tol=1e-6)
+    return math.isclose(float(left), float(right), rel_tol=1e-6, abs_tol=max(1e-6, width))

@@ -15,6 +15,7 @@ import pytest
 
 import privacy
 from privacy.bounding import STRATEGIES
+from privacy.release import Histogram
 from tests.privacy.profiles import visits
 
 POLICY = {
@@ -67,6 +68,13 @@ STATEMENTS = [
     "FROM visits WHERE NOT (code = 'x') GROUP BY ward",
     "SELECT sum(CASE WHEN cost > score THEN score * 3 ELSE cost - 7 END) AS s, avg(cost / 3) AS a "
     "FROM visits",
+    "SELECT count(DISTINCT code) AS c, count(DISTINCT score) AS s FROM visits",
+    "SELECT ward, count(DISTINCT code) AS c, count(DISTINCT big % 7) FILTER (WHERE day < 4) AS b FROM visits "
+    "GROUP BY ward",
+    "SELECT code, count(DISTINCT score * 3) AS s, count(DISTINCT note) AS n FROM visits GROUP BY code",
+    "SELECT median(cost) AS m, quantile_cont(score, [0.1, 0.9]) AS q FROM visits",
+    "SELECT ward, min(cost) AS m, max(score) AS q FROM visits GROUP BY ward",
+    "SELECT code, day, median(score) FILTER (WHERE cost > 0) AS m FROM visits GROUP BY code, day",
     "SELECT var_samp(cost) AS v, stddev_pop(score) AS s FROM visits",
     "SELECT ward, corr(cost, score) AS r, covar_pop(cost, score) FILTER (WHERE day > 2) AS c FROM visits "
     "GROUP BY ward",
@@ -149,11 +157,12 @@ def _check(plan: privacy.Plan, whole: dict[Any, dict[str, int]], without: dict[A
         moved = _total(whole, total.name) - _total(without, total.name)
         assert moved**2 <= total.sensitivity_squared
     for measure in release.measures:
+        most = measure.level_squared if isinstance(measure, Histogram) else measure.sensitivity_squared
         squared = sum(
-            (whole.get(key, {}).get(measure.name, 0) - without.get(key, {}).get(measure.name, 0)) ** 2
+            _moved(whole.get(key, {}).get(measure.name), without.get(key, {}).get(measure.name)) ** 2
             for key in whole.keys() | without.keys()
         )
-        assert squared <= measure.sensitivity_squared
+        assert squared <= most
         changed += squared > 0
     if plan.releases[0].lowered.aggregate.input.grid:
         assert whole.keys() == without.keys()
@@ -183,6 +192,14 @@ def _check_candidates(one: Any, whole: dict[Any, dict[str, int]], without: dict[
     assert min(added, default=0) >= 0
     assert max(added, default=0) <= threshold.most
     assert len(own) <= threshold.groups
+
+
+def _moved(one: Any, other: Any) -> int:
+    """How far a number of a group moved; of a histogram all its leaves together."""
+    if isinstance(one, list) or isinstance(other, list):
+        first, second = ({pair["b"]: pair["w"] for pair in leaves or []} for leaves in (one, other))
+        return sum(abs(first.get(leaf, 0) - second.get(leaf, 0)) for leaf in first.keys() | second.keys())
+    return abs((one or 0) - (other or 0))
 
 
 @pytest.mark.parametrize(

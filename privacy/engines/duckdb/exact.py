@@ -55,7 +55,10 @@ def _beside(aggregate: Aggregate, kept: str) -> str:
             columns.append(f"summed.{name} AS {name}")
             continue
         if one.kind == "distinct":
-            sql, shown = distinct_sql(one, keys), f"coalesce({source}.{name}, CAST(0 AS BIGINT))"
+            sql, shown = (
+                distinct_sql(one, keys, kept if bound.ranked else None),
+                f"coalesce({source}.{name}, CAST(0 AS BIGINT))",
+            )
         else:
             weight = scaled_weight(one) if bound.scales else capped_weight(one, bound)
             sql, shown = histogram_sql(one, keys, kept, weight), f"{source}.{name}"

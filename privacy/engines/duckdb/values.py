@@ -29,11 +29,18 @@ if TYPE_CHECKING:
     from privacy.algebra import Bound, Sum
 
 
-def distinct_sql(one: Sum, keys: Sequence[str]) -> str:
-    """The keys, and the number of different values under the name of the sum."""
+def distinct_sql(one: Sum, keys: Sequence[str], kept: str | None) -> str:
+    """The keys, and the number of different values under the name of the sum.
+
+    Args:
+        kept: the relation with the groups of each unit that count, where not all do.
+    """
     value, condition = quoted("of_" + one.name), quoted("if_" + one.name)
     unit, groups = ", ".join(["u", *keys]), ", ".join(keys)
-    values = f"SELECT DISTINCT {unit}, {value} AS v FROM unit_rows WHERE {condition} AND {value} IS NOT NULL"
+    rows = f"SELECT {unit}, {value} AS v FROM unit_rows WHERE {condition} AND {value} IS NOT NULL"
+    if kept is not None:
+        rows = f"SELECT l.* FROM ({rows}) AS l SEMI JOIN {kept} AS p ON {_same(['u', *keys])}"
+    values = f"SELECT DISTINCT * FROM ({rows}) AS q"
     place = f"row_number() OVER (PARTITION BY {unit} ORDER BY {keyed_rank(['u', *keys, 'v'])})"
     placed = f"SELECT *, {place} AS place FROM ({values}) AS q"
     order = f"PARTITION BY u ORDER BY place, {keyed_rank(['u', *keys])} ROWS UNBOUNDED PRECEDING"
@@ -46,6 +53,10 @@ def distinct_sql(one: Sum, keys: Sequence[str]) -> str:
     )
 
 
+def _same(columns: Sequence[str]) -> str:
+    return " AND ".join(f"l.{column} IS NOT DISTINCT FROM p.{column}" for column in columns)
+
+
 def histogram_sql(one: Sum, keys: Sequence[str], parts: str, weight: str) -> str:
     """The keys, and under the name of the sum a list of leaves ``b`` and their weights ``w``.
 
@@ -56,13 +67,11 @@ def histogram_sql(one: Sum, keys: Sequence[str], parts: str, weight: str) -> str
     leaf, condition = quoted("of_" + one.name), quoted("if_" + one.name)
     unit, groups = ", ".join(["u", *keys]), ", ".join(keys)
     found = f"SELECT {unit}, {leaf} AS b, count(*) AS n FROM unit_rows WHERE {condition} GROUP BY {unit}, b"
-    same = " AND ".join(f"l.{key} IS NOT DISTINCT FROM p.{key}" for key in ["u", *keys])
     weighed = f"SELECT p.*, {weight} AS row_weight FROM {parts} AS p"
-    summed = (
-        f"SELECT {', '.join([*(f'l.{key} AS {key}' for key in keys), 'b'])}, "
-        f"{as_bigint('sum(n * row_weight)')} AS w FROM ({found}) AS l JOIN ({weighed}) AS p ON {same} "
-        f"GROUP BY {', '.join([*(f'l.{key}' for key in keys), 'b'])}"
-    )
+    groups_and_leaf = ", ".join([*(f"l.{key}" for key in keys), "b"])
+    joined = f"({found}) AS l JOIN ({weighed}) AS p ON {_same(['u', *keys])}"
+    weight_of = f"{as_bigint('sum(n * row_weight)')} AS w"
+    summed = f"SELECT {groups_and_leaf}, {weight_of} FROM {joined} GROUP BY {groups_and_leaf}"
     grouped = f" GROUP BY {groups}" if keys else ""
     listed = f"list({{'b': CAST(b AS INTEGER), 'w': w}}) AS {quoted(one.name)}"
     return f"SELECT {', '.join([*keys, listed])} FROM ({summed}) AS q{grouped}"
