@@ -171,7 +171,9 @@ class Plan:
         known, part = facts(release.measured(measured)), release.lowered.parts[measured][0]
         kind = KINDS[release.question.measures[measured].kind].column
         before = known.half_width is not None and part == release.lowered.units
-        column = PlanColumn(name, kind, known.sigma, known.half_width, known.table, before, known.note, known.resolution)
+        column = PlanColumn(
+            name, kind, known.sigma, known.half_width, known.table, before, known.note, known.resolution
+        )
         return _with_expected(column, release, measured)
 
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from privacy.engines.duckdb.factors import PRECISION, as_bigint, huge
+from privacy.engines.duckdb.literals import quoted
 from privacy.engines.duckdb.relations import keyed_rank
-from privacy.engines.duckdb.scalars import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
