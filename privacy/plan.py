@@ -119,10 +119,14 @@ class Plan:
         return tuple(self._ends(scalar) for _, scalar in self.query.output.columns)
 
     def _ends(self, scalar: Scalar) -> tuple[Scalar, Scalar] | None:
-        if not measures_shown(self.query, scalar) or not isinstance(scalar, Column):
+        shown = measures_shown(self.query, scalar)
+        if not isinstance(scalar, Column) or not shown or not all(self._has_interval(*one) for one in shown):
             return None
         low, high = (Column(scalar.source, f"{scalar.name}_{end}", scalar.type) for end in ("low", "high"))
         return (low, high) if self.query.has_column(low) else None
+
+    def _has_interval(self, place: int, measured: int) -> bool:
+        return KINDS[self.query.questions[place].measures[measured].kind].interval
 
     @cached_property
     def columns(self) -> tuple[PlanColumn, ...]:

@@ -6,9 +6,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from privacy.accounting import sigma_for, threshold_above
+from privacy.measures import tree_of
 from privacy.release import Histogram, Measure, Release, Threshold
 from privacy.shares import split
-from privacy.tree import best_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def _measure(one: Sum, share: int) -> Noised:
     if not one.leaves:
         return _number(one, share)
     sigma = sigma_for(one.sensitivity_squared, share)
-    return Histogram(one.name, one.level_squared, sigma, share, best_tree(one.leaves))
+    return Histogram(one.name, one.level_squared, sigma, share, tree_of(one))
 
 
 def _number(one: Sum | Total, share: int) -> Measure:

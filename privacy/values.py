@@ -21,6 +21,12 @@ Value = bool | int | Decimal | str | dt.date | dt.datetime
 _STRAY = re.compile("[\x00\ud800-\udfff]")
 
 
+def structured(kind: str) -> bool:
+    """Whether a type is one of lists or maps: some released columns have such, and nothing computes with
+    them."""
+    return kind.startswith(("list of ", "map of "))
+
+
 def type_of(value: Any) -> str | None:
     """The type a bare literal has, or None when it is no literal of ours."""
     if isinstance(value, bool):

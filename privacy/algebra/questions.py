@@ -215,7 +215,8 @@ class Measure:
         kind: what is asked: a key of `privacy.measures.KINDS`.
         condition: rows that count.
         numbers: what is summed of them, in the order of the aggregate's arguments.
-        value: what is told apart, for COUNT(DISTINCT value).
+        value: what is told apart, for COUNT(DISTINCT value); of a histogram the place of a row's label.
+        labels: the values that a histogram counts.
         parameters: public constants of the aggregate, as the fractions of quantiles.
         leaves: how many bins its histogram may have.
     """
@@ -226,6 +227,7 @@ class Measure:
     value: Scalar | None = None
     parameters: tuple[Decimal, ...] = ()
     leaves: int = 0
+    labels: tuple[Literal, ...] = ()
 
     @property
     def text(self) -> str:
@@ -233,6 +235,7 @@ class Measure:
         of = [number.text for number in self.numbers] + ([self.value.text] if self.value else [])
         constants = "".join(f" {number}" for number in self.parameters)
         constants += f" in {self.leaves} leaves" if self.leaves else ""
+        constants += f" of [{','.join(label.text for label in self.labels)}]" if self.labels else ""
         return f"{self.kind} {', '.join(of) or '*'}{constants} if {self.condition.text}"
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from privacy.measures.counts import COUNTS, Counted
 from privacy.measures.estimates import Asked, Estimate, Facts, unshifted
+from privacy.measures.labelled import LABELLED
 from privacy.measures.moments import STATISTICS
 from privacy.measures.quantiles import QUANTILES
+from privacy.measures.sums import tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,24 +22,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from privacy.algebra import Measure, Sum
+    from privacy.measures.labelled import Decided, Labelled
     from privacy.measures.moments import Statistic
     from privacy.measures.quantiles import Quantile
 
-__all__ = [
-    "KINDS",
-    "Asked",
-    "Estimate",
-    "Facts",
-    "estimate",
-    "facts",
-    "named_sum",
-    "scale_of",
-    "sum_of",
-    "sums_of",
-    "unshifted",
-]
+    Kind = Counted | Statistic | Quantile | Labelled | Decided
 
-KINDS: Mapping[str, Counted | Statistic | Quantile] = {**COUNTS, **STATISTICS, **QUANTILES}
+__all__ = [
+    "KINDS", "Asked", "Estimate", "Facts", "estimate", "facts", "scale_of", "sums_of", "tree_of", "unshifted",
+]  # fmt: skip
+
+KINDS: Mapping[str, Kind] = {**COUNTS, **STATISTICS, **QUANTILES, **LABELLED}
 """By kind of measure, how it is computed and what its column is called."""
 
 

@@ -27,6 +27,8 @@ class Counted:
     column: str
     kind: str
 
+    interval = True
+
     def sums(self, measure: Measure) -> tuple[Sum, ...]:
         """The one sum it is."""
         if self.kind == "distinct":

@@ -39,7 +39,7 @@ class Asked:
 @dataclass(frozen=True)
 class Estimate:
     """A released column and the ends of its 95% interval, one value for each group, or one row of values for
-    each. Not a number is NULL."""
+    each. Not a number is NULL. Arrow arrays are taken as they are."""
 
     value: Any
     low: Any
@@ -50,7 +50,9 @@ class Estimate:
         return [_present(column) for column in (self.value, self.low, self.high)]
 
 
-def _present(column: NDArray[Any]) -> pa.Array:
+def _present(column: NDArray[Any] | pa.Array) -> pa.Array:
+    if isinstance(column, pa.Array):
+        return column
     if column.ndim == 2:
         lists = pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
         missing = pa.array(~np.isfinite(column).all(axis=1))

@@ -61,6 +61,8 @@ class Statistic:
     transformed: str = "itself"
     stated: str = "edge"
 
+    interval = True
+
     def sums(self, measure: Measure) -> tuple[Sum, ...]:
         """The integer sums it is computed from, the count first."""
         parts = [_moment(measure, need).sum(measure.condition) for need in self.needs]

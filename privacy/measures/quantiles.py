@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privacy.measures.estimates import SIZES, Asked, Estimate, Facts
-from privacy.measures.sums import Bins
+from privacy.measures.sums import Bins, tree_of
 from privacy.measures.uncertain import NORMAL_95
 from privacy.quantiles import quantiles
-from privacy.tree import balance_variances, best_tree, leaf_estimates
+from privacy.tree import balance_variances, leaf_estimates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +36,15 @@ class Quantile:
     many: bool = False
     label: str = ""
 
+    interval = True
+
     def sums(self, measure: Measure) -> tuple[Sum, ...]:
         """The one histogram."""
         return (_bins(measure).sum(measure.condition),)
 
     def estimate(self, asked: Asked, columns: Sequence[NDArray[Any]]) -> Estimate:
         """Values and intervals in each group; NULL where the noisy total is not positive."""
-        measure, shape, bins = asked.measure, best_tree(asked.sums[0].leaves), _bins(asked.measure)
+        measure, shape, bins = asked.measure, tree_of(asked.sums[0]), _bins(asked.measure)
         levels = np.split(columns[0].astype(np.float64), np.cumsum(shape.sizes)[:-1], axis=1)
         leaves = leaf_estimates(levels, shape)
         shares = [float(share) for share in measure.parameters]
@@ -55,7 +57,7 @@ class Quantile:
 
     def facts(self, asked: Asked) -> Facts:
         """Its error in cells of a few sizes, as shares of their rows."""
-        shape, bins = best_tree(asked.sums[0].leaves), _bins(asked.measure)
+        shape, bins = tree_of(asked.sums[0]), _bins(asked.measure)
         worst = max(
             float(balance_variances(shape, asked.sigmas[0], float(share)).max())
             for share in asked.measure.parameters

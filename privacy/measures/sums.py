@@ -17,7 +17,7 @@ import numpy as np
 from privacy.algebra import Call, Literal, Number, Scalar, Sum
 from privacy.arithmetic import LIMIT
 from privacy.errors import Refused
-from privacy.tree import best_tree
+from privacy.tree import Tree, best_tree
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +65,11 @@ class Centred:
     def steps(self, unit: int) -> int:
         """The largest size of `coarse`."""
         return self.reach if unit == 1 else -(-self.reach // unit)
+
+
+def tree_of(one: Sum) -> Tree:
+    """The tree that a histogram is released as; of one level, the leaves alone."""
+    return Tree(one.leaves, max(one.leaves, 2)) if one.levels == 1 else best_tree(one.leaves)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def _cast(scalars: Scalars, node: exp.Cast) -> Scalar:
     operand = scalars.compile(node.this)
     if isinstance(operand, Literal):
         return scalars.converted(node, operand, target)
-    if target not in _CASTS[operand.type]:
+    if target not in _CASTS.get(operand.type, frozenset()):
         scalars.mismatch(node, f"A {operand.type} does not cast to {target}.", "Cast by way of varchar.")
     engine_type = Literal(_CAST_ENGINE.get(named, named), "text")
     return scalars.call(node, "try_cast", [operand, engine_type], target)

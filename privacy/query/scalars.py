@@ -17,7 +17,7 @@ from privacy.algebra import COMMUTATIVE, Call, Literal, Scalar, conjunction
 from privacy.query.arguments import text
 from privacy.query.functions import FUNCTIONS, NAMES
 from privacy.query.time_functions import time_arithmetic
-from privacy.values import NUMBERS, TIMES, value_of
+from privacy.values import NUMBERS, TIMES, structured, value_of
 
 if TYPE_CHECKING:
     from privacy.query.scope import Scope
@@ -111,6 +111,9 @@ class Scalars:
 
     def call(self, node: exp.Expr, operation: str, arguments: Sequence[Scalar], kind: str) -> Call:
         """An operation, within the limits of depth and size."""
+        if any(structured(argument.type) for argument in arguments):
+            hint = "Ask for its parts one by one, as in quantile_cont(x, 0.25)."
+            self.mismatch(node, "A column of lists or maps can be shown, not computed with.", hint)
         if operation in COMMUTATIVE:
             arguments = sorted(arguments, key=lambda argument: argument.text)
         made = Call(operation, tuple(arguments), kind)
@@ -352,6 +355,8 @@ class Scalars:
         """The operand as one of type ``target``, without loss; refused where there is no such way."""
         if scalar.type == target:
             return scalar
+        if structured(target):
+            self.mismatch(node, "These have different types.", _LIKE_WITH_LIKE)
         if isinstance(scalar, Literal):
             if scalar.value is None:
                 return Literal(None, target)

@@ -121,7 +121,8 @@ MEASURES = [
     "sum(coalesce(f, i, 1))", "sum(i - f)", "avg(month(m))", "avg(year(d))", "count(j + 1)",
     "count(DISTINCT u) FILTER (WHERE g > 1)", "sum(i) FILTER (WHERE s LIKE '%a%')",
     "count(DISTINCT s)", "count(DISTINCT g / j)", "count(DISTINCT m)", "median(i)", "quantile_cont(f, 0.1)",
-    "min(i * i + f)", "max(abs(f))",
+    "min(i * i + f)", "max(abs(f))", "count_if(g > 0)", "bool_and(b)", "bool_or(s LIKE '%a')", "histogram(b)",
+    "histogram(g / j, [0, 0.5])", "approx_top_k(i > j, 1)",
     "var_samp(i)", "stddev_pop(f * i)", "covar_samp(i, f)", "corr(i, coalesce(f, 0))", "regr_slope(f, i)",
     "regr_intercept(i, f)", "regr_r2(i, i * f)",
 ]  # fmt: skip

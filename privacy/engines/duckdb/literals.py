@@ -9,7 +9,7 @@ from privacy.values import canonical
 
 TYPES = {
     "boolean": "BOOLEAN", "integer": "BIGINT", "float": "DOUBLE", "decimal": "DOUBLE", "text": "VARCHAR",
-    "date": "DATE", "timestamp": "TIMESTAMP", "list": "DOUBLE[]",
+    "date": "DATE", "timestamp": "TIMESTAMP",
 }  # fmt: skip
 
 
