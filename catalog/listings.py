@@ -23,6 +23,7 @@ from catalog.search import Page, search
 from catalog.tables import (
     append_only,
     canonical,
+    contribution_profile,
     dataset,
     dataset_version,
     listing,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "KeptProfile",
     "ListedTable",
     "ListingView",
     "Page",
@@ -73,6 +75,7 @@ __all__ = [
     "VersionContent",
     "add_version",
     "append_only",
+    "check_offerable",
     "check_slug",
     "content_of",
     "content_sha256",
@@ -80,6 +83,7 @@ __all__ = [
     "dataset_by_slug",
     "domains_holding",
     "find",
+    "keep_profile",
     "metadata",
     "of_organisation",
     "present",
@@ -126,6 +130,14 @@ class VersionContent:
     policy: Mapping[str, Any]
     licence_id: str
     plans: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptProfile:
+    """The digest and length in bytes of the text in which a contribution profile is kept."""
+
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +254,33 @@ def publish(session: Session, *, dataset_id: str, version_id: str, now: datetime
         session.execute(insert(publication).values(version=version_id, published_at=_text(now)))
     _update_listing(session, dataset_id, now, state=PUBLISHED, version=version_id)
     return True
+
+
+def check_offerable(session: Session, dataset_id: str) -> None:
+    """Raise :class:`ListingState` for a withdrawn dataset, :class:`NotFound` for an unknown one."""
+    _require_state(_one_dataset(session, dataset_id), DRAFT, PUBLISHED)
+
+
+def keep_profile(
+    session: Session, *, version_id: str, document: Mapping[str, Any], now: datetime
+) -> KeptProfile:
+    """Keep what was released of a version's contributions, for ever, as canonical text.
+
+    Before the first offer alone: buyers of a version plan with the same facts from the first to the last.
+    ValueError for a version that was offered, or has a profile.
+    """
+    offered = select(publication.c.version).where(publication.c.version == version_id)
+    kept = select(contribution_profile.c.version).where(contribution_profile.c.version == version_id)
+    if session.execute(offered).first() or session.execute(kept).first():
+        raise ValueError("the facts of a version are settled before it is offered")
+    text = canonical(dict(document))
+    digest = sha256_hex(text)
+    session.execute(
+        insert(contribution_profile).values(
+            version=version_id, document=text, sha256=digest, released_at=_text(now)
+        )
+    )
+    return KeptProfile(digest, len(text.encode()))
 
 
 def present(session: Session, *, dataset_id: str, presentation: Presentation, now: datetime) -> bool:

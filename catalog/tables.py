@@ -83,6 +83,16 @@ publication = Table(
     Column("published_at", _TIME, nullable=False),
 )
 
+# What was released of how much one privacy unit contributes: once, before the first offer, for everybody.
+contribution_profile = Table(
+    "contribution_profile",
+    metadata,
+    Column("version", _ID, ForeignKey("dataset_version.id"), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("released_at", _TIME, nullable=False),
+)
+
 # How a dataset is shown now: state, current version, description; folded copies are for search.
 listing = Table(
     "listing",
@@ -100,7 +110,14 @@ listing = Table(
     Index("listing_by_state", "state", "updated_at"),
 )
 
-append_only = ["dataset", "dataset_version", "version_table", "version_part", "publication"]
+append_only = [
+    "dataset",
+    "dataset_version",
+    "version_table",
+    "version_part",
+    "publication",
+    "contribution_profile",
+]
 
 
 def canonical(document: Any) -> str:

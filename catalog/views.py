@@ -11,7 +11,15 @@ from sqlalchemy import Row, Select, select
 
 from catalog.errors import NotFound
 from catalog.schema import TableSchema
-from catalog.tables import dataset, dataset_version, listing, publication, version_part, version_table
+from catalog.tables import (
+    contribution_profile,
+    dataset,
+    dataset_version,
+    listing,
+    publication,
+    version_part,
+    version_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +58,8 @@ class ListingView:
     """One version of a dataset as its readers see it, with the dataset's present description.
 
     ``published_at`` is when this version was first offered, None for one that never was. ``current`` tells
-    whether it is the version on offer now.
+    whether it is the version on offer now. ``contribution_profile`` is the JSON text of what was released
+    before the first offer about how much one privacy unit contributes, None where nothing was.
     """
 
     dataset_id: str
@@ -70,6 +79,7 @@ class ListingView:
     plans: tuple[dict[str, Any], ...]
     published_at: datetime | None
     current: bool
+    contribution_profile: str | None = None
 
     def table(self, name: str) -> ListedTable | None:
         """The table of that name, in any letter case."""
@@ -207,10 +217,12 @@ def select_views() -> Select[Any]:
             listing.c.version.label("offered"),
             dataset_version,
             publication.c.published_at,
+            contribution_profile.c.document.label("contribution_profile"),
         )
         .join(dataset, dataset.c.id == dataset_version.c.dataset)
         .join(listing, listing.c.dataset == dataset.c.id)
         .outerjoin(publication, publication.c.version == dataset_version.c.id)
+        .outerjoin(contribution_profile, contribution_profile.c.version == dataset_version.c.id)
     )
 
 
@@ -258,4 +270,5 @@ def _view(row: Row[Any], tables: tuple[ListedTable, ...]) -> ListingView:
         plans=tuple(json.loads(row.plans)),
         published_at=None if row.published_at is None else datetime.fromisoformat(row.published_at),
         current=row.offered == row.id and row.state == PUBLISHED,
+        contribution_profile=row.contribution_profile,
     )

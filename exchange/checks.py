@@ -11,8 +11,10 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from catalog import CatalogError, listings
+from catalog.tables import contribution_profile
 from exchange.audit import AuditError, log
 from exchange.audit import leaf as leaves
+from exchange.profiles import RELEASED, profile_release
 from exchange.queries import SETTLED, query
 from exchange.schema import append_only
 from settlement import ledger, licences, orders
@@ -67,17 +69,49 @@ WHERE j.kind = 'query_settled'
   AND NOT EXISTS (SELECT 1 FROM query q WHERE q.settle_journal = j.id AND q.state = 'SETTLED')
 """
 
+_RELEASED = """
+SELECT p.id, 'is released without its one journal, entry and document'
+FROM profile_release p
+WHERE p.state = 'RELEASED' AND (
+    1 <> (SELECT COUNT(*) FROM journal j WHERE j.business_key = 'profile:' || p.id || ':ended'
+                                           AND j.id = p.settle_journal)
+    OR 1 <> (SELECT COUNT(*) FROM audit_entry e WHERE e.id = p.entry_id AND e.kind = 'profile.released'
+                                                  AND e.object_id = p.id)
+    OR 1 <> (SELECT COUNT(*) FROM contribution_profile c WHERE c.version = p.version)
+)
+UNION ALL
+SELECT p.version, 'has more than one profile that was paid for'
+FROM profile_release p WHERE p.state <> 'VOIDED' GROUP BY p.version HAVING COUNT(*) > 1
+UNION ALL
+SELECT c.version, 'shows a profile that was not released'
+FROM contribution_profile c
+WHERE NOT EXISTS (SELECT 1 FROM profile_release p WHERE p.version = c.version AND p.state = 'RELEASED')
+UNION ALL
+SELECT e.id, 'says that a profile was released which is not'
+FROM audit_entry e LEFT JOIN profile_release p ON p.entry_id = e.id
+WHERE e.kind = 'profile.released' AND (p.id IS NULL OR p.state <> 'RELEASED')
+UNION ALL
+SELECT j.id, 'pays for a profile that was not released'
+FROM journal j
+WHERE j.kind = 'profile_released'
+  AND NOT EXISTS (SELECT 1 FROM profile_release p WHERE p.settle_journal = j.id AND p.state = 'RELEASED')
+"""
+
 _SPENT = """
 SELECT v.domain, 'has spent more than it was granted' FROM v_privacy v WHERE v.spent_nano > v.granted_nano
 UNION ALL
-SELECT v.domain, 'has an account that differs from the sum over its queries' FROM v_privacy v
+SELECT v.domain, 'has an account that differs from the sum over its queries and profiles' FROM v_privacy v
 WHERE v.spent_nano <> (SELECT COALESCE(SUM(q.rho_nano), 0) FROM query q
                        WHERE q.domain = v.domain AND q.state IN ('SETTLED', 'FORFEITED'))
+                    + (SELECT COALESCE(SUM(p.rho_nano), 0) FROM profile_release p
+                       WHERE p.domain = v.domain AND p.state IN ('RELEASED', 'FORFEITED'))
 UNION ALL
-SELECT v.domain, 'holds a reservation that no open query explains' FROM v_privacy v
+SELECT v.domain, 'holds a reservation that no open query or profile explains' FROM v_privacy v
 WHERE v.reserved_nano <> (SELECT COALESCE(SUM(q.rho_nano), 0) FROM query q
                           WHERE q.domain = v.domain
                             AND q.state IN ('RESERVED', 'EXECUTING', 'RESULT_DURABLE'))
+                       + (SELECT COALESCE(SUM(p.rho_nano), 0) FROM profile_release p
+                          WHERE p.domain = v.domain AND p.state IN ('RESERVED', 'EXECUTING'))
 """
 
 _ENDED = """
@@ -94,6 +128,15 @@ SELECT q.id, 'was forfeited and did not keep its privacy loss' FROM query q
 WHERE q.state = 'FORFEITED' AND q.rho_nano > 0 AND NOT EXISTS (
     SELECT 1 FROM transfer t JOIN unit u ON u.code = t.unit
     WHERE t.journal = q.settle_journal AND t.phase = 'post' AND u.kind = 'rho')
+UNION ALL
+SELECT p.id, 'was voided and posted something' FROM profile_release p
+WHERE p.state = 'VOIDED' AND EXISTS (
+    SELECT 1 FROM transfer t WHERE t.journal = p.settle_journal AND t.phase = 'post')
+UNION ALL
+SELECT p.id, 'was begun and did not keep its privacy loss' FROM profile_release p
+WHERE p.state IN ('RELEASED', 'FORFEITED') AND p.rho_nano <> (
+    SELECT COALESCE(SUM(t.amount), 0) FROM transfer t JOIN unit u ON u.code = t.unit
+    WHERE t.journal = p.settle_journal AND t.phase = 'post' AND u.kind = 'rho')
 """
 
 _CHARGED = """
@@ -120,8 +163,8 @@ _LAWS: dict[str, str] = {
     "L2": "no floor account was ever below zero",
     "L3": "cached balances equal the fold of the transfers",
     "L4": "a pending transfer is resolved at most once",
-    "L5": "every settled query has one journal, acceptance, entry and result, and says what they say",
-    "L6": "privacy spent never exceeds what was granted, and equals the sum over queries",
+    "L5": "settled queries and released profiles have one journal, entry and result, and say what those say",
+    "L6": "privacy spent never exceeds what was granted, and equals the sum over queries and profiles",
     "L7": "what was voided posted nothing; what was forfeited posted privacy only",
     "L9": "every charge equals what its journal moved, and what its price plan names",
     "L12": "append-only tables refuse change, and documents have the digests that were logged",
@@ -159,10 +202,41 @@ def _differing_queries(session: Session) -> list[str]:
             "journal": (row.settle_journal, told["money"].get("journal")),
             "result": (row.result_sha256, told["result"].get("sha256")),
         }
-        changed = [name for name, (kept, logged) in same.items() if kept != logged]
-        if changed:
-            findings.append(f"{row.id} does not say what its entry says: {', '.join(changed)}")
+        findings += _changed(row.id, same)
     return findings
+
+
+def _differing_profiles(session: Session) -> list[str]:
+    """Released profiles whose row or document does not say what the leaf of their release says."""
+    rows = session.execute(
+        select(profile_release, contribution_profile.c.document, contribution_profile.c.sha256, log.LEAF)
+        .join(log.audit_entry, log.audit_entry.c.id == profile_release.c.entry_id)
+        .join(contribution_profile, contribution_profile.c.version == profile_release.c.version)
+        .where(profile_release.c.state == RELEASED)
+    )
+    findings = []
+    for row in rows:
+        leaf = _document(row.leaf)
+        if leaf is None:
+            findings.append(f"{row.id} has a leaf that cannot be read")
+            continue
+        told = {name: leaf[name] or {} for name in ("object", "privacy", "money", "result")}
+        same = {
+            "document": (hashlib.sha256(row.document.encode()).hexdigest(), told["result"].get("sha256")),
+            "digest": (row.sha256, told["result"].get("sha256")),
+            "dataset": (row.slug, told["object"].get("dataset")),
+            "version": (row.version, told["object"].get("version")),
+            "domain": (row.domain, told["privacy"].get("domain")),
+            "rho": (str(row.rho_nano), told["privacy"].get("rho_nano")),
+            "journal": (row.settle_journal, told["money"].get("journal")),
+        }
+        findings += _changed(row.id, same)
+    return findings
+
+
+def _changed(who: str, same: dict[str, tuple[Any, Any]]) -> list[str]:
+    changed = [name for name, (kept, logged) in same.items() if kept != logged]
+    return [f"{who} does not say what its entry says: {', '.join(changed)}"] if changed else []
 
 
 def _differing_agreements(session: Session) -> list[str]:
@@ -249,7 +323,12 @@ def check(session: Session) -> list[Law]:
     books = {name: tuple(found(session)) for name, found in ledger.CHECKS.items()}
     findings = {
         **books,
-        "L5": (*_broken(session, _SETTLED), *_differing_queries(session)),
+        "L5": (
+            *_broken(session, _SETTLED),
+            *_differing_queries(session),
+            *_broken(session, _RELEASED),
+            *_differing_profiles(session),
+        ),
         "L6": _broken(session, _SPENT),
         "L7": _broken(session, _ENDED),
         "L9": (*_broken(session, _CHARGED), *_broken(session, _REFINED), *_mispriced(session)),

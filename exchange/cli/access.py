@@ -203,6 +203,8 @@ def _draw_dataset(found: Dataset) -> None:
         for plan in found.plans
     ]
     table(("plan", "terms"), plans)
+    if found.profile is not None:
+        table(("what one unit contributes",), [(sentence,) for sentence in found.profile.in_words])
     budget = found.budget
     left = f"rho {budget.rho_remaining} of {budget.rho_granted} left, over all buyers"
     facts([("domain", budget.domain), ("budget", left), ("licence", found.licence.title)])
@@ -212,6 +214,8 @@ def _draw_dataset(found: Dataset) -> None:
 def _draw_publication(made: Publication) -> None:
     state = "unchanged, nothing to do" if made.unchanged else made.state
     facts([("dataset", made.slug), ("version", made.version_number), ("state", state)])
+    if made.profile is not None:
+        facts([("contribution profile", made.profile["state"]), ("rho", made.profile["rho"])])
     if made.report:
         rows = [(t.get("table"), t.get("rows"), t.get("rows_without_unit")) for t in made.report]
         table(("table", "rows", "rows without unit (dropped)"), rows)

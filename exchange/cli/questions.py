@@ -246,7 +246,11 @@ def _draw_quote(offer: Quote, explain: bool) -> None:
             *([("refines", f"{offer.refines.query}, rho {offer.refines.rho}")] if offer.refines else []),
         ]
     )
-    table(("column", "kind", "95% half-width"), [(c.name, c.kind, c.half_width) for c in offer.columns])
+    rows = [(c.name, c.kind, c.error, c.bias) for c in offer.columns]
+    table(("column", "kind", "95% half-width", "expected bias"), rows)
+    for column in offer.columns:
+        if column.note:
+            click.echo(f"{safe(column.name)}: {safe(column.note)}")
     if explain:
         click.echo(safe(offer.explain))
 

@@ -49,6 +49,7 @@ from exchange.client.exchange import Exchange, Identity
 from exchange.client.listings import Budget, Column, Dataset, Licence, Listing, Listings, Table
 from exchange.client.money import Balance, Usage, Wallet
 from exchange.client.price import Price
+from exchange.client.profile import Profile
 from exchange.client.publishing import Publication
 from exchange.client.questions import Quote, QuoteColumn, Refinement
 from exchange.client.receipts import Receipt
@@ -90,6 +91,7 @@ __all__ = [
     "PaymentRequired",
     "PermissionDenied",
     "Price",
+    "Profile",
     "Proof",
     "Publication",
     "PurposeNotAllowed",

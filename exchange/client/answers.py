@@ -29,17 +29,24 @@ _SHOWN_ROWS = 50
 
 @dataclass(frozen=True)
 class AnswerColumn:
-    """A released column: Arrow ``type``, noise scale and 95% half-width (None for keys and derived ones)."""
+    """A released column: Arrow ``type``, noise scale and 95% half-width (None for keys and derived ones).
+
+    ``expected_bias`` is the share that bounding is expected to have left out, ``note`` what the figures hold
+    for; both as the quote has them.
+    """
 
     name: str
     type: str
     sigma: float | None = None
     half_width: float | None = None
+    expected_bias: float | None = None
+    note: str | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> AnswerColumn:
         """Read a column of an answer."""
-        return cls(document["name"], document["type"], document.get("sigma"), document.get("half_width"))
+        told = (document.get(name) for name in ("sigma", "half_width", "expected_bias", "note"))
+        return cls(document["name"], document["type"], *told)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from exchange.client.access import AccessRequest, Grant
 from exchange.client.connection import Connection, read
 from exchange.client.mock import mock_tables
 from exchange.client.price import NANO
+from exchange.client.profile import Profile
 from exchange.client.questions import Quote, ask, run
 
 if TYPE_CHECKING:
@@ -254,6 +255,12 @@ class Dataset:
     def policy(self) -> dict[str, Any]:
         """The privacy policy's document."""
         return dict(self.document.get("policy") or {})
+
+    @property
+    def profile(self) -> Profile | None:
+        """What was released of how much single units contribute; None where the version has no profile."""
+        told = self.document.get("profile")
+        return None if told is None else read(Profile.from_document, told)
 
     @property
     def schema(self) -> dict[str, dict[str, str]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exchange.client.progress import Progress
 
 _INGEST_S = 1800.0
-"""The exchange answers only when every file is taken in, which may take minutes for each."""
+"""The exchange answers only when every file is taken in, or its profile is made: minutes for each."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Publication:
     """What publishing came to. ``unchanged``: exactly this was published before, so nothing was done.
 
     ``report`` gives for each table its rows, the rows without a unit (dropped and counted), columns and
-    warnings; it is empty where nothing was done.
+    warnings; it is empty where nothing was done. ``profile`` tells of the contribution profile, where one was
+    tried: its ``state`` ("released" or "failed") and the ``rho`` that the provider paid for it.
     """
 
     dataset: str
@@ -39,6 +40,7 @@ class Publication:
     unchanged: bool
     manifest_sha256: str
     report: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    profile: dict[str, Any] | None = None
 
     def _repr_html_(self) -> str:
         state = "unchanged" if self.unchanged else self.state
@@ -72,7 +74,8 @@ def publish(
     )
     if made.state == "published":
         return made
-    published = connection.post(f"/v1/datasets/{made.slug}/publish", {"version": made.version})
+    where = f"/v1/datasets/{made.slug}/publish"
+    published = connection.post(where, {"version": made.version}, read_s=_INGEST_S)
     return read(_published, made, published)
 
 
@@ -132,4 +135,5 @@ def _publication(document: Mapping[str, Any], digest: str) -> Publication:
 
 
 def _published(made: Publication, document: Mapping[str, Any]) -> Publication:
-    return Publication(**{**vars(made), "state": document["state"]})
+    told = {"state": document["state"], "profile": document.get("profile")}
+    return Publication(**{**vars(made), **told})

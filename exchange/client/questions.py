@@ -54,13 +54,20 @@ def run(connection: Connection, question: Mapping[str, Any], key: str | None) ->
 
 @dataclass(frozen=True)
 class QuoteColumn:
-    """A column to be released: noise scale ``sigma`` and 95% ``half_width``, both None for keys."""
+    """A column to be released: noise scale ``sigma`` and 95% ``half_width``, both None for keys.
+
+    ``table`` gives half-widths by the number of rows in a group where they depend on it; ``expected_bias`` is
+    the share of what is counted or summed that bounding is expected to leave out, by the version's profile;
+    ``note`` says what the figures hold for where that needs saying.
+    """
 
     name: str
     kind: str
     sigma: float | None
     half_width: float | None
-    table: str | None = None
+    table: dict[str, float] | None = None
+    expected_bias: float | None = None
+    note: str | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> QuoteColumn:
@@ -71,7 +78,21 @@ class QuoteColumn:
             document.get("sigma"),
             document.get("half_width"),
             document.get("table"),
+            document.get("expected_bias"),
+            document.get("note"),
         )
+
+    @property
+    def error(self) -> str:
+        """The 95% half-width in words, by the rows of a group where it depends on them."""
+        if self.table:
+            return ", ".join(f"{width:.4g} at {int(rows):,} rows" for rows, width in self.table.items())
+        return "" if self.half_width is None else f"{self.half_width:g}"
+
+    @property
+    def bias(self) -> str:
+        """The expected bias as a percentage; empty where nothing is known of it."""
+        return "" if self.expected_bias is None else f"{self.expected_bias:.2%}"
 
 
 @dataclass(frozen=True)
@@ -163,8 +184,8 @@ class Quote:
             ],
             caption=f"Quote {self.id}",
         )
-        rows = [(c.name, c.kind, c.half_width) for c in self.columns]
-        return facts + html.table(("column", "kind", "95% half-width"), rows)
+        rows = [(c.name, c.kind, c.error, c.bias, c.note) for c in self.columns]
+        return facts + html.table(("column", "kind", "95% half-width", "expected bias", "note"), rows)
 
 
 def _number(value: Amount | Fraction | None) -> int | float | str | None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from catalog import listings
 from catalog.tables import dataset, dataset_version, publication, version_table
-from exchange import quarantine
+from exchange import profiles, quarantine
 from exchange.errors import BudgetLoosened, BudgetSpent, DataListedElsewhere, DomainTaken, SlugOfAnother
 from exchange.identity import new_id
 from settlement import ledger
@@ -57,6 +57,21 @@ def check_listing(session: Session, *, org: str, slug: str, domain: str, tables:
             raise DataListedElsewhere("a private table of this listing is listed under another domain")
 
 
+def check_offer(session: Session, view: listings.ListingView) -> None:
+    """Refuse to offer a version of a withdrawn dataset, or one that :func:`check_listing` refuses."""
+    listings.check_offerable(session, view.dataset_id)
+    contents = [(table.name, table.public, table.objects) for table in view.tables]
+    check_listing(session, org=view.org, slug=view.slug, domain=view.domain, tables=contents)
+
+
+def is_granted(session: Session, policy: privacy.Policy) -> bool:
+    """Whether the policy's domain has exactly the lifetime budget that the policy gives it."""
+    chartered = session.execute(
+        select(ledger.account.c.id).where(ledger.account.c.id == chart.domain_granted(policy.domain))
+    ).first()
+    return chartered is not None and _held(session, policy.domain) == (policy.rho_nano, policy.delta_pico)
+
+
 def grant_budget(tx: Tx, policy: privacy.Policy) -> str | None:
     """Grant a new domain its lifetime budget; take back what a tighter policy gives up.
 
@@ -66,7 +81,7 @@ def grant_budget(tx: Tx, policy: privacy.Policy) -> str | None:
     domain = policy.domain
     chart.open_domain(tx.session, domain)
     wanted = (policy.rho_nano, policy.delta_pico)
-    held = (_granted(tx.session, domain, "rho"), _granted(tx.session, domain, "delta"))
+    held = _held(tx.session, domain)
     if wanted == held:
         return None
     if held == (0, 0):
@@ -92,7 +107,10 @@ def grant_budget(tx: Tx, policy: privacy.Policy) -> str | None:
 
 
 def _check_owner(session: Session, org: str, slug: str, domain: str) -> None:
-    """The first to publish under a name's first half, or in a domain, owns it; a draft owns nothing."""
+    """The first to publish under a name's first half, or in a domain, owns it; a draft owns nothing.
+
+    Whoever has paid for a profile in a domain is about to publish there.
+    """
     others = (
         select(dataset.c.id)
         .join(dataset_version, dataset_version.c.dataset == dataset.c.id)
@@ -104,7 +122,8 @@ def _check_owner(session: Session, org: str, slug: str, domain: str) -> None:
     named = dataset.c.slug.startswith(f"{owner}/", autoescape=True) & (dataset.c.slug != slug)
     if session.execute(others.where(named)).first():
         raise SlugOfAnother(f"names that begin with {owner}/ belong to another provider")
-    if session.execute(others.where(dataset_version.c.domain == domain)).first():
+    profiled = any(release.org != org for release in profiles.of_domain(session, domain))
+    if profiled or session.execute(others.where(dataset_version.c.domain == domain)).first():
         raise DomainTaken(f"the privacy domain {domain} belongs to another provider")
 
 
@@ -123,6 +142,10 @@ def _check_history(session: Session, org: str, slug: str, domain: str, tables: S
             raise BudgetLoosened(f"the dataset {slug} belongs to the privacy domain {row.domain}")
         if row.name.lower() in now_public:
             raise BudgetLoosened(f"the table {row.name} was listed as private")
+
+
+def _held(session: Session, domain: str) -> tuple[int, int]:
+    return _granted(session, domain, "rho"), _granted(session, domain, "delta")
 
 
 def _granted(session: Session, domain: str, quantity: chart.Quantity) -> int:

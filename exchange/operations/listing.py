@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import privacy
 from catalog import listings
 from catalog.errors import NotFound as VersionMissing
-from exchange import quarantine
+from exchange import profiles, quarantine
 from exchange.errors import NotFound
 from exchange.identity import Role, organisation_names
-from exchange.operations.terms import budget
+from exchange.operations import contributions
+from exchange.operations.terms import NANO, budget, decimal_text
 from settlement import licences
-from settlement.documents import canonical
+from settlement.documents import canonical, sha256_hex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,8 +121,8 @@ def planned(
     """
     policy = canonical(view.policy)
     if earlier is None:
-        return _planned(policy, sql, ask, options)
-    return _plan(policy, sql, ask, options, earlier)
+        return _planned(policy, view.contribution_profile, sql, ask, options)
+    return _plan(policy, view.contribution_profile, sql, ask, options, earlier)
 
 
 def domain_of(view: ListingView) -> str:
@@ -176,6 +177,7 @@ def detail(session: Session, view: ListingView) -> dict[str, Any]:
         },
         "tables": [_table(view, table) for table in view.tables],
         "policy": view.policy,
+        "profile": _contributions(session, view),
         "budget": budget(session, view.domain),
     }
 
@@ -185,16 +187,30 @@ def _policy(document: str) -> privacy.Policy:
     return privacy.Policy.from_document(json.loads(document), None)
 
 
+@lru_cache(maxsize=64)
+def _profile(document: str) -> privacy.Profile | None:
+    """The kept profile; None for one of an earlier format: all plans are then made without it."""
+    try:
+        return privacy.Profile.from_document(json.loads(document))
+    except privacy.ProfileInvalid:
+        return None
+
+
 @lru_cache(maxsize=512)
 def _planned(
-    policy: str, sql: str, ask: tuple[str, str], options: tuple[tuple[str, int | bool | str], ...]
+    policy: str,
+    profile: str | None,
+    sql: str,
+    ask: tuple[str, str],
+    options: tuple[tuple[str, int | bool | str], ...],
 ) -> privacy.Plan:
     """Planning is pure, so equal questions under equal policies share one plan."""
-    return _plan(policy, sql, ask, options, None)
+    return _plan(policy, profile, sql, ask, options, None)
 
 
 def _plan(
     policy: str,
+    profile: str | None,
     sql: str,
     ask: tuple[str, str],
     options: tuple[tuple[str, int | bool | str], ...],
@@ -205,6 +221,8 @@ def _plan(
         "options": privacy.Options(**dict(options)),  # type: ignore[arg-type]
         "earlier": earlier,
     }
+    if profile is not None:
+        given["profile"] = _profile(profile)
     if name == "rho_nano":
         given["rho_nano"] = int(value)
     elif name == "epsilon":
@@ -218,6 +236,22 @@ def _offered(dataset: listings.Dataset) -> str:
     if dataset.version_id is None:
         raise NotFound("no version of the dataset was published yet")
     return dataset.version_id
+
+
+def _contributions(session: Session, view: ListingView) -> dict[str, Any] | None:
+    """What was released of how much single units contribute, in words and as document; None for nothing."""
+    text = view.contribution_profile
+    release = profiles.of_version(session, view.version_id)
+    if text is None or release is None:
+        return None
+    profile = _profile(text)
+    return {
+        "in_words": [] if profile is None else contributions.in_words(profile, policy_of(view)),
+        "rho": decimal_text(release.rho_nano, NANO),
+        "rho_nano": release.rho_nano,
+        "sha256": sha256_hex(text),
+        "document": json.loads(text),
+    }
 
 
 def _table(view: ListingView, table: listings.ListedTable) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from catalog import listings
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
+from exchange.errors import InProgress
 from exchange.identity import Role
-from exchange.operations import domains, listing
+from exchange.operations import domains, listing, profiling
 from settlement import ledger
 from settlement.ledger import chart
 
@@ -39,39 +40,16 @@ class ChangeListing:
 
 
 def publish(market: Market, actor: Actor, dataset: str, version: str, *, key: str | None) -> dict[str, Any]:
-    """Offer a version; the domain's lifetime budget is granted with its first listing and never again."""
+    """Offer a version, once its contribution profile was released; see :mod:`exchange.operations.profiling`.
 
-    def work(tx: Tx) -> dict[str, Any]:
-        actor.require(Role.PROVIDER)
-        view = listing.own_version(tx.session, actor, dataset, version)
-        contents = [(table.name, table.public, table.objects) for table in view.tables]
-        domains.check_listing(
-            tx.session, org=actor.org, slug=view.slug, domain=listing.domain_of(view), tables=contents
-        )
-        changed = listings.publish(
-            tx.session, dataset_id=view.dataset_id, version_id=view.version_id, now=tx.now
-        )
-        for plan in view.plans:
-            chart.open_provider(tx.session, actor.org, plan["currency"])
-        journal = domains.grant_budget(tx, listing.policy_of(view)) if listing.domain_of(view) else None
-        digest = ledger.journal_digest(tx.session, journal) if journal else None
-        tx.record(
-            object=ObjectGroup(
-                type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug
-            ),
-            money=MoneyGroup(journal=journal, journal_sha256=digest) if journal else None,
-            privacy=PrivacyGroup(domain=listing.domain_of(view)),
-        )
-        return {
-            "dataset": view.dataset_id,
-            "slug": view.slug,
-            "version": view.version_id,
-            "version_number": view.version_number,
-            "state": "published",
-            "changed": changed,
-        }
-
-    return market.store.perform(actor, ChangeListing(dataset, version), work, key=key).value
+    The domain's lifetime budget is granted with its first listing and never again.
+    """
+    command = ChangeListing(dataset, version)
+    done = market.store.replay(actor, command, key)
+    if done is not None:
+        return done.value
+    profiling.settle_before_offer(market, actor, dataset, version)
+    return market.store.perform(actor, command, lambda tx: _offer(tx, dataset, version), key=key).value
 
 
 def withdraw(market: Market, actor: Actor, dataset: str, *, key: str | None) -> dict[str, Any]:
@@ -85,3 +63,32 @@ def withdraw(market: Market, actor: Actor, dataset: str, *, key: str | None) -> 
         return {"dataset": view.id, "slug": view.slug, "state": "withdrawn", "changed": changed}
 
     return market.store.perform(actor, ChangeListing(dataset, None), work, key=key).value
+
+
+def _offer(tx: Tx, dataset: str, version: str) -> dict[str, Any]:
+    actor = tx.actor
+    actor.require(Role.PROVIDER)
+    view = listing.own_version(tx.session, actor, dataset, version)
+    domains.check_offer(tx.session, view)
+    profile = profiling.told(tx.session, view.version_id)
+    if profile is not None and profile["state"] not in ("released", "failed"):
+        raise InProgress("the contribution profile of this version is being released")
+    changed = listings.publish(tx.session, dataset_id=view.dataset_id, version_id=view.version_id, now=tx.now)
+    for plan in view.plans:
+        chart.open_provider(tx.session, actor.org, plan["currency"])
+    journal = domains.grant_budget(tx, listing.policy_of(view)) if listing.domain_of(view) else None
+    digest = ledger.journal_digest(tx.session, journal) if journal else None
+    tx.record(
+        object=ObjectGroup(type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug),
+        money=MoneyGroup(journal=journal, journal_sha256=digest) if journal else None,
+        privacy=PrivacyGroup(domain=listing.domain_of(view)),
+    )
+    return {
+        "dataset": view.dataset_id,
+        "slug": view.slug,
+        "version": view.version_id,
+        "version_number": view.version_number,
+        "state": "published",
+        "changed": changed,
+        "profile": profile,
+    }

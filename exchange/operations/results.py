@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exchange.market import Market
     from exchange.operations.quoting import Terms
 
+_TOLD = ("kind", "sigma", "half_width", "expected_bias", "note")
 _COLUMNS, _INTERVALS, _RELEASED = b"exchange.columns", b"exchange.intervals", b"exchange.released"
 
 
@@ -32,7 +33,7 @@ def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
         {
             "name": f.name,
             "type": str(f.type),
-            **{k: noise.get(f.name, {}).get(k) for k in ("kind", "sigma", "half_width")},
+            **{told: noise.get(f.name, {}).get(told) for told in _TOLD},
         }
         for f in answer.table.schema
     ]

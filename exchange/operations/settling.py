@@ -125,7 +125,7 @@ def charge_of(session: Session, journal: str | None, price: Money) -> MoneyGroup
 def spend_of(session: Session, terms: Terms) -> PrivacyGroup:
     """What the audit entry says of the privacy account, with the domain's state after it."""
     cost = terms.plan.cost
-    return _spend(session, listing.domain_of(terms.view), cost.rho_nano, cost.delta_pico)
+    return spend_in(session, listing.domain_of(terms.view), cost.rho_nano, cost.delta_pico)
 
 
 def start(market: Market, actor: Actor, query_id: str) -> None:
@@ -233,7 +233,7 @@ def _end(
             kind=_KINDS[ending],
             code=code or None,
             money=_charge(tx.session, journal, charged, row.currency),
-            privacy=_spend(tx.session, row.domain, rho, delta),
+            privacy=spend_in(tx.session, row.domain, rho, delta),
             result=ResultGroup(sha256=row.result_sha256, bytes=row.result_bytes)
             if ending == "settle"
             else None,
@@ -289,7 +289,8 @@ def _charge(session: Session, journal: str | None, amount_minor: int, currency: 
     return MoneyGroup(currency=currency, amount_minor=amount_minor, journal=journal, journal_sha256=digest)
 
 
-def _spend(session: Session, domain: str, rho_nano: int, delta_pico: int) -> PrivacyGroup:
+def spend_in(session: Session, domain: str, rho_nano: int, delta_pico: int) -> PrivacyGroup:
+    """The same of a domain's account, for whatever is charged to it."""
     unit = chart.rho_unit(domain)
     left = ledger.balance(session, chart.domain_available(domain), unit)
     granted = -ledger.balance(session, chart.domain_granted(domain), unit).posted

@@ -1,13 +1,16 @@
-"""What a dead process left behind: every query whose lease ended is resolved once, whoever sweeps first."""
+"""What a dead process left behind: every query, and every release of a profile, whose lease ended is resolved
+once, whoever sweeps first.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from exchange import queries
+from exchange import profiles, queries
 from exchange.errors import InProgress
 from exchange.identity import SYSTEM
-from exchange.operations import settling
+from exchange.operations import profiling, settling
 from settlement.errors import SettlementError
 
 if TYPE_CHECKING:
@@ -15,12 +18,23 @@ if TYPE_CHECKING:
 
 
 def sweep(market: Market) -> dict[str, int]:
-    """Void what never started, forfeit what started without a result, settle what has one; returns counts."""
+    """Void what never started, forfeit what started without a result, settle what has one; returns counts.
+
+    A started release of a profile has no result to settle: it is kept and charged in one transaction.
+    """
     done = {"voided": 0, "forfeited": 0, "settled": 0}
     now = market.store.clock()
-    for row in market.store.read(lambda session: queries.stale(session, now)):
+    left = [
+        partial(_resolve, market, row.id, row.state)
+        for row in market.store.read(lambda session: queries.stale(session, now))
+    ]
+    left += [
+        partial(profiling.resolve, market, row)
+        for row in market.store.read(lambda session: profiles.stale(session, now))
+    ]
+    for resolve in left:
         try:
-            ending, ended = _resolve(market, row.id, row.state)
+            ending, ended = resolve()
             done[ending] += ended
         except (InProgress, SettlementError):
             continue  # another process was first; its entry is in the log

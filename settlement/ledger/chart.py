@@ -99,7 +99,7 @@ def domain_available(domain: str, quantity: Quantity = "rho") -> str:
 
 
 def domain_spent(domain: str, org: str, quantity: Quantity = "rho") -> str:
-    """What one buyer spent of a domain's budget, for ever."""
+    """What one buyer, or the provider, spent of a domain's budget, for ever."""
     return _of_quantity(f"domain:{domain}:spent:{_part(org)}", quantity)
 
 
@@ -160,7 +160,7 @@ def open_domain(session: Session, domain: str) -> None:
 
 
 def open_domain_buyer(session: Session, domain: str, org: str) -> None:
-    """Open what one buyer spends of a domain; the domain owns the accounts, so that they add up by owner."""
+    """Open what one organisation spends of a domain; the domain owns the accounts: they add up by owner."""
     for unit, quantity, _ in _quantities(domain):
         spent = domain_spent(domain, org, quantity)
         ensure_account(session, spent, unit, owner=domain, kind="domain_spent", floor=False)

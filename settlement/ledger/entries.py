@@ -59,13 +59,19 @@ def charge(*, buyer: str, provider: str, price: Money, fee_basis_points: int) ->
     )
 
 
-def privacy_spent(*, buyer: str, domain: str, grant: str, rho_nano: int, delta_pico: int) -> list[Leg]:
-    """A query's privacy loss, taken from its domain and from its grant's allowance; 0 has no leg."""
+def privacy_spent(*, buyer: str, domain: str, grant: str | None, rho_nano: int, delta_pico: int) -> list[Leg]:
+    """A release's privacy loss, taken from its domain and from its grant's allowance; 0 has no leg.
+
+    Without a grant it is the provider who spends: a preview or profile of the own data.
+    """
     rho, delta = chart.rho_unit(domain), chart.delta_unit(domain)
+    allowed = []
+    if grant is not None:
+        allowed = [(rho, chart.grant_allowance(grant), chart.grant_used(grant), rho_nano)]
     return _legs(
         [
             (rho, chart.domain_available(domain), chart.domain_spent(domain, buyer), rho_nano),
-            (rho, chart.grant_allowance(grant), chart.grant_used(grant), rho_nano),
+            *allowed,
             (
                 delta,
                 chart.domain_available(domain, "delta"),

@@ -1,4 +1,4 @@
-"""Where a process can die in the life of a query, and how a test makes it die there."""
+"""Where a process can die in the life of a query or of a profile, and how a test makes it die there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from exchange.operations import querying, settling
+from exchange.operations import offering, profiling, querying, settling
 
 #: Longer than the lease of a query under test: twice 30 s for its two tasks, 30 s of margin.
 LEASE_S = 91
+
+
+#: Longer than the lease of the profile of one table: twice 30 s, and 30 s of margin.
+PROFILE_LEASE_S = 91
 
 
 class Died(BaseException):
@@ -63,3 +67,51 @@ def plant(patch: pytest.MonkeyPatch, name: str, die: Callable[[], Any]) -> None:
     else:
         module, step = before[name]
         patch.setattr(module, step, lambda *given, **named: die())
+
+
+@dataclass(frozen=True)
+class ProfileCrash:
+    """A boundary between two steps of publishing: what the sweeper makes of it, and the next publish."""
+
+    name: str
+    state: str
+    swept: str
+    ends: str
+    released: bool
+
+    def __str__(self) -> str:
+        return self.name
+
+
+#: In order: state at death, what the sweeper counts, state after it; whether the version then gets a profile.
+PROFILE_CRASHES = (
+    ProfileCrash("before the reservation", "", "", "", released=True),
+    ProfileCrash("after the reservation", "RESERVED", "voided", "VOIDED", released=True),
+    ProfileCrash("after the start", "EXECUTING", "forfeited", "FORFEITED", released=False),
+    ProfileCrash("after the profile was computed", "EXECUTING", "forfeited", "FORFEITED", released=False),
+    ProfileCrash("after the profile was kept", "RELEASED", "", "RELEASED", released=True),
+    ProfileCrash("before the reply", "RELEASED", "", "RELEASED", released=True),
+)
+
+
+def plant_in_publishing(patch: pytest.MonkeyPatch, name: str, die: Callable[[], Any]) -> None:
+    """Make the next publication die at the boundary ``name``."""
+    before: dict[str, tuple[Any, str]] = {
+        "before the reservation": (profiling, "_reserve"),
+        "after the reservation": (profiling, "start"),
+        "after the profile was computed": (profiling, "keep"),
+        "after the profile was kept": (offering, "_offer"),
+    }
+    after: dict[str, tuple[Any, str]] = {
+        "after the start": (profiling, "start"),
+        "before the reply": (offering, "publish"),
+    }
+    module, step = before.get(name) or after[name]
+    done = getattr(module, step)
+
+    def dying(*given: Any, **named: Any) -> None:
+        if name in after:
+            done(*given, **named)
+        die()
+
+    patch.setattr(module, step, dying)

@@ -11,16 +11,33 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from exchange import profiles
 from exchange.errors import InProgress
-from exchange.operations import settling
+from exchange.operations import profiling, settling
 from privacy.errors import EngineFailed
-from tests.journeys.crashes import CRASHES, LEASE_S, Crash, Died, plant
-from tests.market import sample
+from tests.journeys.crashes import (
+    CRASHES,
+    LEASE_S,
+    PROFILE_CRASHES,
+    PROFILE_LEASE_S,
+    Crash,
+    Died,
+    ProfileCrash,
+    plant,
+    plant_in_publishing,
+)
+from tests.market import sample, standin
 from tests.market.stand import Stand, problem
 
 RHO, PRICE = 10_000_000, 25
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _profiles(monkeypatch):
+    standin.install(monkeypatch)
 
 
 def die() -> None:
@@ -185,17 +202,22 @@ def test_a_sweep_leaves_nothing_out_where_one_query_cannot_be_moved(
     assert stand.broken_laws() == []
 
 
+def die_elsewhere(stand: Stand, *words: str) -> None:
+    """Die in a process of its own: see :mod:`tests.journeys.killed`."""
+    program = [sys.executable, "-m", "tests.journeys.killed", *words]
+    ended = subprocess.run(
+        program, cwd=ROOT, env={**os.environ, **stand.environ}, capture_output=True, timeout=60, check=False
+    )
+    assert ended.returncode == 9, ended.stderr.decode()
+
+
 KILLED = {"after the start": CRASHES[1], "after the result was kept": CRASHES[3]}
 
 
 @pytest.mark.parametrize("name", KILLED)
 def test_a_killed_process_ends_as_designed(stand: Stand, name: str) -> None:
     """No exception, no clean-up: the process is gone in the middle of a request."""
-    program = [sys.executable, "-m", "tests.journeys.killed", name, stand.tokens["buyer"]]
-    ended = subprocess.run(
-        program, cwd=ROOT, env={**os.environ, **stand.environ}, capture_output=True, timeout=60, check=False
-    )
-    assert ended.returncode == 9, ended.stderr.decode()
+    die_elsewhere(stand, name, stand.tokens["buyer"])
     crash = KILLED[name]
     assert stand.states() == [crash.state]
     stand.clock.advance(seconds=LEASE_S)
@@ -216,3 +238,132 @@ def test_the_question_of_a_dead_process_is_not_run_again_by_itself(sqlite_stand:
     assert sqlite_stand.states() == ["FORFEITED"]
     assert sqlite_stand.run(sql=sample.COUNT, key="anew").json()["rho_nano"] == RHO
     assert totals(sqlite_stand) == (PRICE, 2 * RHO, 0, 0)
+
+
+# Publishing: the profile of a version is paid for once, wherever the process dies
+
+
+PROFILE_RHO = 3_000_000
+PROFILED = sample.manifest(policy=sample.policy(profile_rho="0.003"))
+
+
+def releases(stand: Stand) -> list[str]:
+    """The state of every release of a profile, in the order in which they were reserved."""
+    table = profiles.profile_release
+    found = select(table.c.state).order_by(table.c.reserved_at)
+    return stand.market.store.read(lambda session: list(session.scalars(found)))
+
+
+def offered(stand: Stand) -> tuple[str, bool]:
+    """The version on offer, and whether its page shows a profile."""
+    listed = stand.get("buyer", f"/v1/datasets/{sample.SLUG}").json()
+    return listed["version"], listed["profile"] is not None
+
+
+def publish(stand: Stand, version: str, key: str | None = None) -> Any:
+    return stand.post("provider", f"/v1/datasets/{sample.SLUG}/publish", {"version": version}, key=key)
+
+
+def die_publishing(stand: Stand, version: str, crash: ProfileCrash) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        plant_in_publishing(patch, crash.name, die)
+        with pytest.raises(Died):
+            publish(stand, version, key="crash")
+
+
+def spent(stand: Stand) -> tuple[int, int]:
+    return stand.budget()["rho_nano_spent"], stand.budget()["rho_nano_reserved"]
+
+
+@pytest.mark.parametrize("crash", PROFILE_CRASHES, ids=str)
+@pytest.mark.parametrize("resolver", ["the sweeper", "the next publication"])
+def test_a_publication_that_dies_pays_once_and_ends_as_designed(
+    sqlite_stand: Stand, crash: ProfileCrash, resolver: str
+) -> None:
+    stand = sqlite_stand
+    before = offered(stand)
+    version = stand.draft(manifest=PROFILED).json()["version"]
+    die_publishing(stand, version, crash)
+    assert releases(stand) == [crash.state][: len(crash.state)]
+    held = PROFILE_RHO * (crash.state in ("RESERVED", "EXECUTING"))
+    assert spent(stand) == (PROFILE_RHO * (crash.state == "RELEASED"), held)
+    assert offered(stand) == ((version, True) if crash.name == "before the reply" else before)
+    assert stand.broken_laws() == []
+
+    assert not any(stand.sweep().values()), "the lease still runs"
+    if held:
+        problem(publish(stand, version, key="crash"), 409, "in_progress")
+        problem(publish(stand, version), 409, "in_progress")
+    stand.clock.advance(seconds=PROFILE_LEASE_S)
+    if resolver == "the sweeper":
+        done = stand.sweep()
+        assert {name: n for name, n in done.items() if n} == ({crash.swept: 1} if crash.swept else {})
+        assert releases(stand) == [crash.ends][: len(crash.ends)]
+        assert spent(stand) == (PROFILE_RHO * (crash.ends in ("FORFEITED", "RELEASED")), 0)
+        assert stand.broken_laws() == []
+
+    told = publish(stand, version, key="crash")
+    assert told.status_code == 200, told.text
+    assert offered(stand) == (version, crash.released)
+    assert told.json()["profile"]["state"] == ("released" if crash.released else "failed")
+    assert spent(stand) == (PROFILE_RHO, 0)
+    assert publish(stand, version).json()["profile"] == told.json()["profile"]
+    assert spent(stand) == (PROFILE_RHO, 0)
+    assert len(stand.entries(kind="profile.released")) == crash.released
+    assert stand.run().status_code == 200
+    assert stand.broken_laws() == []
+    stand.publish_log()
+    assert stand.verify().exit_code == 0
+
+
+@pytest.mark.parametrize("crash", PROFILE_CRASHES[1:4], ids=str)
+def test_a_killed_publication_ends_as_designed(stand: Stand, crash: ProfileCrash) -> None:
+    version = stand.draft(manifest=PROFILED).json()["version"]
+    die_elsewhere(stand, crash.name, stand.tokens["provider"], version)
+    assert releases(stand) == [crash.state]
+    stand.clock.advance(seconds=PROFILE_LEASE_S)
+    stand.sweep()
+    assert releases(stand) == [crash.ends]
+    assert publish(stand, version, key="killed").status_code == 200
+    assert (offered(stand), spent(stand)) == ((version, crash.released), (PROFILE_RHO, 0))
+    assert stand.broken_laws() == []
+
+
+def test_the_sweeper_overtakes_a_slow_publication(sqlite_stand: Stand) -> None:
+    """A process that wakes up after its lease finds the release ended, and shows no profile."""
+    stand, kept = sqlite_stand, profiling.keep
+    version = stand.draft(manifest=PROFILED).json()["version"]
+
+    def slow(*given: Any) -> None:
+        stand.clock.advance(seconds=PROFILE_LEASE_S)
+        assert stand.sweep()["forfeited"] == 1
+        kept(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profiling, "keep", slow)
+        problem(publish(stand, version), 409, "in_progress")
+    assert publish(stand, version).json()["profile"]["state"] == "failed"
+    assert (offered(stand), spent(stand)) == ((version, False), (PROFILE_RHO, 0))
+    assert stand.broken_laws() == []
+
+
+def test_a_domain_that_paid_for_a_profile_belongs_to_who_paid(sqlite_stand: Stand) -> None:
+    """Between the profile and the offer nobody else can publish in the domain."""
+    stand = sqlite_stand
+    policy = sample.policy(profile_rho="0.003", domain="riders:elsewhere")
+    listed = [
+        stand.draft(who, sample.manifest(slug=f"{who}-rides/rides", policy=policy), sample.files(seed=seed))
+        for who, seed in (("provider", 21), ("rival", 22))
+    ]
+    own, other = (reply.json() for reply in listed)
+
+    def offer(who: str, made: dict[str, Any]) -> Any:
+        return stand.post(who, f"/v1/datasets/{made['slug']}/publish", {"version": made["version"]})
+
+    with pytest.MonkeyPatch.context() as patch:
+        plant_in_publishing(patch, "after the profile was kept", die)
+        with pytest.raises(Died):
+            offer("provider", own)
+    problem(offer("rival", other), 409, "domain_taken")
+    assert offer("provider", own).status_code == 200
+    assert stand.broken_laws() == []

@@ -16,7 +16,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from exchange.operations import administering
 from privacy.sandbox import Sandbox
 from settlement.prices import PricePlan
-from tests.journeys.crashes import BY_NAME, CRASHES, LEASE_S, Died, plant
+from tests.journeys.crashes import (
+    BY_NAME,
+    CRASHES,
+    PROFILE_CRASHES,
+    PROFILE_LEASE_S,
+    Died,
+    ProfileCrash,
+    plant,
+    plant_in_publishing,
+)
 from tests.market import sample
 from tests.market.prepared import Postgres, Prepared, copied
 from tests.market.stand import Stand
@@ -26,6 +35,8 @@ NAMES = {"buyer": "acme", "other": "globex", "poor": "initech"}
 QUESTIONS = (sample.COUNT, sample.BY_ZONE, sample.MINUTES, "select count(*) as n from rides where paid")
 RHO = (10_000_000, 150_000_000, 600_000_000)
 ALLOWANCE = 1_000_000_000
+PROFILE = 3_000_000
+PROFILED = sample.manifest(policy=sample.policy(profile_rho="0.003"))
 PRICE = PricePlan.from_document(sample.plan())
 
 Prepare = Callable[[str], tuple[Prepared, Postgres | None]]
@@ -48,6 +59,7 @@ class Walk(RuleBasedStateMachine):
         self.best: dict[tuple[str, int, str], int] = {}
         self.replies: list[tuple[str, str, int, str, Any]] = []
         self.held: list[tuple[str, int, str, int, str, tuple[int, int]]] = []
+        self.dying: ProfileCrash | None = None
 
     @initialize(sql=st.sampled_from(QUESTIONS), rho=st.sampled_from(RHO))
     def begin(self, sql: str, rho: int) -> None:
@@ -126,9 +138,10 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.stand.clock.advance(seconds=LEASE_S)
+        self.stand.clock.advance(seconds=PROFILE_LEASE_S)
         done = self.stand.sweep()
-        assert sum(done.values()) == len(self.held)
+        publishing = self.dying is not None and self.dying.swept != ""
+        assert sum(done.values()) == len(self.held) + publishing
         for who, version, sql, rho, name, (price, spent) in self.held:
             crash = BY_NAME[name]
             if not crash.pays:
@@ -139,15 +152,35 @@ class Walk(RuleBasedStateMachine):
             if crash.pays:
                 self.keep((who, version, sql, rho), None)
         self.held.clear()
+        if self.dying is not None and self.dying.ends == "VOIDED":
+            self.spent -= PROFILE
+            self.dying = PROFILE_CRASHES[0]
+        elif publishing:
+            self.dying = PROFILE_CRASHES[-2]
         assert not any(self.stand.sweep().values())
 
-    @rule(again=st.booleans())
-    def publish(self, again: bool) -> None:
-        """The same files are no new version; other files are, under the budget that is left."""
-        made = self.stand.publish(files=sample.files(seed=100 + self.version) if not again else self.files())
-        assert made["unchanged"] is again
+    @rule(again=st.booleans(), crash=st.none() | st.sampled_from(PROFILE_CRASHES))
+    def publish(self, again: bool, crash: ProfileCrash | None) -> None:
+        """The same files are no new version; other files are, under the budget that is left.
+
+        Where the process dies on the way, the next publication or the sweep makes the best of it.
+        """
+        again = again and self.dying is None
+        if not again and sample.RHO_NANO - self.spent < PROFILE:
+            return
+        version = self.draft(new=not again)
+        if crash is not None and not again and self.dying is None:
+            self.die_publishing(version, crash)
+            return
+        reply = self.offer(version)
+        if self.dying is not None and self.dying.swept:
+            assert (reply.status_code, reply.json()["code"]) == (409, "in_progress")
+            return
+        assert reply.status_code == 200, reply.text
+        assert reply.json()["version_number"] == self.version + (not again)
+        self.spent += PROFILE * (not again and self.dying in (None, PROFILE_CRASHES[0]))
         self.version += not again
-        assert made["version_number"] == self.version
+        self.dying = None
 
     @rule()
     def publish_the_log(self) -> None:
@@ -156,8 +189,26 @@ class Walk(RuleBasedStateMachine):
 
     # the model
 
-    def files(self) -> dict[str, bytes]:
-        return sample.files(seed=7 if self.version == 1 else 99 + self.version)
+    def draft(self, *, new: bool) -> str:
+        """A draft of the version on offer, or of the next one; both may be there already."""
+        number = self.version + new
+        files = sample.files(seed=7 if number == 1 else 99 + number)
+        made = self.stand.draft(manifest=sample.manifest() if number == 1 else PROFILED, files=files).json()
+        assert (made["version_number"], made["unchanged"]) == (number, not new or self.dying is not None)
+        return str(made["version"])
+
+    def die_publishing(self, version: str, crash: ProfileCrash) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            plant_in_publishing(patch, crash.name, _die)
+            with pytest.raises(Died):
+                self.offer(version)
+        self.spent += PROFILE * (crash.state != "")
+        offered = crash.name == "before the reply"
+        self.version += offered
+        self.dying = None if offered else crash
+
+    def offer(self, version: str) -> Any:
+        return self.stand.post("provider", f"/v1/datasets/{sample.SLUG}/publish", {"version": version})
 
     def cost(self, who: str, sql: str, rho: int) -> tuple[int, int]:
         """Price and rho: the difference to the most that the buyer has spent on the question."""
@@ -254,3 +305,10 @@ def test_a_random_walk_breaks_no_law(
 
     walk(stands, examples=examples, steps=steps)
     assert sum(seen) >= 2 * examples, "a walk that asks nothing shows nothing"
+
+
+@pytest.fixture(autouse=True)
+def _profiles(monkeypatch):
+    from tests.market import standin
+
+    standin.install(monkeypatch)

@@ -76,7 +76,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 
 def policy(**changes: Any) -> dict[str, Any]:
-    """The listing's policy."""
+    """The listing's policy; without a profile, so that plans are the same from run to run."""
     rides_table = {
         "unit": "rider",
         "max_rows": 30,
@@ -95,6 +95,7 @@ def policy(**changes: Any) -> dict[str, Any]:
         "rho": 2.0,
         "delta": 1e-6,
         "max_rho_per_query": 1.0,
+        "profile_rho": 0,
         "tables": {"rides": rides_table, "zones": {"public": True}},
         **changes,
     }

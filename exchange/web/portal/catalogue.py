@@ -31,5 +31,5 @@ def dataset_page(visitor: Actor, owner: str, name: str) -> Any:
     """A listing: dictionary, domains, licence, plans, what is left of the privacy budget, how to ask."""
     found = listing.show(market(), visitor, f"{owner}/{name}")
     mine = found["provider"] == visitor.name
-    profile = listing.profile(market(), visitor, f"{owner}/{name}") if mine else None
-    return render_template("dataset.html", dataset=found, profile=profile)
+    counts = listing.profile(market(), visitor, f"{owner}/{name}") if mine else None
+    return render_template("dataset.html", dataset=found, counts=counts)
