@@ -28,16 +28,11 @@ from tests.journeys.crashes import (
     plant,
     plant_in_publishing,
 )
-from tests.market import sample, standin
+from tests.market import sample
 from tests.market.stand import Stand, problem
 
 RHO, PRICE = 10_000_000, 25
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _profiles(monkeypatch):
-    standin.install(monkeypatch)
 
 
 def die() -> None:

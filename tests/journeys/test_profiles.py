@@ -14,15 +14,10 @@ from sqlalchemy import text
 import privacy
 from exchange.operations import profiling
 from privacy.errors import EngineFailed
-from tests.market import sample, standin
+from tests.market import sample
 from tests.market.stand import Stand, problem
 
 RHO = 3_000_000
-
-
-@pytest.fixture(autouse=True)
-def _profiles(monkeypatch):
-    standin.install(monkeypatch)
 
 
 def manifest(**changes: Any) -> dict[str, Any]:

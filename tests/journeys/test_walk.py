@@ -305,10 +305,3 @@ def test_a_random_walk_breaks_no_law(
 
     walk(stands, examples=examples, steps=steps)
     assert sum(seen) >= 2 * examples, "a walk that asks nothing shows nothing"
-
-
-@pytest.fixture(autouse=True)
-def _profiles(monkeypatch):
-    from tests.market import standin
-
-    standin.install(monkeypatch)

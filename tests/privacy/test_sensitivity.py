@@ -77,7 +77,8 @@ STATEMENTS = [
     "SELECT code, day, median(score) FILTER (WHERE cost > 0) AS m FROM visits GROUP BY code, day",
     "SELECT ward, histogram(day) AS h, approx_top_k(ward, 2) FILTER (WHERE cost > 0) AS t FROM visits "
     "GROUP BY ward",
-    "SELECT histogram(score, [-1, 0, 0.5]) AS h, bool_or(cost > 5) AS o, count_if(score < 0) AS n FROM visits",
+    "SELECT histogram(score, [-1, 0, 0.5]) AS h, bool_or(cost > 5) AS o, count_if(score < 0) AS n "
+    "FROM visits",
     "SELECT code, histogram(ward) AS h, bool_and(day < 4) AS a FROM visits GROUP BY code",
     "SELECT var_samp(cost) AS v, stddev_pop(score) AS s FROM visits",
     "SELECT ward, corr(cost, score) AS r, covar_pop(cost, score) FILTER (WHERE day > 2) AS c FROM visits "
