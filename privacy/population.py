@@ -72,7 +72,7 @@ def population_of(question: Question, table: Table, profile: Profile) -> Populat
     found = profile.tables.get(table.name.lower())
     if found is None or not _plain(question.input):
         return None
-    rows = _Order(found.rows)
+    rows = _Order(found.rows, table.max_rows)
     if rows.units < _LEAST_UNITS:
         return None
     keys = [_key_orders(key.scalar, found) for key in question.keys]
@@ -92,8 +92,8 @@ def population_of(question: Question, table: Table, profile: Profile) -> Populat
 class _Order:
     """Units in the order of one size: the size at a share of the order."""
 
-    def __init__(self, histogram: Histogram) -> None:
-        self._counts = _continued(histogram)
+    def __init__(self, histogram: Histogram, declared: int = 0) -> None:
+        self._counts = _continued(histogram, declared)
         self.units = math.fsum(self._counts)
 
     def parts(self) -> list[tuple[float, float]]:
@@ -125,12 +125,13 @@ class _Order:
         return max((rows.at(place) / length) ** 2, 1.0)
 
 
-def _continued(histogram: Histogram) -> list[float]:
+def _continued(histogram: Histogram, declared: int) -> list[float]:
     """The units of each bin. Where the last ones are lost in noise they are taken to go on as they began,
-    each bin with the same part of the one before it, as far as the noise leaves room for them."""
+    each bin with the same part of the one before it, as far as the noise leaves room for them. Not so where
+    nothing is seen beyond the size that the provider declares to be the largest that matters."""
     counts = [float(count) for count in histogram.significant]
     last = max((place for place, count in enumerate(counts) if count > 0), default=0)
-    if last == 0 or counts[last - 1] <= 0:
+    if last == 0 or counts[last - 1] <= 0 or last <= declared.bit_length():
         return counts
     ratio = min(counts[last] / counts[last - 1], _SLOWEST)
     for place in range(last + 1, len(counts)):
