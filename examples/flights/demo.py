@@ -141,6 +141,10 @@ def publish(url: str, token: str) -> None:
         dropped = report.get("rows_without_unit", 0)
         more = f", {dropped:,} rows of nobody left out" if dropped else ""
         say(f"{report['table']}: {report['rows']:,} rows{more}")
+    with Exchange(url, token=token) as x:
+        profile = x.dataset(made.slug).profile
+    if profile is not None:
+        say(f"contribution profile, for rho {profile.rho}: {profile.in_words[0]}")
 
 
 def access(x: Exchange) -> None:
@@ -158,7 +162,8 @@ def ask(x: Exchange, title: str, sql: str, terms: dict[str, Any]) -> Receipt:
         console.print(f"    [dim]{sql}[/dim]")
         data = x.dataset("nyc/flights")
         quote = data.quote(sql, **terms)
-        say(f"quote: {quote.price}, rho {quote.rho}, epsilon {quote.epsilon:.3f}")
+        bias = "".join(f", {c.name} expected to miss {c.bias}" for c in quote.columns if c.expected_bias)
+        say(f"quote: {quote.price}, rho {quote.rho}, epsilon {quote.epsilon:.3f}{bias}")
         started = time.monotonic()
         answer = quote.run()
         took = time.monotonic() - started

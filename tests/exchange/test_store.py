@@ -274,14 +274,22 @@ def test_reading_sees_one_moment(store: Store) -> None:
 def test_append_only_tables_refuse_change(shared_stand: Stand, store: Store, name: str) -> None:
     table = next(m.tables[name] for m in metadatas if name in m.tables)
     column = next(iter(table.c))
-    if name == "licence_withdrawal":  # the prepared market has none
-        values = {
+    missing = {  # the prepared market has none
+        "licence_withdrawal": {
             "licence_id": _first(store, "licence", "id"),
             "actor": "a",
             "reason": "r",
             "withdrawn_at": "z",
-        }
-        statement = insert(table).values(values)
+        },
+        "contribution_profile": {
+            "version": _first(store, "dataset_version", "id"),
+            "document": "{}",
+            "sha256": "d",
+            "released_at": "z",
+        },
+    }
+    if name in missing:
+        statement = insert(table).values(missing[name])
         with pytest.raises(ZeroDivisionError):
             store.perform(SYSTEM, WriteNote("w"), lambda tx: _refused_change(tx, table, column, statement))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,29 @@ def test_quotes_and_runs_of_all_buyers_plan_with_the_same_profile(sqlite_stand: 
         assert quoted[0][name] == quoted[1][name]
     assert stand.post("buyer", "/v1/queries", {"quote": quoted[0]["quote"]}).status_code == 200
     assert stand.broken_laws() == []
+
+
+def test_a_dataset_page_says_in_words_what_was_released(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    with contextlib.closing(stand.sign_in("buyer")) as browser:
+        assert "What one unit contributes" not in browser.get(f"/datasets/{sample.SLUG}").text
+        stand.publish(manifest=manifest())
+        page = browser.get(f"/datasets/{sample.SLUG}").text
+    told = shown(stand)
+    assert told["in_words"][0].startswith("Of the rider values in rides, ")
+    assert {sentence.partition(",")[0] for sentence in told["in_words"][1:]} <= {
+        "Grouped by zone",
+        "Grouped by kind",
+        "Grouped by paid",
+    }
+    for text_ in ("What one unit contributes", "rho 0.003", told["sha256"], *told["in_words"]):
+        assert text_ in page
+    quoted = stand.quote(sql=sample.BY_ZONE).json()
+    (counted,) = [column for column in quoted["columns"] if column["name"] == "n"]
+    assert 0 <= counted["expected_bias"] < 1
+    answer = stand.run(sql=sample.BY_ZONE).json()
+    (column,) = [column for column in answer["columns"] if column["name"] == "n"]
+    assert column["expected_bias"] == counted["expected_bias"]
 
 
 def test_a_version_without_private_rows_or_with_a_rho_of_0_has_no_profile(sqlite_stand: Stand) -> None:

@@ -115,6 +115,14 @@ def test_quote_then_run_it(run: Run, alone: Path, marketplace: Marketplace) -> N
     assert run("receipt", "verify", "r.json").exit_code == 15
 
 
+def test_a_dataset_is_shown_with_its_profile(run: Run) -> None:
+    shown = run("show", SLUG)
+    assert "what one unit contributes" in shown.stdout
+    assert "Of the patient values in visits, " in " ".join(shown.stdout.split())
+    document = json.loads(run("show", SLUG, "--json").stdout)["profile"]
+    assert document["rho"] == "0.1"
+
+
 @pytest.mark.usefixtures("allowed")
 def test_the_strategy_can_be_named(run: Run) -> None:
     asked = ("quote", SLUG, COUNT, "--rho", "0.05", "--json", "--strategy")
@@ -126,10 +134,11 @@ def test_the_strategy_can_be_named(run: Run) -> None:
 @pytest.mark.usefixtures("allowed")
 def test_a_refinement_is_named(run: Run) -> None:
     counted = "select count(*) as n from visits where minutes < 90"
-    first = json.loads(run("query", SLUG, counted, "--rho", "0.05", "--json").stdout)
-    quoted = run("quote", SLUG, counted, "--rho", "0.06")
-    assert f"{first['query']}, rho 0.05" in " ".join(quoted.stdout.split())
-    more = json.loads(run("query", SLUG, counted, "--rho", "0.06", "--json").stdout)
+    first = json.loads(run("query", SLUG, counted, "--rho", "0.08", "--json").stdout)
+    quoted = run("quote", SLUG, counted, "--rho", "0.09")
+    assert f"{first['query']}, rho 0.08" in " ".join(quoted.stdout.split())
+    assert "expected bias" in quoted.stdout
+    more = json.loads(run("query", SLUG, counted, "--rho", "0.09", "--json").stdout)
     assert (more["refines"], more["rho_nano"]) == (first["query"], 10_000_000)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import privacy
 from exchange import (
     AuthError,
     BudgetExceeded,
@@ -61,6 +62,17 @@ def test_search_and_dataset(marketplace: Marketplace) -> None:
     assert "patient" in dataset._repr_html_()
 
 
+def test_what_one_unit_contributes_is_public(visits: Dataset) -> None:
+    profile = visits.profile
+    assert profile is not None
+    assert profile.rho == visits.budget.rho_granted / 1000
+    assert any(sentence.startswith("Of the patient values in visits, ") for sentence in profile.in_words)
+    assert privacy.Profile.from_document(profile.document).rho_nano <= profile.rho_nano
+    assert "patient" in profile._repr_html_()
+    column = visits.quote(COUNT, rho=_rho()).columns[-1]
+    assert (column.name, column.bias.endswith("%")) == ("n", True)
+
+
 def test_the_strategy_of_a_question_can_be_chosen(visits: Dataset) -> None:
     rho = _rho()
     plans = {visits.quote(COUNT, rho=rho, strategy=name).plan_sha256 for name in ("caps", "clip")}
@@ -72,15 +84,15 @@ def test_the_strategy_of_a_question_can_be_chosen(visits: Dataset) -> None:
 
 def test_the_same_question_with_more_rho_costs_the_difference(visits: Dataset) -> None:
     counted = "select count(*) as n from visits where minutes < 100"
-    first = visits.query(counted, rho="0.05")
-    quote = visits.quote(counted, rho="0.08")
+    first = visits.query(counted, rho="0.08")
+    quote = visits.quote(counted, rho="0.12")
     assert quote.refines is not None
-    assert (quote.refines.query, quote.refines.rho) == (first.id, Decimal("0.05"))
-    assert (quote.refines.paid, quote.rho) == (first.charged, Decimal("0.03"))
+    assert (quote.refines.query, quote.refines.rho) == (first.id, Decimal("0.08"))
+    assert (quote.refines.paid, quote.rho) == (first.charged, Decimal("0.04"))
     assert first.id in quote._repr_html_()
     answer = quote.run()
-    assert (answer.refines, answer.rho, answer.charged) == (first.id, Decimal("0.03"), quote.price)
-    free = visits.query("select count(*) / 2 as half from visits where minutes < 100", rho="0.08")
+    assert (answer.refines, answer.rho, answer.charged) == (first.id, Decimal("0.04"), quote.price)
+    free = visits.query("select count(*) / 2 as half from visits where minutes < 100", rho="0.12")
     assert (free.charged, free.rho_nano, free.refines, free.repeated) == (0, 0, None, False)
 
 
