@@ -59,8 +59,10 @@ class Labelled:
 
     def facts(self, asked: Asked) -> Facts:
         """The error of each count."""
-        note = "of each count" if not self.top else "of each of the counts that decide, which are not shown"
-        return Facts(asked.sigmas[0], float(asked.widths[0]), note=note)
+        width = asked.widths[0]
+        if not self.top:
+            return Facts(asked.sigmas[0], float(width), note="of each count")
+        return Facts(asked.sigmas[0], note=f"of each of the counts that decide: 95% within {width:,}")
 
 
 @dataclass(frozen=True)
