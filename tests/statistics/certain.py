@@ -52,7 +52,8 @@ TOTALS = [
     "ORDER BY day) AS k FROM visits) AS t WHERE k <= 2 GROUP BY code",
     "SELECT sum(step) AS s FROM (SELECT person, score - lag(score) OVER (PARTITION BY person ORDER BY day) "
     "AS step FROM visits) AS t",
-    "SELECT count(*) AS n FROM (SELECT person, avg(score) AS x FROM visits GROUP BY person) AS t WHERE x > 0.3",
+    "SELECT count(*) AS n FROM (SELECT person, avg(score) AS x FROM visits GROUP BY person) AS t "
+    "WHERE x > 0.3",
 ]
 
 
