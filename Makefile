@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later with venv, and nothing else. Everything is installed into .venv, from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test audit check bench services services-stop venv lock lint clean
+.PHONY: help demo serve test audit check bench accuracy services services-stop venv lock lint clean
 
 # The first interpreter that is new enough and can make a virtual environment; `make PYTHON=... demo` names another.
 ifeq ($(origin PYTHON), undefined)
@@ -40,6 +40,9 @@ bench: $(INSTALLED)  ## all benchmarks: a table on the screen, JSON in bench/res
 	@mkdir -p bench/results
 	@set -e; for program in overhead road; do echo "== $$program"; $(BIN)/python -m bench.$$program; done
 
+accuracy: $(INSTALLED)  ## our errors beside those of five other engines, each in its own environment (about an hour)
+	$(BIN)/python -m bench.accuracy
+
 services: .python-found  ## install (if missing) and start what the service tests use
 	@$(PYTHON) -m services start
 
@@ -60,7 +63,7 @@ lock: $(INSTALLED)  ## resolve pyproject.toml again into requirements.lock
 
 clean:  ## remove .venv, the demo's data, services and caches
 	@test -z "$(PYTHON)" || test ! -d .services || $(PYTHON) -m services stop
-	rm -rf .venv .services .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf .venv .services .bench .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: .python-found
