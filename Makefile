@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later with venv, and nothing else. Everything is installed into .venv, from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test audit check bench accuracy services services-stop venv lock lint clean
+.PHONY: help demo serve test audit fuzz check bench accuracy services services-stop venv lock lint clean
 
 # The first interpreter that is new enough and can make a virtual environment; `make PYTHON=... demo` names another.
 ifeq ($(origin PYTHON), undefined)
@@ -26,6 +26,9 @@ test: lint  ## every check and the whole test suite (`make services` first for t
 audit: $(INSTALLED)  ## try to refute what answers promise: attacks at 99.9%, planted faults that must be caught
 	@$(BIN)/python -m tests.statistics.audit
 
+fuzz: $(INSTALLED)  ## 100,000 mutated statements: each is planned or refused, and nothing else
+	@$(BIN)/python -m tests.privacy.fuzz --count 100000 --processes 2
+
 check: lint  ## format, lint, types, import contracts, rules of the house, docs compared with code
 	$(BIN)/python -m pytest tests/house --durations=0 --quiet
 
@@ -38,7 +41,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)  ## all benchmarks: a table on the screen, JSON in bench/results/
 	@mkdir -p bench/results
-	@set -e; for program in overhead road; do echo "== $$program"; $(BIN)/python -m bench.$$program; done
+	@set -e; for program in overhead planning road; do echo "== $$program"; $(BIN)/python -m bench.$$program; done
 
 accuracy: $(INSTALLED)  ## our errors beside those of five other engines, each in its own environment (about an hour)
 	$(BIN)/python -m bench.accuracy

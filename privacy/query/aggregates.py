@@ -54,9 +54,17 @@ def has_aggregate(node: exp.Expr) -> bool:
 
 def aggregates_within(node: exp.Expr) -> bool:
     """Whether an aggregate is called in ``node`` or in what a window function of it computes with."""
-    called = {id(part.this) for part in node.find_all(exp.Window)}
-    called |= {id(part.this.this) for part in node.find_all(exp.Window) if isinstance(part.this, exp.Filter)}
+    called = {id(part) for window in node.find_all(exp.Window) for part in _called(window)}
     return any(is_aggregate(part) and id(part) not in called for part in _parts_within(node, windows=True))
+
+
+def _called(window: exp.Expr) -> Iterator[exp.Expr]:
+    """The function of a window, and what modifies it."""
+    part = window.this
+    while isinstance(part, exp.Filter | exp.IgnoreNulls | exp.RespectNulls | exp.WithinGroup):
+        yield part
+        part = part.this
+    yield part
 
 
 def _parts_within(node: exp.Expr, *, windows: bool) -> Iterator[exp.Expr]:

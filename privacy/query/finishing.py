@@ -63,7 +63,7 @@ class Finishing:
         if any(one.scalar.text not in keys for one in order):
             place = self.query.args["order"]
             self.source.refuse(
-                place, "unsupported_clause", "With DISTINCT, order by selected columns.", "Name one."
+                place, "unsupported_clause", "With DISTINCT, order by selected columns.", "Name one of them."
             )
         renamed = tuple(
             Order(Column(name, keys[one.scalar.text][0], one.scalar.type), one.descending, one.nulls_first)

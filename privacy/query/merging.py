@@ -33,6 +33,7 @@ ENDS = ("low", "high")
 
 def settled(questions: tuple[Question, ...], output: Output, tables: frozenset[str]) -> Query:
     """The query of a statement whose public part names its questions by their places."""
+    assert not any(_released_within(one.input) for one in questions)  # noise is drawn after all are read
     output = _used_alone(output)
     relations = list(_relations(output.input))
     sources = {one.source: one.question for one in relations if isinstance(one, Released)}
@@ -54,6 +55,10 @@ def settled(questions: tuple[Question, ...], output: Output, tables: frozenset[s
     }
     moved: Output = _moved(output, names, places)
     return Query(settled_ones, renamed(moved, sources_within(moved.input)), tables)
+
+
+def _released_within(relation: Relation) -> bool:
+    return any(isinstance(one, Released) for one in _relations(relation))
 
 
 def _relations(relation: Relation) -> list[Relation]:

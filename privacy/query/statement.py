@@ -177,7 +177,7 @@ class Statement:
             place = found if isinstance(found, exp.Expr) else node
             if name == "sample":
                 self.source.refuse(place, "sampling", "Sampling is not supported.", "Ask about all rows.")
-            clause = name.rstrip("_").upper()
+            clause = name.strip("_").replace("_", " ").upper()
             hint = "Use SELECT, FROM, JOIN, WHERE, GROUP BY, HAVING, ORDER BY and LIMIT."
             self.source.refuse(place, "unsupported_clause", f"{clause} is not supported here.", hint)
 

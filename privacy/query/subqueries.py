@@ -105,6 +105,9 @@ class Subqueries:
 
     def _public(self, node: exp.Expr) -> Rows:
         """The rows of the query inside: public ones, that may stand where they are."""
+        if not isinstance(query_of(node), exp.Query):
+            hint = "Write x IN ('a', 'b')."
+            self._refuse(node, "unsupported_function", "Lists of this form are not supported.", hint)
         rows = self.rows(node)
         if rows.unit is not None or (self.private and released_within(rows.relation)):
             self._refuse_private(node)

@@ -68,7 +68,13 @@ class Source:
         own = _offset(node)
         if own is not None and isinstance(node, exp.Func) and "start" not in node.meta:
             own = self._name_before(own)
-        found = next((token.text for token in self.tokens if token.start == own), "")
+        place = next((index for index, one in enumerate(self.tokens) if one.start == own), None)
+        if place is None or _quoted(self.tokens[place]):
+            return "This"
+        called = self.tokens[place + 1 : place + 2] and self.tokens[place + 1].token_type == TokenType.L_PAREN
+        if not called and next(node.iter_expressions(), None) is not None:
+            return "This"  # an operator: what stands there is its operand
+        found = self.tokens[place].text
         return found if found.isidentifier() and len(found) <= 60 else "This"
 
     def _name_before(self, offset: int) -> int:
@@ -83,6 +89,11 @@ class Source:
         self.blamed = node
         line, column = self.position(node)
         raise Refused(code, message, line=line, column=column, hint=hint)
+
+
+def _quoted(token: Token) -> bool:
+    """Whether the token is a literal text, which is repeated nowhere."""
+    return bool(token.token_type.name.endswith("STRING"))
 
 
 def line_and_column(text: str, offset: int) -> tuple[int, int]:

@@ -53,7 +53,8 @@ def _truncation(scalars: Scalars, node: exp.Expr) -> Scalar:
     unit = str(node.args["unit"].name).lower()
     if unit not in TRUNCATIONS:
         hint = f"Use one of: {', '.join(sorted(TRUNCATIONS))}."
-        scalars.source.refuse(node, "unsupported_function", f"date_trunc to {unit} is not supported.", hint)
+        message = "date_trunc to this unit is not supported."
+        scalars.source.refuse(node, "unsupported_function", message, hint)
     return scalars.call(node, "date_trunc", [Literal(unit, "text"), moment(scalars, node.this)], "timestamp")
 
 

@@ -19,65 +19,9 @@ import pytest
 import privacy
 from privacy.mechanisms import charge_nano
 from privacy.release import Noised, Release, perturb
+from tests.privacy.policies import FLIGHTS_POLICY, FLIGHTS_TYPES
 
 SALT = b"a salt of the tests"
-MONTHS = list(range(1, 13))
-CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
-FLIGHTS_POLICY = {
-    "domain": "aircraft:nyc",
-    "rho": 5.0,
-    "delta": 1e-6,
-    "max_rho_per_query": 0.5,
-    "tables": {
-        "flights": {
-            "unit": "tailnum",
-            "max_groups": 8,
-            "max_rows_per_group": 50,
-            "max_rows": 400,
-            "columns": {
-                "origin": {"keys": ["EWR", "JFK", "LGA"]},
-                "carrier": {"keys": CARRIERS},
-                "month": {"keys": MONTHS},
-                "dest": {"keys": "private"},
-                "dep_delay": {"bounds": [-60, 600]},
-                "arr_delay": {"bounds": [-60, 600]},
-                "air_time": {"bounds": [0, 720]},
-                "distance": {"bounds": [0, 5000]},
-                "flight": {"type": "text", "selectable": False},
-            },
-        },
-        "planes": {"unit": "tailnum", "columns": {"seats": {"bounds": [0, 500]}}},
-        "airlines": {"public": True},
-        "airports": {"public": True},
-        "weather": {"public": True},
-    },
-}
-FLIGHTS_TYPES = {
-    "flights": {
-        **dict.fromkeys(["year", "month", "day", "dep_time", "sched_dep_time", "arr_time"], "integer"),
-        **dict.fromkeys(["sched_arr_time", "hour", "minute", "flight"], "integer"),
-        **dict.fromkeys(["dep_delay", "arr_delay", "air_time", "distance"], "integer"),
-        **dict.fromkeys(["carrier", "tailnum", "origin", "dest"], "text"),
-        "time_hour": "timestamp",
-    },
-    "planes": {
-        **dict.fromkeys(["tailnum", "type", "manufacturer", "model", "engine"], "text"),
-        **dict.fromkeys(["year", "engines", "seats", "speed"], "integer"),
-    },
-    "airlines": {"carrier": "text", "name": "text"},
-    "airports": {
-        **dict.fromkeys(["faa", "name", "dst", "tzone"], "text"),
-        **dict.fromkeys(["alt", "tz"], "integer"),
-        **dict.fromkeys(["lat", "lon"], "float"),
-    },
-    "weather": {
-        "origin": "text",
-        **dict.fromkeys(["year", "month", "day", "hour"], "integer"),
-        **dict.fromkeys(["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip"], "float"),
-        **dict.fromkeys(["pressure", "visib"], "float"),
-        "time_hour": "timestamp",
-    },
-}
 
 
 @pytest.fixture(scope="session")

@@ -3,24 +3,15 @@ out."""
 
 from __future__ import annotations
 
-import random
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 import privacy
 from privacy.query import text as front
 
-LINES = [
-    line.rstrip(";")
-    for name in ("accepted", "refused", "later")
-    for line in (Path(__file__).parent / "fixtures" / f"{name}.sql").read_text().splitlines()
-    if line.strip() and not line.startswith("--")
-]
-ACCEPTED = LINES[: LINES.index("SELECT * FROM flights")]
 N = front.MAX_NESTING
 
 
@@ -132,71 +123,3 @@ def test_planning_from_many_threads(flights_policy: privacy.Policy) -> None:
         thread.join()
     assert len(digests) == 8
     assert len(set(digests)) == 1
-
-
-def _mutated(random_: random.Random) -> str:
-    """A statement with pieces of others in it, words dropped, doubled or swapped."""
-    others = random_.choice([LINES, ACCEPTED, ACCEPTED])
-    words = random_.choice(others).split(" ")
-    for _ in range(random_.choice([1, 1, 2, 4])):
-        place = random_.randrange(len(words))
-        other = random_.choice(others).split(" ")
-        change = random_.randrange(6)
-        if change == 0 and len(words) > 1:
-            del words[place]
-        elif change == 1:
-            words.insert(place, random_.choice(other))
-        elif change == 2:
-            words[place] = random_.choice(other)
-        elif change == 3:
-            start = random_.randrange(len(other))
-            words[place:place] = other[start : start + random_.randint(1, 5)]
-        elif change == 4:
-            words[place] = random_.choice(
-                ["(", ")", ",", "'", '"', "*", ";", "--", "NULL", "1e9", ".", "::", "\\"]
-            )
-        else:
-            letter = random_.randrange(len(words[place]) + 1)
-            words[place] = words[place][:letter] + chr(random_.randrange(1, 0x300)) + words[place][letter:]
-    return " ".join(words)
-
-
-def _planned(sql: str, policy: privacy.Policy) -> privacy.Plan | privacy.Refused:
-    try:
-        return privacy.plan(sql, policy, rho=0.01)
-    except privacy.Refused as refused:
-        return refused
-
-
-def test_only_refusals_come_out_of_mutated_statements(flights_policy: privacy.Policy) -> None:
-    random_ = random.Random(20130101)
-    planned = 0
-    codes: set[str] = set()
-    for _ in range(3000):
-        sql = _mutated(random_)
-        plan = _planned(sql, flights_policy)
-        if isinstance(plan, privacy.Refused):
-            codes.add(plan.code)
-            lines = sql.split("\n")
-            assert 1 <= plan.line <= len(lines)
-            assert 1 <= plan.column <= len(lines[plan.line - 1]) + 1
-        else:
-            planned += 1
-            assert plan.sql
-            assert plan.public_sql
-            assert plan.digest
-    assert planned > 60
-    assert len(codes) > 15
-
-
-def test_mutated_statements_that_are_planned_run(
-    flights_policy: privacy.Policy, flights_files: dict[str, str], noiseless: object
-) -> None:
-    random_ = random.Random(7)
-    ran = 0
-    for _ in range(2000):
-        plan = _planned(_mutated(random_), flights_policy)
-        if isinstance(plan, privacy.Plan) and ran < 60:
-            noiseless(plan, {name: path for name, path in flights_files.items() if name in plan.tables})
-            ran += 1
-    assert ran > 50

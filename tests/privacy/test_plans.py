@@ -10,7 +10,7 @@ import pytest
 
 import privacy
 from privacy import accounting
-from tests.privacy.conftest import FLIGHTS_POLICY, FLIGHTS_TYPES
+from tests.privacy.policies import FLIGHTS_POLICY, FLIGHTS_TYPES
 
 SALT = b"a salt of the tests"
 COUNT = "SELECT count(*) AS n FROM flights"

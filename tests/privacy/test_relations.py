@@ -18,62 +18,10 @@ import pytest
 
 import privacy
 from privacy.bounding import STRATEGIES
+from tests.privacy.policies import PEOPLE_POLICY as POLICY
+from tests.privacy.policies import PEOPLE_TYPES as TYPES
 from tests.privacy.relation_texts import Grammar
 
-POLICY = {
-    "domain": "people:test",
-    "rho": 10.0,
-    "delta": 1e-6,
-    "max_groups": 2,
-    "max_rows_per_group": 3,
-    "tables": {
-        "registry": {"unit": "id", "columns": {"age": {"bounds": [0, 90]}, "sex": {"keys": ["f", "m"]}}},
-        "homes": {"unit": "person", "max_rows": 1},
-        "visits": {
-            "unit": "person",
-            "max_rows": 4,
-            "columns": {
-                "ward": {"keys": ["a", "b", "c"]},
-                "cost": {"bounds": [-10, 25]},
-                "score": {"bounds": [-1.5, 2.25], "decimals": 2},
-                "note": {"selectable": False},
-            },
-        },
-        "bills": {
-            "unit": "person",
-            "path": [{"from": "visit", "table": "visits", "to": "visit"}],
-            "max_rows": 3,
-            "columns": {"amount": {"bounds": [0, 50]}},
-        },
-        "items": {
-            "unit": "person",
-            "path": [
-                {"from": "bill", "table": "bills", "to": "bill"},
-                {"from": "visit", "table": "visits", "to": "visit"},
-            ],
-            "max_rows": 5,
-            "columns": {"price": {"bounds": [0, 10.5], "decimals": 1}},
-        },
-        "accounts": {
-            "unit": "id",
-            "path": [{"from": "holder", "table": "registry", "to": "id"}],
-            "columns": {"balance": {"bounds": [-100, 100]}},
-        },
-        "wards": {"public": True},
-    },
-}
-TYPES: dict[str, dict[str, str]] = {
-    "registry": {"id": "text", "age": "integer", "sex": "text"},
-    "homes": {"person": "text", "town": "text", "rooms": "integer"},
-    "visits": {
-        "visit": "integer", "person": "text", "ward": "text", "day": "integer", "cost": "integer",
-        "score": "float", "note": "text",
-    },
-    "bills": {"bill": "text", "visit": "integer", "amount": "integer", "kind": "text", "at": "timestamp"},
-    "items": {"bill": "text", "price": "float", "what": "text"},
-    "accounts": {"holder": "text", "balance": "integer"},
-    "wards": {"ward": "text", "city": "text"},
-}  # fmt: skip
 ARROW = {
     "text": pa.string(), "integer": pa.int64(), "float": pa.float64(), "timestamp": pa.timestamp("us"),
 }  # fmt: skip

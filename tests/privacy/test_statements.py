@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,27 @@ def test_refused_with_code_position_and_hint(expected: str, sql: str, flights_po
         assert privacy.plan(refused.nearest, flights_policy, rho=0.01).columns
 
 
-def test_fixture_files_hold_the_corpus() -> None:
-    assert len(_accepted()) > 80
-    assert len(_refused("refused.sql")) > 190
+def test_the_fixtures_are_many_and_diverse() -> None:
+    """The counts, printed: at least 250 statements that are answered and 300 that are refused."""
+    queries = (FIXTURES / "tpch.sql").read_text().splitlines()
+    answered = {
+        "flights": len(_accepted()),
+        "relations": sum(not line.startswith("--") for line in _lines("related.sql")),
+        "TPC-H": sum(title.startswith("-- Q") and len(title.split()) == 2 for title in queries),
+    }
+    refused = {
+        "flights": len(_refused("refused.sql")),
+        "TPC-H": sum(title.startswith("-- Q") and len(title.split()) > 2 for title in queries),
+    }
+    codes = Counter(expected.split()[0] for expected, _ in _refused("refused.sql"))
+    print(f"answered: {sum(answered.values())} {answered}")
+    print(f"refused: {sum(refused.values())} {refused}")
+    print(f"refused as: {dict(codes.most_common())}")
+    assert answered["flights"] >= 250
+    assert refused["flights"] >= 300
+    assert len(codes) >= 25
+    assert len(set(_accepted())) == len(_accepted())
+    assert len({sql for _, sql in _refused("refused.sql")}) == len(_refused("refused.sql"))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +112,7 @@ def _as_quantiles(sql: str) -> str:
 
 
 def _wide_policy() -> privacy.Policy:
-    from tests.privacy.conftest import FLIGHTS_POLICY, FLIGHTS_TYPES
+    from tests.privacy.policies import FLIGHTS_POLICY, FLIGHTS_TYPES
 
     document = privacy.Policy.from_document(FLIGHTS_POLICY, FLIGHTS_TYPES).document
     for name, bounds in WIDE.items():

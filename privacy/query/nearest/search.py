@@ -16,8 +16,8 @@ from privacy.query.nearest.offers import offers
 if TYPE_CHECKING:
     from privacy.policy import Policy
 
-MAX_ATTEMPTS = 12
-MAX_STEPS = 5
+MAX_ATTEMPTS = 10
+MAX_STEPS = 6
 MAX_NODES = 600
 MAX_TEXT = 2_000
 
@@ -103,9 +103,10 @@ def _parts(failed: Attempt, policy: Policy) -> Iterator[str]:
         yield failed.text.partition(";")[0]
     if failed.code == "syntax":
         plain = failed.text.rstrip("; \n")
-        yield plain + ")" * (plain.count("(") - plain.count(")"))
+        if plain.count("(") > plain.count(")"):
+            yield plain + ")" * (plain.count("(") - plain.count(")"))
         first, _, rest = plain.partition(" ")
-        if difflib.get_close_matches(first.lower(), ["select"], 1, 0.8):
+        if first.lower() != "select" and difflib.get_close_matches(first.lower(), ["select"], 1, 0.8):
             yield f"SELECT {rest}"
     if failed.code in ("unsupported_statement", "unsupported_clause"):
         words = re.findall(r"\w+", failed.text.lower())
