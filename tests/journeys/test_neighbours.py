@@ -54,6 +54,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"sql": "select * from rides", "rho": "0.01"},
     {"sql": "select rider, count(*) as n from rides group by rider", "rho": "0.01"},
     {"sql": "select max(minutes) as m from rides", "rho": "0.01"},
+    {"sql": "select string_agg(kind, ',') as k from rides", "rho": "0.01"},
     {"sql": "select count(*) as n from rides where minutes / 0 = 1", "rho": "0.01"},
     {"sql": "select count(*) as n from rides where cast(kind as integer) = 1", "rho": "0.01"},
     {"sql": "select sum(wind) as w from rides", "rho": "0.01"},
