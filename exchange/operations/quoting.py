@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -290,9 +291,9 @@ def _options(given: Mapping[str, Any]) -> tuple[tuple[str, int | bool | str], ..
 
 
 def _plain(value: Any) -> Any:
-    """Dataclass documents as JSON: tuples become lists, everything else stays."""
+    """Dataclass documents as JSON: tuples become lists, a half-width without bound null."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

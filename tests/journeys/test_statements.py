@@ -23,6 +23,8 @@ CORPUS = Path(__file__).resolve().parents[1] / "privacy" / "fixtures"
 SLUG = "nyc/flights"
 #: The corpus is written for flight numbers that are texts; in the example they are numbers.
 FLIGHT_NUMBER = re.compile(r"\bflight\b")
+#: The example declares bounds that the corpus lacks.
+BOUNDED = re.compile(r"\b(hour|minute|day)\b")
 OTHERWISE = {"SELECT count(*) AS n FROM flights GROUP BY left(flight, 1);": ("type_mismatch", 1, 49)}
 EXPECTED = re.compile(r"-- ([a-z_]+) (\d+):(\d+)$")
 
@@ -72,7 +74,8 @@ def accepted() -> list[str]:
     return [line for line in lines if line and not line.startswith("--") and not FLIGHT_NUMBER.search(line)]
 
 
-REFUSED, ACCEPTED = refused(), accepted()
+REFUSED = [case for case in refused() if not (case[0] == "missing_bounds" and BOUNDED.search(case[3]))]
+ACCEPTED = accepted()
 
 
 def traces(visitor: Visitor) -> tuple[int, int, Any]:
