@@ -249,7 +249,7 @@ def plan(
         Refused: the statement, an option or the budget is not admissible.
     """
     chosen = options or Options()
-    query = compile_query(sql, policy)
+    query = compile_query(sql, policy, lambda near: _bounded(policy, near, chosen))
     _check_names(query, chosen)
     if not query.questions:
         return Plan(policy, query, chosen, ())
@@ -264,6 +264,12 @@ def plan(
     return Plan(
         policy, query, chosen, tuple(_repeated(PlannedRelease(*one, one[-1]), kept) for one in planned)
     )
+
+
+def _bounded(policy: Policy, query: Query, options: Options) -> None:
+    """Refuse a query whose questions cannot be bounded, at whatever price."""
+    _check_names(query, options)
+    _Planner(policy, query, options, None, Ask()).chosen()
 
 
 @dataclass(frozen=True)

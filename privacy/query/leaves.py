@@ -35,6 +35,10 @@ def named_histogram(calls: PrivateCalls, call: exp.Anonymous, condition: Scalar)
         calls.rows.mismatch(arguments[0], "Bins are of numbers.", _HINT)
     ends = _boundaries(calls, arguments[1])
     kind = "integer" if value.type == "integer" and all(isinstance(end, int) for end in ends) else "float"
+    if kind == "integer":
+        ends = [end for end in ends if end < _LARGEST]  # the last bin has that end
+    else:
+        ends = list({float(end): end for end in ends}.values())  # told apart as the labels are
     last = Literal(_LARGEST, "integer") if kind == "integer" else Literal(None, "float")
     labels = (*(Literal(end if kind == "integer" else Decimal(end), kind) for end in ends), last)
     tests = [Call("le", (value, Literal(Decimal(end), "decimal")), "boolean") for end in ends]

@@ -19,6 +19,8 @@ from privacy.query.set_operations import SetOperation
 from privacy.query.text import Source, parse, room_for_nesting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from privacy.policy import Policy
     from privacy.query.scope import Scope
 
@@ -44,14 +46,18 @@ _SELECT_PARTS = frozenset(
 )
 
 
-def compile_query(text: str, policy: Policy) -> Query:
+def compile_query(text: str, policy: Policy, bounded: Callable[[Query], None] | None = None) -> Query:
     """The algebra of a statement. Reads no data.
+
+    Args:
+        bounded: refuses a query that cannot be planned for other reasons than its text; asked before one is
+            offered in place of a refused statement.
 
     Raises:
         Refused: with code, position and hint.
     """
     with room_for_nesting():
-        compilation = Compilation(text, policy)
+        compilation = Compilation(text, policy, bounded)
         try:
             return compilation.query()
         except Refused as refused:
@@ -62,9 +68,10 @@ def compile_query(text: str, policy: Policy) -> Query:
 class Compilation:
     """One statement on its way, with what is known of it where it fails."""
 
-    def __init__(self, text: str, policy: Policy) -> None:
+    def __init__(self, text: str, policy: Policy, bounded: Callable[[Query], None] | None = None) -> None:
         self.text = text
         self.policy = policy
+        self.bounded = bounded
         self.source: Source | None = None
         self.tree: exp.Expr | None = None
 
@@ -87,7 +94,9 @@ class Compilation:
         """What becomes of another statement."""
         other = Compilation(text, self.policy)
         try:
-            other.query()
+            query = other.query()
+            if self.bounded is not None:
+                self.bounded(query)
         except Refused as refused:
             return other.failed(refused)
         return Attempt(None, text)

@@ -97,9 +97,8 @@ class Figures:
 class Fuzzer:
     """Plans mutants of one seed, and checks what comes of each."""
 
-    def __init__(self, seed: int, *, offers: bool = True) -> None:
+    def __init__(self, seed: int) -> None:
         self.mutator = Mutator(seed, worlds())
-        self.offers = offers
         self.figures = Figures()
         self.plans: dict[str, tuple[World, privacy.Plan, str]] = {}
         for world in self.mutator.worlds:  # modules that are loaded late are loaded now
@@ -164,7 +163,9 @@ class Fuzzer:
             found.append(f"{refused.code} does not end its sentence")
         if refused.nearest is not None:
             self.figures.offered += 1
-            if self.offers and not isinstance(self._planned(world, refused.nearest), privacy.Plan):
+            near = self._planned(world, refused.nearest)
+            dear = isinstance(near, privacy.Refused) and near.code in ("budget_invalid", "rho_too_small")
+            if not isinstance(near, privacy.Plan) and not dear:
                 found.append(f"nearest is not planned ({refused.nearest!r})")
         return found
 

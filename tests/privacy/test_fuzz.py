@@ -45,7 +45,7 @@ def test_a_mutant_is_made_again_from_its_number() -> None:
 def _defects(monkeypatch: pytest.MonkeyPatch, plan: object) -> list[str]:
     monkeypatch.setattr(fuzz.privacy, "plan", plan)
     fuzzer = fuzz.Fuzzer.__new__(fuzz.Fuzzer)
-    fuzzer.figures, fuzzer.plans, fuzzer.offers = fuzz.Figures(), {}, True
+    fuzzer.figures, fuzzer.plans = fuzz.Figures(), {}
     return fuzzer._defects(worlds()[0], f"SELECT count(*) AS n FROM flights WHERE dest = '{SENTINEL}'")
 
 

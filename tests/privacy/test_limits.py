@@ -71,6 +71,36 @@ def test_texts_that_tangle_the_parser_are_refused_quickly(sql: str, flights_poli
     assert time.perf_counter() - started < 5.0
 
 
+T = "(SELECT month, count(*) AS n FROM flights GROUP BY month)"
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("SELECT 1 AS x FROM airlines" + " UNION ALL SELECT 1 FROM airlines" * 70, "too_complex"),
+        ("SELECT count(*) FROM flights GROUP BY CUBE (" + ", ".join(["month"] * 40) + ")", "too_complex"),
+        ("SELECT count(*) FROM flights GROUP BY " + ", ".join(["ROLLUP (month, day)"] * 9), "too_complex"),
+        (f"SELECT {', '.join(f'n + {k} AS x{k}' for k in range(300))} FROM {T} AS t", "too_complex"),
+        ("SELECT count(*) AS n FROM flights WHERE " + " || ".join(["dest"] * 400) + " = 'x'", "too_deep"),
+        ("SELECT count(*) AS n FROM flights WHERE " + "concat(" * 40 + "dest" + ", dest)" * 40 + " = 'x'",
+         "too_complex"),
+        ("SELECT count(*) AS n FROM flights WHERE " + "power(" * 60 + "month" + ", 2)" * 60 + " > 1",
+         "too_complex"),
+        ("SELECT * FROM " + "(SELECT * FROM " * 70 + "airlines" + ") AS t" * 70, "too_deep"),
+        (f"SELECT {', '.join(['(SELECT max(n) FROM ' + T + ' AS t)'] * 70)} FROM airlines", "too_complex"),
+        ("SELECT count(*) AS n FROM flights f" + " JOIN airlines USING (carrier)" * 40, None),
+    ],
+)  # fmt: skip
+def test_what_would_multiply_is_refused_before_it_does(
+    sql: str, code: str | None, flights_policy: privacy.Policy
+) -> None:
+    """Unions, grouping sets, columns, texts and subqueries: none is unfolded beyond its limit."""
+    started = time.process_time()
+    refused = _refused(sql, flights_policy)
+    assert code in (None, refused.code)
+    assert time.process_time() - started < 1.0
+
+
 @pytest.mark.parametrize(
     "condition",
     [
