@@ -36,7 +36,7 @@ def _question(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--max-groups", type=int, help="Groups that one unit may contribute to."),
             click.option("--max-rows-per-group", type=int, help="Rows of one unit in one group."),
             click.option("--max-rows", type=int, help="Rows of one unit in all."),
-            click.option("--strategy", help="How one unit's contribution is bounded: caps or clip."),
+            click.option("--strategy", help="How one unit is bounded: caps, clip or weights."),
             click.option("--grant", help="Grant to ask under, where there are several."),
         )
     ):
@@ -228,6 +228,7 @@ def _quote_document(offer: Quote) -> dict[str, Any]:
         "delta_pico": offer.delta_pico,
         "epsilon": offer.epsilon,
         "refines": offer.refines.query if offer.refines else None,
+        "releases": list(offer.releases),
         "columns": [vars(column) for column in offer.columns],
         "plan_sha256": offer.plan_sha256,
         "explain": offer.explain,
@@ -243,6 +244,7 @@ def _draw_quote(offer: Quote, explain: bool) -> None:
             ("rho", offer.rho),
             ("epsilon", f"{offer.epsilon:.4g}"),
             ("until", offer.expires_at),
+            ("bounded by", ", ".join(offer.strategies)),
             *([("refines", f"{offer.refines.query}, rho {offer.refines.rho}")] if offer.refines else []),
         ]
     )
@@ -263,6 +265,7 @@ def _answer_document(answer: Answer) -> dict[str, Any]:
         "rho": answer.rho,
         "rho_nano": answer.rho_nano,
         "refines": answer.refines,
+        "releases": list(answer.releases),
         "columns": [vars(column) for column in answer.columns],
         "rows": [list(row) for row in answer.rows],
         "intervals": answer.intervals,

@@ -58,6 +58,7 @@ class Answer:
     for each noisy column one ``(low, high)`` per row, 95%, or None where there is none. ``repeated`` says
     that this organisation had the answer already: then ``charged`` is zero and no privacy budget was spent.
     ``refines`` is the query whose answer this one makes more accurate, at the price of the difference.
+    ``releases`` tells for each noisy table behind the answer how one unit's contribution was bounded.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Answer:
     receipt: Receipt = field(repr=False)
     _connection: Connection = field(repr=False, compare=False)
     refines: str | None = None
+    releases: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], connection: Connection) -> Answer:
@@ -88,6 +90,7 @@ class Answer:
             receipt=Receipt(document["receipt"], document["query"], connection),
             _connection=connection,
             refines=document.get("refines"),
+            releases=tuple(document.get("releases") or ()),
         )
 
     @property
@@ -231,7 +234,7 @@ def _again(
 ) -> Answer:
     """An answer that was paid for before: this call charged nothing."""
     free = {"amount": "0", "currency": job["charge"]["currency"], "amount_minor": 0}
-    known = {name: job[name] for name in ("columns", "intervals") if name in job}
+    known = {name: job[name] for name in ("columns", "intervals", "releases") if name in job}
     now = {"receipt": receipt, "repeated": True, "charged": free, "rho_nano": 0}
     return Answer.from_document({**job, **result, **known, **now}, connection)
 

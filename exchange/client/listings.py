@@ -314,8 +314,8 @@ class Dataset:
         """Price, privacy cost and noise of a statement, bound to its plan for some minutes; free.
 
         Give exactly one of ``rho``, ``epsilon`` and ``error`` (95% half-width wanted, by column). Caps and
-        ``strategy`` (how one unit's contribution is bounded: "caps" or "clip") are the exchange's choice
-        where they are not given. Raises
+        ``strategy`` (how one unit's contribution is bounded: "caps", "clip" or "weights") are the exchange's
+        choice where they are not given. Raises
         :class:`~exchange.client.errors.QueryRefused` with the place and the nearest allowed form.
         """
         options = _options(max_groups, max_rows_per_group, max_rows, strategy, intervals)

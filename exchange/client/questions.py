@@ -119,6 +119,7 @@ class Quote:
     """An offer, bound to one plan of one version until ``expires_at``: price, privacy cost and noise.
 
     Where ``refines`` names an earlier answer of the same question, price and rho are the difference to it.
+    ``releases`` tells for each noisy table behind the answer how one unit's contribution is bounded.
     """
 
     id: str
@@ -134,6 +135,7 @@ class Quote:
     explain: str = field(repr=False)
     expires_at: str = ""
     refines: Refinement | None = None
+    releases: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     _connection: Connection = field(repr=False, compare=False, kw_only=True)
 
     @classmethod
@@ -153,6 +155,7 @@ class Quote:
             explain=document.get("explain") or "",
             expires_at=str(document.get("expires_at") or ""),
             refines=Refinement.from_document(document["refines"]) if document.get("refines") else None,
+            releases=tuple(document.get("releases") or ()),
             _connection=connection,
         )
 
@@ -165,6 +168,11 @@ class Quote:
     def delta(self) -> Decimal:
         """The delta that thresholds of private keys add."""
         return Decimal(self.delta_pico) / PICO
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """By what strategy a unit's contribution is bounded, for each noisy table behind the answer."""
+        return tuple(str(release["strategy"]) for release in self.releases if release.get("strategy"))
 
     def run(self, *, idempotency_key: str | None = None) -> Answer:
         """Accept the offer: charge and answer. An answer that this organisation already has is free.
@@ -180,6 +188,7 @@ class Quote:
                 ("rho", self.rho),
                 ("epsilon", f"{self.epsilon:.4g}"),
                 ("until", self.expires_at),
+                ("bounded by", ", ".join(self.strategies)),
                 *([("refines", self.refines.query)] if self.refines else []),
             ],
             caption=f"Quote {self.id}",

@@ -161,6 +161,7 @@ def show(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
             return document
         table, columns, intervals = results.open_result(market.objects.read(row.result_sha256))
         document |= {"columns": columns, "intervals": intervals, "row_count": table.num_rows}
+        document["releases"] = results.releases_of(table)
     return document
 
 

@@ -14,6 +14,7 @@ from exchange.errors import RequestInvalid
 from exchange.identity import Role, new_id
 from exchange.operations import listing, reusing
 from exchange.operations.terms import NANO, PICO, decimal_text, money
+from privacy.answering import metadata
 from settlement import licences, orders
 from settlement.errors import GrantMissing, LicenceNotAccepted
 from settlement.prices import PricePlan
@@ -103,6 +104,7 @@ class Terms:
             "epsilon": self.plan.epsilon,
             "refines": self._refined(),
             "columns": [_plain(asdict(column)) for column in self.plan.columns],
+            "releases": metadata(self.plan).get("releases", []),
             "plan_sha256": self.plan.digest,
             "explain": self.plan.explain(),
         }

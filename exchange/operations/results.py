@@ -58,6 +58,13 @@ def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
         return Kept(market.objects.put(path), size)
 
 
+def releases_of(table: pa.Table) -> list[dict[str, Any]]:
+    """How a unit's contribution to each release behind a stored answer was bounded, as its metadata says."""
+    stated = (table.schema.metadata or {}).get(b"privacy", b"{}")
+    found: list[dict[str, Any]] = json.loads(stated).get("releases", [])
+    return found
+
+
 def open_result(arrow: bytes) -> tuple[pa.Table, list[dict[str, Any]], dict[str, Any]]:
     """The table of a stored answer, what is known of its columns, and its intervals."""
     with pa.ipc.open_stream(pa.BufferReader(arrow)) as reader:

@@ -8,6 +8,7 @@ import decimal
 import io
 from typing import TYPE_CHECKING, Any
 
+from exchange.operations.results import releases_of
 from exchange.operations.terms import money
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def answer_document(answered: Answered, *, rows: bool) -> dict[str, Any]:
         "rho_nano": 0 if answered.repeated else row.rho_nano,
         "refines": row.refines,
         "columns": answered.columns,
+        "releases": releases_of(answered.table),
         "row_count": answered.table.num_rows,
         "result_sha256": row.result_sha256,
         "receipt": answered.receipt,

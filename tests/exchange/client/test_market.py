@@ -29,6 +29,7 @@ from exchange import (
     VerificationFailed,
 )
 from exchange.client import Dataset, Receipt, Retry
+from exchange.client.answers import fetch
 from exchange.client.connection import Connection
 from exchange.client.exchange import Exchange
 from exchange.identity import Role
@@ -75,8 +76,13 @@ def test_what_one_unit_contributes_is_public(visits: Dataset) -> None:
 
 def test_the_strategy_of_a_question_can_be_chosen(visits: Dataset) -> None:
     rho = _rho()
-    plans = {visits.quote(COUNT, rho=rho, strategy=name).plan_sha256 for name in ("caps", "clip")}
-    assert len(plans) == 2
+    quotes = {name: visits.quote(COUNT, rho=rho, strategy=name) for name in ("caps", "clip", "weights")}
+    assert {name: quote.strategies for name, quote in quotes.items()} == {name: (name,) for name in quotes}
+    assert len({quote.plan_sha256 for quote in quotes.values()}) == 3
+    assert "weights" in quotes["weights"]._repr_html_()
+    answer = quotes["weights"].run()
+    assert [release["strategy"] for release in answer.releases] == ["weights"]
+    assert fetch(visits._connection, answer.id).releases == answer.releases
     with pytest.raises(QueryRefused) as refused:
         visits.query(COUNT, rho=rho, strategy="luck")
     assert (refused.value.code, "clip" in refused.value.hint) == ("option_invalid", True)
