@@ -36,6 +36,7 @@ QUESTIONS = (sample.COUNT, sample.BY_ZONE, sample.MINUTES, "select count(*) as n
 RHO = (10_000_000, 150_000_000, 600_000_000)
 ALLOWANCE = 1_000_000_000
 PROFILE = 3_000_000
+UNSPENT = 4
 PROFILED = sample.manifest(policy=sample.policy(profile_rho="0.003"))
 PRICE = PricePlan.from_document(sample.plan())
 
@@ -95,8 +96,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(who=st.sampled_from(BUYERS), sql=st.sampled_from(QUESTIONS), rho=st.sampled_from(RHO))
     def quote_and_run(self, who: str, sql: str, rho: int) -> None:
-        quoted = self.stand.quote(who, sql, f"{rho / 1e9:.9f}").json()
-        assert (quoted["price"]["amount_minor"], quoted["rho_nano"]) == self.cost(who, sql, rho)
+        quoted = self.quoted(who, sql, rho)
         key = f"quoted-{next(self.keys)}"
         expected = self.expected(who, sql, rho)
         reply = self.stand.post(who, "/v1/queries", {"quote": quoted["quote"]}, key=key)
@@ -125,14 +125,15 @@ class Walk(RuleBasedStateMachine):
         if self.expected(who, sql, rho) != (200, "") or same in self.bought:
             return
         key = f"died-{next(self.keys)}"
+        quoted = self.quoted(who, sql, rho)
         with pytest.MonkeyPatch.context() as patch:
             plant(patch, crash, _die)
             with pytest.raises(Died):
                 self.stand.run(who, sql, f"{rho / 1e9:.9f}", key=key)
-        cost = self.cost(who, sql, rho)
+        cost = quoted["price"]["amount_minor"], quoted["rho_nano"]
         self.charge(who, cost)
         if crash == "before the reply":
-            self.keep(same, None)
+            self.keep(same, None, cost[1])
         else:
             self.held.append((*same, crash, cost))
 
@@ -150,7 +151,7 @@ class Walk(RuleBasedStateMachine):
                 self.allowance[who] += spent
                 self.spent -= spent
             if crash.pays:
-                self.keep((who, version, sql, rho), None)
+                self.keep((who, version, sql, rho), None, spent)
         self.held.clear()
         if self.dying is not None and self.dying.ends == "VOIDED":
             self.spent -= PROFILE
@@ -215,6 +216,15 @@ class Walk(RuleBasedStateMachine):
         before = min(self.best.get((who, self.version, sql), 0), rho)
         return PRICE.price(rho) - PRICE.price(before), rho - before
 
+    def quoted(self, who: str, sql: str, rho: int) -> Any:
+        quote = self.stand.quote(who, sql, f"{rho / 1e9:.9f}").json()
+        assert self.agree((quote["price"]["amount_minor"], quote["rho_nano"]), self.cost(who, sql, rho))
+        return quote
+
+    def agree(self, told: tuple[int, int], modelled: tuple[int, int]) -> bool:
+        """Noise comes in whole steps, so that the last billionths of a rho may be left unspent."""
+        return told[0] == modelled[0] and modelled[1] - UNSPENT <= told[1] <= modelled[1]
+
     def expected(self, who: str, sql: str, rho: int) -> tuple[int, str]:
         if (who, self.version, sql, rho) in self.bought:
             return 200, ""
@@ -231,21 +241,25 @@ class Walk(RuleBasedStateMachine):
         self.allowance[who] -= cost[1]
         self.spent += cost[1]
 
-    def keep(self, same: tuple[str, int, str, int], result: Any) -> None:
+    def keep(self, same: tuple[str, int, str, int], result: Any, spent: int = 0) -> None:
+        """The result, and what the question has cost in all: each step costs what is still to be spent."""
         self.bought[same] = result
-        self.best[same[:3]] = max(self.best.get(same[:3], 0), same[3])
+        self.best[same[:3]] = self.best.get(same[:3], 0) + spent
 
     def answered(self, who: str, sql: str, rho: int, key: str, body: dict[str, Any]) -> None:
         same = (who, self.version, sql, rho)
         assert body["repeated"] is (same in self.bought)
         if same not in self.bought:
-            cost = self.cost(who, sql, rho)
-            assert (body["charged"]["amount_minor"], body["rho_nano"]) == cost
-            assert (body["refines"] is not None) is (0 < cost[1] < rho)
-            self.charge(who, cost)
+            charged = body["charged"]["amount_minor"], body["rho_nano"]
+            modelled = self.cost(who, sql, rho)
+            assert self.agree(charged, modelled), (charged, modelled)
+            assert (body["refines"] is not None) is (0 < modelled[1] < rho)
+            self.charge(who, charged)
+            self.keep(same, body["result_sha256"], charged[1])
         elif self.bought[same] is not None:
             assert body["result_sha256"] == self.bought[same]
-        self.keep(same, body["result_sha256"])
+        else:
+            self.keep(same, body["result_sha256"])
         if key:
             self.replies.append((who, sql, rho, key, body))
 
