@@ -229,6 +229,8 @@ class Draft:
         return _Ratio(squared, length, noise, 1 - left / max(rows.mass, 1e-9), error, parts)
 
     def _take_ratio(self, best: _Ratio, sums: Sequence[Sum], profile: NumberProfile | None) -> None:
+        (rows,) = sums_of(Measure("rows", sums[0].condition))
+        self.lengths.setdefault(rows.text, best.rows)  # scaled by, where it is not among the sums
         for one in sums:
             counted, squared = one.kind == "rows", best.rows * one.reach**2
             if profile is not None and not counted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,14 @@ from privacy.values import canonical
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from privacy.algebra import Aggregate, Question, Sum, Total
+    from privacy.algebra import Question, Sum, Total
     from privacy.bounding import Lowered
     from privacy.measures import Estimate
     from privacy.release import Noised, Release
     from privacy.repeating import Repeat
     from privacy.strategies import Choice
 
-DIGEST_FORMAT = 4
+DIGEST_FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,19 @@ class PlannedRelease:
     @cached_property
     def sums(self) -> Mapping[str, str]:
         """Digest of each bounded sum and total, by the column that it is released as."""
-        aggregate = self.lowered.aggregate
-        sums = {one.name: one for one in aggregate.sums}
         named: dict[str, list[object]] = {
-            name: [_nameless(one), _factor(aggregate, one)] for name, one in sums.items()
+            one.name: [one.text, *self._held_with(one)] for one in self.lowered.aggregate.sums
         }
-        named |= {one.name: [*named[one.of.name], one.kept, one.cap] for one in aggregate.totals}
+        for one in self.lowered.aggregate.totals:
+            named[one.name] = [*named[one.of.name], one.kept, one.cap]
         return {name: digest_of(parts) for name, parts in named.items()}
+
+    def _held_with(self, one: Sum) -> list[str]:
+        """What the sum's exact value hangs on beside itself: sums that are scaled down by one factor."""
+        aggregate = self.lowered.aggregate
+        if not aggregate.input.scales:
+            return []
+        return sorted(other.text for other in duckdb.held_together(one, aggregate.sums + aggregate.limits))
 
     @cached_property
     def bound_digest(self) -> str:
@@ -175,17 +181,6 @@ class PlannedRelease:
         threshold = self.asked.threshold
         bar = None if threshold is None else [threshold.measure, threshold.value, threshold.delta_pico]
         return [self.lowered.aggregate.text, measures, bar]
-
-
-def _nameless(one: Sum) -> str:
-    return replace(one, name="").text
-
-
-def _factor(aggregate: Aggregate, one: Sum) -> list[str]:
-    """What decides how far a sum is scaled down."""
-    return (
-        sorted({_nameless(other) for other in aggregate.scaled_with(one)}) if aggregate.input.scales else []
-    )
 
 
 def digest_of(document: object) -> str:

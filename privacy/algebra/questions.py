@@ -176,15 +176,6 @@ class Aggregate:
     limits: tuple[Sum, ...] = ()
     totals: tuple[Total, ...] = ()
 
-    def scaled_with(self, one: Sum) -> tuple[Sum, ...]:
-        """The sums that a sum has its factor in common with, where a strategy scales: those over the same
-        rows."""
-        return tuple(
-            other
-            for other in self.sums + self.limits
-            if (other.by_rows, other.condition.text) == (one.by_rows, one.condition.text)
-        )
-
     @property
     def text(self) -> str:
         sums = "; ".join([*(one.text for one in self.sums + self.limits), *(one.text for one in self.totals)])

@@ -35,7 +35,7 @@ COUNT = f"SELECT count(*) AS n {FROM}"
 BY_WARD = f"SELECT ward, count(*) AS n {FROM} GROUP BY ward"
 BY_CODE = f"SELECT code, count(*) AS n {FROM} GROUP BY code"
 UNITS_BY_CODE = f"SELECT code, count(DISTINCT person) AS n {FROM} GROUP BY code"
-CLIP = caps(strategy="clip")
+CLIP, CAPS, WEIGHTS = (caps(strategy=name) for name in ("clip", "caps", "weights"))
 EACH_PERSON = caps(max_rows=1, max_rows_per_group=1)
 
 CASES = [
@@ -75,6 +75,7 @@ CASES = [
         "caps on groups",
         f"SELECT ward, day, sum(cost) AS s, count(*) AS n {FROM} GROUP BY ward, day",
         lambda: everywhere(cost=25),
+        options=CAPS,
         share=0.5,
     ),
     Case(
@@ -93,7 +94,7 @@ CASES = [
         UNITS_BY_CODE,
         lonely,
         rho=0.25,  # at this rho a threshold one too low shows ten times as many
-        options=caps(max_groups=1),
+        options=caps(max_groups=1, strategy="caps"),
         promise=Claim.at_most(DELTA),
         share=25.0,
     ),
@@ -101,6 +102,7 @@ CASES = [
         "many keys of one unit",
         UNITS_BY_CODE,
         lambda: lonely(keys=300, rows=3),
+        options=CAPS,
         promise=Claim.at_most(DELTA),
         share=8.0,
     ),
@@ -108,7 +110,7 @@ CASES = [
         "many rows behind a key of one unit",
         BY_CODE,
         lambda: lonely(rows=50),
-        options=caps(max_rows_per_group=50),
+        options=caps(max_rows_per_group=50, strategy="caps"),
         promise=Claim.at_most(DELTA),
         share=4.0,
     ),
@@ -145,6 +147,37 @@ CASES = [
         lambda: heavy(cost=-(10**6)),
         options=CLIP,
         share=0.5,
+    ),
+    Case(
+        "many keys of one unit, clipped",
+        UNITS_BY_CODE,
+        lambda: lonely(keys=64, rows=3),
+        rho=0.25,
+        options=caps(max_groups=1, strategy="clip"),
+        promise=Claim.at_most(DELTA),
+    ),
+    Case(
+        "more keys of one unit than the clip lets through",
+        UNITS_BY_CODE,
+        lambda: lonely(keys=3_000),
+        options=caps(max_groups=1, strategy="clip"),
+        promise=Claim.at_most(DELTA),
+    ),
+    Case("a clipped group of one unit in a crowd", BY_CODE, lambda: lonely(keys=3, others=True), share=0.5),
+    # row weights
+    Case("weighted rows", COUNT, heavy, options=WEIGHTS),
+    Case(
+        "weighted groups",
+        f"SELECT ward, day, count(*) AS n, sum(cost) AS s {FROM} GROUP BY ward, day",
+        lambda: everywhere(cost=25),
+        options=WEIGHTS,
+        share=0.5,
+    ),
+    Case(
+        "a weighted average in groups",
+        f"SELECT ward, avg(score) AS a {FROM} GROUP BY ward",
+        lambda: heavy(score=-9.0),
+        options=WEIGHTS,
     ),
     Case("a clipped correlation", f"SELECT corr(cost, score) AS r {FROM}", torn, options=CLIP),
     # joins and heavy units

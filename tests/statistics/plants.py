@@ -183,7 +183,11 @@ PLANTS = [
     Plant("half the noise, in an average", "average at the lower bound", noise=half),
     Plant("no clamp", "sum at the upper clamp", Fault(ran=with_policy(cost={"bounds": [-1000, 1000]}))),
     Plant("rows of a unit not capped", "count", Fault(ran=with_options(max_rows=12))),
-    Plant("groups of a unit not capped", "caps on groups", Fault(ran=with_options(max_groups=9))),
+    Plant(
+        "groups of a unit not capped",
+        "caps on groups",
+        Fault(ran=with_options(max_groups=9, strategy="caps")),
+    ),
     Plant(
         "sensitivity of add and remove halved",
         "sum at the lower clamp",
@@ -198,6 +202,13 @@ PLANTS = [
         "threshold one too low",
         "a key of one unit",
         threshold_lower_by(1),
+        patches={"check_charges": unchecked},
+        runs=4_000,
+    ),
+    Plant(
+        "threshold two units too low, clipped",
+        "many keys of one unit, clipped",
+        threshold_lower_by(1 << 20),
         patches={"check_charges": unchecked},
         runs=4_000,
     ),

@@ -3,6 +3,7 @@ written anew.
 """
 
 from privacy.engines.duckdb.exact import exact_sql
+from privacy.engines.duckdb.factors import held_together
 from privacy.engines.duckdb.literals import literal, normalised, quoted
 from privacy.engines.duckdb.public import public_sql
 from privacy.engines.duckdb.relations import SALT_TABLE, Multiplicity, fan_out_sql, released_table, unique_sql
@@ -14,6 +15,7 @@ __all__ = [
     "Multiplicity",
     "exact_sql",
     "fan_out_sql",
+    "held_together",
     "literal",
     "normalised",
     "public_sql",

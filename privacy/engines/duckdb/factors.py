@@ -53,6 +53,18 @@ def scaled(one: Sum) -> str:
     return f"(({held(one)} * {quoted('w_' + one.name)}) // {huge(2 ** (PRECISION - one.shift))})"
 
 
+def held_together(one: Sum, sums: Sequence[Sum]) -> list[Sum]:
+    """The sums whose lengths decide the factor of ``one``: their factor is one and the same."""
+    if one.kind == "distinct":
+        return []
+    members = [other for other in sums if other.kind != "distinct" and _class(other) == _class(one)]
+    return [other for other in members if not _implied(other, members)]
+
+
+def _class(one: Sum) -> str:
+    return f"{one.by_rows} {one.condition.text}"
+
+
 def not_small(part: str, one: Sum, groups: int) -> str:
     """The part, or 0 where ``groups`` parts of its size would be shorter than a unit's numbers may be: no
     more than ``groups`` parts of a unit are left."""
@@ -79,7 +91,7 @@ class Factors:
         for one in aggregate.sums + aggregate.limits:
             if one.kind == "distinct":
                 continue
-            self._classes.setdefault(f"{one.by_rows} {one.condition.text}", []).append(one)
+            self._classes.setdefault(_class(one), []).append(one)
 
     def sql(self, parts: str) -> str:
         """One row for each unit: ``u``, the factors, and of each total what the unit has of it."""
