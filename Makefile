@@ -23,8 +23,9 @@ serve: $(INSTALLED)  ## the exchange at http://127.0.0.1:8000 with the demo's da
 test: lint  ## every check and the whole test suite (`make services` first for the tests on PostgreSQL)
 	$(BIN)/python -m pytest
 
-audit: $(INSTALLED)  ## try to refute what answers promise: attacks at 99.9%, planted faults that must be caught
+audit: $(INSTALLED)  ## try to refute what answers promise: attacks at 99.9%, planted faults that must be caught; intervals
 	@$(BIN)/python -m tests.statistics.audit
+	@$(BIN)/python -m tests.statistics.coverage
 
 fuzz: $(INSTALLED)  ## 100,000 mutated statements: each is planned or refused, and nothing else
 	@$(BIN)/python -m tests.privacy.fuzz --count 100000 --processes 2

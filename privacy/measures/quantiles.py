@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from privacy.algebra import Measure, Sum
 
-_SHARES = "as shares of the rows: the value lies between the quantiles at shares so much smaller and larger"
+_SHARES = (
+    "as shares of the rows: the value lies between the quantiles at shares so much smaller and larger; where "
+    "bins hold many rows the interval is of whole bins, and holds more often than 95%"
+)
 
 
 @dataclass(frozen=True)
