@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from privacy.algebra import Hop
 from privacy.errors import PolicyError
+from privacy.profiled import least_profile_rho_nano
 from privacy.values import MAX_KEY_BYTES, TYPES, Value, arrow_type_name, type_of, value_of
 
 TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
@@ -112,7 +113,8 @@ class Policy:
 
     ``min_rho_per_query_nano`` is the least that a question about private rows may spend: who asks sees
     whether an answer comes at all, so that no question may be all but free. ``profile_rho_nano`` is what the
-    contribution profile of a version spends when it is first offered; 0 means that none is released.
+    contribution profile of a version spends when it is first offered; 0 means that none is released, and
+    what is less than `privacy.profiled.least_profile_rho_nano` is refused.
     """
 
     document: dict[str, Any]
@@ -174,7 +176,7 @@ class Policy:
             delta_pico=delta_pico,
             max_rho_per_query_nano=most,
             min_rho_per_query_nano=_least_rho_nano(filled, rho_nano, most),
-            profile_rho_nano=_profile_rho_nano(filled, rho_nano),
+            profile_rho_nano=_profile_rho_nano(filled, rho_nano, tables),
             max_delta_per_query_pico=_share(
                 filled, "max_delta_per_query", 12, delta_pico, max(delta_pico // 100, 1)
             ),
@@ -324,12 +326,24 @@ def _least_rho_nano(document: Mapping[str, Any], rho_nano: int, most: int) -> in
     return least
 
 
-def _profile_rho_nano(document: Mapping[str, Any], rho_nano: int) -> int:
-    """Of a contribution profile, rounded down; where none is declared, a thousandth of the domain's."""
+def _profile_rho_nano(document: Mapping[str, Any], rho_nano: int, tables: Mapping[str, Table]) -> int:
+    """Of a contribution profile, rounded down; where none is declared, a thousandth of the domain's, or 0
+    where that is too little for one."""
+    least = least_profile_rho_nano(tables.values())
     if "profile_rho" not in document:
-        return rho_nano // PROFILES_A_DOMAIN
-    asked = _decimal(document["profile_rho"], "profile_rho")
-    return 0 if asked == 0 else _share(document, "profile_rho", 9, rho_nano, 0)
+        part = rho_nano // PROFILES_A_DOMAIN
+        return part if part >= least else 0
+    if _decimal(document["profile_rho"], "profile_rho") == 0:
+        return 0
+    asked = _share(document, "profile_rho", 9, rho_nano, 0)
+    if asked < least:
+        told = f"{Decimal(least).scaleb(-9).normalize():f}"
+        raise PolicyError(
+            "profile_rho",
+            f"must be 0 or at least {told}: with less, a profile of so many tables and columns is noise",
+            hint=f"Set `profile_rho = {told}` or more, or 0 to offer versions without a profile.",
+        )
+    return asked
 
 
 def _tables(document: Mapping[str, Any]) -> dict[str, Table]:

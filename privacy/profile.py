@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _FORMAT = 1
 SIGNIFICANT = 2.0
 """Deviations of the noise above which a bin beside others is taken for one that has units."""
-CENTRES_SHARE = 5
-"""One part in so many of a profile's rho goes to the centres of numbers."""
 
 
 class ProfileInvalid(PrivacyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
@@ -14,23 +15,18 @@ from privacy.engines.duckdb.contributions import Contributions, CountedKey, Coun
 from privacy.errors import Refused
 from privacy.files import Files, check_private_files, files_of
 from privacy.plan import plan
-from privacy.profile import CENTRES_SHARE, Histogram, KeyProfile, NumberProfile, Profile, TableProfile
+from privacy.profile import Histogram, KeyProfile, NumberProfile, Profile, TableProfile
+from privacy.profiled import CENTRES_SHARE, least_profile_rho_nano, profiled_keys, profiled_numbers
 from privacy.release import Measure, Release, perturb
 from privacy.sandbox import Limits, Sandbox, Task
-from privacy.values import NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from decimal import Decimal
 
     import pyarrow as pa
 
     from privacy.policy import Column as DeclaredColumn
     from privacy.policy import Policy, Table
-
-MAX_PROFILED = 12
-"""Keys, and numbers, of a table that are looked at: the first declared."""
-_LEAST_NANO = 1000
 
 
 def profile(
@@ -44,7 +40,7 @@ def profile(
         sandbox: where the engine runs; without one, a sandbox is made for this alone.
 
     Raises:
-        Refused: ``budget_invalid``, no rho to spend.
+        Refused: ``budget_invalid``, less rho than `least_profile_rho_nano` of the tables, or nothing private.
         TablesMissing: a private table's files were not given.
         TablesUnfit: a private table's file is not one that every question can be answered from.
         EngineFailed: the engine did not answer.
@@ -54,8 +50,14 @@ def profile(
             return profile(policy, tables, rho=rho, sandbox=own)
     spend = policy.profile_rho_nano if rho is None else rho_to_nano(rho, budget=True)
     private = [table for table in policy.tables.values() if table.private]
-    if not private or spend < _LEAST_NANO * len(private):
-        raise Refused("budget_invalid", "There is too little rho for a profile.", hint="As in rho=0.005.")
+    least = least_profile_rho_nano(private)
+    if not private or spend < least:
+        hint = (
+            f"Use at least rho={Decimal(least).scaleb(-9).normalize():f}."
+            if private
+            else "No table of the policy is private."
+        )
+        raise Refused("budget_invalid", "There is too little rho for a profile.", hint=hint)
     share = spend // len(private)
     made = {table.name.lower(): _Maker(policy, table, tables, share, sandbox) for table in private}
     profiled = {name: one.made() for name, one in made.items()}
@@ -71,8 +73,8 @@ class _Maker:
         self.cost_nano = 0
         self._share = share
         self._sandbox = sandbox
-        self._keys = [one for one in table.columns.values() if _is_key(one, table)][:MAX_PROFILED]
-        self._numbers = [one for one in table.columns.values() if _is_number(one)][:MAX_PROFILED]
+        self._keys = profiled_keys(table)
+        self._numbers = profiled_numbers(table)
         counted = (
             ", ".join(f"count({quoted(one.name)})" for one in [*self._keys, *self._numbers]) or "count(*)"
         )
@@ -136,16 +138,6 @@ class _Maker:
 
 def _measure(name: str, sensitivity_squared: int, share: int) -> Measure:
     return Measure(name, sensitivity_squared, sigma_for(sensitivity_squared, share), share)
-
-
-def _is_key(one: DeclaredColumn, table: Table) -> bool:
-    """Whether rows are likely to be grouped by the column: its key set is declared, or it is text."""
-    named = one.selectable and one.name.lower() != (table.unit or "").lower()
-    return named and (one.keys is not None or one.type in ("text", "boolean"))
-
-
-def _is_number(one: DeclaredColumn) -> bool:
-    return one.selectable and one.low is not None and one.type in NUMBERS
 
 
 def _domain(one: DeclaredColumn) -> tuple[Literal, ...] | None:

@@ -170,6 +170,31 @@ def test_a_profile_spends_a_thousandth_unless_said_and_never_more_than_said(decl
     assert privacy.Policy.from_document(document).profile_rho_nano == nano
 
 
+def test_a_profile_that_would_be_noise_is_refused_at_its_field(tmp_path: Path) -> None:
+    """The least gives counts a noise of 1,000 units: 625e-9 for each private table and each histogram of the
+    largest one, which has one for its rows and two for each key and number."""
+    document = copy.deepcopy(MINIMAL)
+    document["tables"]["small"] = {"unit": "u"}
+    document["tables"]["city"] = {"public": True, "columns": {"x": {"bounds": [0, 1]}}}
+    least = 2 * (1 + 2 + 2) * 625
+    assert privacy.Policy.from_document({**document, "profile_rho": least / 1e9}).profile_rho_nano == least
+    for told in ((least - 1) / 1e9, 1e-9):
+        with pytest.raises(privacy.PolicyError) as caught:
+            privacy.Policy.from_document({**document, "profile_rho": told})
+        assert (caught.value.path, "0.00000625" in caught.value.hint) == ("profile_rho", True)
+    assert privacy.Policy.from_document({**document, "rho": least / 1e6}).profile_rho_nano == least
+    assert privacy.Policy.from_document({**document, "rho": least / 1e6 - 1e-6}).profile_rho_nano == 0
+    people = pa.table({"u": ["a", "b"], "x": [1, 2], "k": ["a", "a"]})
+    pq.write_table(people, tmp_path / "t.parquet")
+    policy = privacy.Policy.from_document({**document, "profile_rho": least / 1e9})
+    files = {"t": tmp_path / "t.parquet", "small": tmp_path / "t.parquet"}
+    rows = privacy.profile(policy, files).tables["t"].rows
+    assert 990 < rows.sigma <= 1000
+    with pytest.raises(privacy.Refused) as refused:
+        privacy.profile(policy, files, rho=(least - 1) / 1e9)
+    assert (refused.value.code, "0.00000625" in refused.value.hint) == ("budget_invalid", True)
+
+
 PATHS: dict[str, Any] = {
     "domain": "customers:test",
     "rho": 1.0,
