@@ -35,6 +35,7 @@ UPLOAD_HINTS = {
     "column_missing": "Add the column to the file, or name an existing one.",
     "unit_missing": "Name the column that identifies the privacy unit as it is spelt in the file's header.",
     "unit_empty": "No row names its privacy unit: check that the unit column is the right one.",
+    "key_not_unique": "A path of the policy leads to this column: each row needs a value there of its own.",
     "duplicate_column": "Give every column a name of its own; letter case does not tell names apart.",
     "bad_column_name": "Use 1 to 128 printable characters without quotes, backslashes or outer spaces.",
     "bad_table_name": "Use a letter followed by up to 62 letters, digits or underscores.",

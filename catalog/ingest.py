@@ -28,7 +28,7 @@ from catalog.objects import sha256_of
 from catalog.schema import Column, TableSchema, check_column_names, check_table_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _MIB = 1 << 20
 _GIB = 1 << 30
@@ -88,13 +88,20 @@ class TableReport:
 
 
 def ingest_table(
-    source: Path, *, table: str, unit: str | None, out: Path, limits: Limits | None = None
+    source: Path,
+    *,
+    table: str,
+    unit: str | None,
+    out: Path,
+    keys: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> TableReport:
     """Read a CSV (also gzip or zstd) or Parquet file; write ``part-00000.parquet`` on to the folder ``out``.
 
     The format is told from the file's bytes, never from its name. ``unit`` names the privacy unit's column of
-    a private table, in any letter case; rows where it is NULL, NaN or empty are dropped and counted. A file
-    with any broken row is refused whole. Raises :class:`InvalidUpload`; then ``out`` holds no part.
+    a private table, in any letter case; rows where it is NULL, NaN or empty are dropped and counted. Each row
+    that is kept needs a value of its own in each column that ``keys`` names. A file with any broken row is
+    refused whole. Raises :class:`InvalidUpload`; then ``out`` holds no part.
     """
     limits = limits or Limits()
     check_table_name(table)
@@ -111,6 +118,7 @@ def ingest_table(
         "out": str(out.resolve()),
         "table": table,
         "unit": unit,
+        "keys": list(keys),
         "limits": asdict(limits),
     }
     try:

@@ -72,7 +72,7 @@ def _reply(task: dict[str, Any]) -> dict[str, Any]:
 def _ingest(task: dict[str, Any], limits: Limits) -> dict[str, Any]:
     import pyarrow as pa
 
-    from catalog.profile import profile_table
+    from catalog.profile import check_keys, profile_table
     from catalog.rewrite import Rewriter
     from catalog.sources import open_source
 
@@ -83,9 +83,11 @@ def _ingest(task: dict[str, Any], limits: Limits) -> dict[str, Any]:
         for batch in source.batches():
             out.write(batch)
         counts = out.finish()
-    profile = profile_table(
-        out.parts, source.columns, unit=source.unit, scratch=Path(task["scratch"]), memory=limits.memory_bytes
+    scratch, memory = Path(task["scratch"]), limits.memory_bytes
+    check_keys(
+        out.parts, source.columns, table=task["table"], keys=task["keys"], scratch=scratch, memory=memory
     )
+    profile = profile_table(out.parts, source.columns, unit=source.unit, scratch=scratch, memory=memory)
     profile["rows"] = counts.rows
     profile["rows_without_unit"] = counts.rows_without_unit
     profile["not_finite"] = counts.not_finite

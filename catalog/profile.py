@@ -1,4 +1,5 @@
-"""What a provider sees of the own table: counts, extremes, common values, rows per unit. Ingest process only.
+"""What a provider sees of the own table: counts, extremes, common values, rows per unit; and whether its keys
+are keys. Ingest process only.
 
 It reads the rewritten parts, which are ours, and shows values of single rows, so it is for the provider's
 eyes.
@@ -6,12 +7,15 @@ eyes.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from catalog.errors import InvalidUpload
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -32,6 +36,37 @@ def profile_table(
     rows_per_unit}}``; ``distinct`` is approximate, extremes and common values are texts, ``unit`` is None for
     a public table.
     """
+    with _opened(parts, scratch, memory) as connection:
+        columns = [_column(connection, field) for field in schema]
+        return {"columns": columns, "unit": _unit(connection, unit) if unit else None}
+
+
+def check_keys(
+    parts: Sequence[Path], schema: pa.Schema, *, table: str, keys: Sequence[str], scratch: Path, memory: int
+) -> None:
+    """Raises InvalidUpload with the column's name unless each row has a value of its own in each key. Letter
+    case of names does not matter; a key that is no column is passed over."""
+    named = {field.name.lower(): field.name for field in schema}
+    with _opened(parts, scratch, memory) as connection:
+        for key in dict.fromkeys(key.lower() for key in keys):
+            if key in named:
+                _check_key(connection, table, named[key])
+
+
+def _check_key(connection: duckdb.DuckDBPyConnection, table: str, key: str) -> None:
+    name, told = _quoted(key), f"A path leads to the column `{key}` of `{table}`, and "
+    ((missing,),) = connection.execute(f"SELECT count(*) > count({name}) FROM t").fetchall()  # noqa: S608
+    if missing:
+        raise InvalidUpload("key_not_unique", f"{told}a row has no value there.", table=table, column=key)
+    # Grouped and not count(DISTINCT), because groups go to the scratch folder where memory ends.
+    again = f"SELECT 1 FROM t GROUP BY {name} HAVING count(*) > 1 LIMIT 1"  # noqa: S608 - a quoted identifier
+    if connection.execute(again).fetchall():
+        raise InvalidUpload("key_not_unique", f"{told}two rows have the same.", table=table, column=key)
+
+
+@contextmanager
+def _opened(parts: Sequence[Path], scratch: Path, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose view ``t`` is the rewritten table."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": "1",
         "memory_limit": f"{min(_MEMORY_MIB, memory // 4 >> 20)}MiB",  # beyond it, to the scratch folder
@@ -42,8 +77,7 @@ def profile_table(
     with duckdb.connect(config=config) as connection:
         files = ", ".join(_literal(str(part)) for part in parts)
         connection.execute(f"CREATE VIEW t AS SELECT * FROM read_parquet([{files}])")  # noqa: S608
-        columns = [_column(connection, field) for field in schema]
-        return {"columns": columns, "unit": _unit(connection, unit) if unit else None}
+        yield connection
 
 
 def _column(connection: duckdb.DuckDBPyConnection, field: pa.Field) -> dict[str, Any]:

@@ -123,6 +123,18 @@ def unit_of(policy: Mapping[str, Any], table: str) -> str | None:
     return unit if isinstance(unit, str) and not is_public(policy, table) else None
 
 
+def keys_of(policy: Mapping[str, Any], table: str) -> tuple[str, ...]:
+    """The columns of a table that other tables' paths lead to: each row needs a value of its own there.
+
+    What is no path is passed over: who reads the policy refuses it.
+    """
+    tables = _mapping(policy.get("tables"), "tables")
+    paths = [settings.get("path") for settings in tables.values() if isinstance(settings, Mapping)]
+    hops = [hop for path in paths if isinstance(path, list) for hop in path if isinstance(hop, Mapping)]
+    led = [hop.get("to") for hop in hops if str(hop.get("table")).lower() == table.lower()]
+    return tuple(dict.fromkeys(name for name in led if isinstance(name, str)))
+
+
 def _settings(policy: Mapping[str, Any], table: str) -> Mapping[str, Any]:
     tables = _mapping(policy.get("tables"), "tables")
     found: object = next((value for name, value in tables.items() if name.lower() == table.lower()), {})

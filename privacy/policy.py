@@ -19,12 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from privacy.algebra import Hop
 from privacy.errors import PolicyError
 from privacy.profiled import least_profile_rho_nano
-from privacy.values import MAX_KEY_BYTES, TYPES, Value, arrow_type_name, type_of, value_of
+from privacy.schemas import parquet_schema, with_types
+from privacy.values import MAX_KEY_BYTES, TYPES, Value, type_of, value_of
 
 TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 MAX_DECIMALS = 9
@@ -144,7 +143,7 @@ class Policy:
         except ValueError as error:
             raise PolicyError("", f"not a readable policy document: {error}") from None
         return cls.from_document(
-            document, {name: _parquet_schema(paths) for name, paths in (tables or {}).items()}
+            document, {name: parquet_schema(paths) for name, paths in (tables or {}).items()}
         )
 
     @classmethod
@@ -158,7 +157,7 @@ class Policy:
             PolicyError: the document is not valid; ``path`` says where.
         """
         _known_fields(document, _POLICY_FIELDS, "")
-        filled = _with_types(_plain(document), schemas or {})
+        filled = with_types(_plain(document), schemas or {})
         domain = filled.get("domain")
         if not isinstance(domain, str) or not domain.strip():
             raise PolicyError("domain", "must name the population whose members are protected")
@@ -246,42 +245,6 @@ def _known_fields(document: Any, known: frozenset[str], path: str) -> None:
                 "is not a setting of a policy",
                 hint=f"Use one of: {', '.join(sorted(known))}.",
             )
-
-
-def _parquet_schema(paths: str | Path | Sequence[str | Path]) -> dict[str, str]:
-    first = paths if isinstance(paths, str | Path) else paths[0]
-    schema = pq.read_schema(first)
-    named = {field.name: arrow_type_name(field.type) for field in schema}
-    return {name: kind for name, kind in named.items() if kind is not None}
-
-
-def _with_types(document: dict[str, Any], schemas: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    known = {name.lower(): schema for name, schema in schemas.items()}
-    for name, table in (document.get("tables") or {}).items():
-        schema = known.get(str(name).lower())
-        if schema is None or not isinstance(table, dict):
-            continue
-        own = "unit" in table and not table.get("path")
-        if own and str(table["unit"]).lower() not in {column.lower() for column in schema}:
-            raise PolicyError(f"tables.{name}.unit", "is not a column of the table's file")
-        columns = table.setdefault("columns", {})
-        if isinstance(columns, dict):
-            unit = str(table.get("unit", "")).lower()
-            _fill_columns(columns, schema, unit, f"tables.{name}.columns")
-    return document
-
-
-def _fill_columns(columns: dict[str, Any], schema: Mapping[str, str], unit: str, path: str) -> None:
-    types = {name.lower(): (name, kind) for name, kind in schema.items()}
-    for name, column in columns.items():
-        found = types.pop(str(name).lower(), None)
-        if found is None:
-            raise PolicyError(f"{path}.{name}", "is not a column of the table's file")
-        if isinstance(column, dict):
-            column.setdefault("type", found[1])
-            if str(name).lower() == unit and column["type"] != found[1]:
-                raise PolicyError(f"{path}.{name}.type", "must be the file's own type for the unit column")
-    columns.update({name: {"type": kind} for name, kind in types.values()})
 
 
 def _decimal(value: Any, path: str) -> Decimal:

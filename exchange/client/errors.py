@@ -279,6 +279,7 @@ class UploadRejected(InvalidRequest):
         "column_missing",
         "unit_missing",
         "unit_empty",
+        "key_not_unique",
         "duplicate_column",
         "bad_column_name",
         "bad_table_name",

@@ -14,7 +14,7 @@ from catalog import listings
 from catalog.ingest import Limits, ingest_table
 from catalog.manifest import Manifest
 from catalog.objects import sha256_of
-from catalog.schema import check_declared, is_public, unit_of
+from catalog.schema import check_declared, is_public, keys_of, unit_of
 from exchange import quarantine
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import RequestInvalid, UploadIncomplete
@@ -120,7 +120,12 @@ def _ingest(
     for table in manifest.tables:
         source = _arrived(market, actor, str(files_[table]))
         report = ingest_table(
-            source, table=table, unit=unit_of(policy, table), out=folder / f"t{len(reports)}", limits=limits
+            source,
+            table=table,
+            unit=unit_of(policy, table),
+            keys=keys_of(policy, table),
+            out=folder / f"t{len(reports)}",
+            limits=limits,
         )
         objects.append(tuple((market.objects.put(part.path), part.bytes) for part in report.parts))
         reports.append(report)

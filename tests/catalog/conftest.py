@@ -29,6 +29,7 @@ def ingest(tmp_path: Path) -> Ingest:
         name: str = "upload",
         table: str = "t",
         unit: str | None = None,
+        keys: tuple[str, ...] = (),
         limits: Limits | None = None,
     ) -> TableReport:
         folder = tmp_path / f"call{next(calls)}"
@@ -38,7 +39,7 @@ def ingest(tmp_path: Path) -> Ingest:
             source.write_bytes(content)
         else:
             pq.write_table(content, source)
-        return ingest_table(source, table=table, unit=unit, out=folder / "out", limits=limits)
+        return ingest_table(source, table=table, unit=unit, keys=keys, out=folder / "out", limits=limits)
 
     return run
 

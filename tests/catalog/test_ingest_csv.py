@@ -239,6 +239,26 @@ def test_a_unit_that_nobody_has_or_no_column_carries_is_refused(refuse: Refuse) 
     assert "`tailnum`" in str(refusal)
 
 
+KEYED = b"id,name,who\n1,a,x\n2,b,x\n3,b,\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "column"),
+    [(KEYED, "name"), (KEYED, "who"), (b"id,name\n1,a\n1,b\n", "id"), (b"id,name\n1,a\n,b\n", "id")],
+)
+def test_a_key_that_is_missing_or_repeated_is_refused_by_its_column(
+    content: bytes, column: str, refuse: Refuse
+) -> None:
+    told = refuse(content, keys=(column.upper(),))
+    assert (told.code, told.column) == ("key_not_unique", column)
+    assert f"`{column}` of `t`" in str(told)
+
+
+def test_keys_are_keys_among_the_rows_that_are_kept(ingest: Ingest) -> None:
+    assert ingest(KEYED, keys=("id", "nowhere")).rows == 3
+    assert ingest(b"id,who\n1,x\n2,y\n1,\n", unit="who", keys=("id",)).rows == 2
+
+
 def test_the_profile_counts_what_the_provider_wants_to_know(ingest: Ingest) -> None:
     report = ingest(b"a,b\n" + b"1,x\n" * 3 + b"2,y\nNA,NA\n")
     a, b = report.profile["columns"]

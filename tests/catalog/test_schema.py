@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from catalog import PolicyMismatch
-from catalog.schema import Column, TableSchema, check_declared, is_public, unit_of
+from catalog.schema import Column, TableSchema, check_declared, is_public, keys_of, unit_of
 
 SCHEMAS = {
     "flights": TableSchema(
@@ -66,6 +66,18 @@ def test_a_unit_at_the_end_of_a_path_stands_in_another_table() -> None:
     assert unit_of(policy, "flights") is None
     with pytest.raises(PolicyMismatch, match="tailnum"):
         check_declared(_policy(unit="owner", path=path), SCHEMAS)
+
+
+def test_keys_are_the_columns_that_paths_lead_to() -> None:
+    steps = [{"from": "b", "table": "Two", "to": "k"}, {"from": "c", "table": "three", "to": "K"}]
+    tables = {
+        "one": {"path": steps},
+        "two": {"path": steps[1:]},
+        "four": {"path": [steps[0], 1, {}]},
+        "five": 1,
+    }
+    found = {name: keys_of({"tables": tables}, name) for name in ("one", "two", "three", "four")}
+    assert found == {"one": (), "two": ("k",), "three": ("K",), "four": ()}
 
 
 @pytest.mark.parametrize("public", ["yes", 1, None, False])

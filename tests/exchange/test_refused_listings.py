@@ -67,6 +67,16 @@ def raw(body: dict[str, Any]) -> Any:
     return lambda stand: stand.post("provider", "/v1/datasets", body)
 
 
+def by_path(riders: bytes) -> Any:
+    """A listing whose rides find their person in a table of riders."""
+    made = rides_policy(unit="person", path=[{"from": "rider", "table": "riders", "to": "number"}])
+    made["tables"]["rides"]["columns"]["rider"] = {"type": "text"}
+    made["tables"]["riders"] = {"unit": "person", "columns": {"number": {"type": "text"}}}
+    names = {"rides": "rides.csv", "zones": "zones.csv", "riders": "riders.csv"}
+    files = {"rides": sample.rides_csv([GOOD_ROW]), "zones": sample.zones(), "riders": riders}
+    return lambda stand: stand.draft("provider", sample.manifest(policy=made, tables=names), files)
+
+
 PARQUET = sample.rides()
 CASES = [
     # files
@@ -76,6 +86,20 @@ CASES = [
     Case("an empty file", draft(rides=b""), 422, "empty_file"),
     Case("not a table", draft(rides=b"%PDF-1.7\n" + bytes(range(256))), 422, "unsupported_format"),
     Case("nobody in it", draft(rides=sample.rides_csv([",north,taxi,1,1,true"])), 422, "unit_empty"),
+    Case(
+        "a key in two rows",
+        by_path(b"number,person\nr0001,ann\nr0002,bob\nr0001,eve\n"),
+        422,
+        "key_not_unique",
+        (("table", "riders"), ("column", "number")),
+    ),
+    Case(
+        "a key in no row",
+        by_path(b"number,person\nr0001,ann\n,bob\n"),
+        422,
+        "key_not_unique",
+        (("table", "riders"), ("column", "number")),
+    ),
     Case(
         "not UTF-8",
         draft(rides=sample.rides_csv(["r1,n\xf6rd,taxi,1,1,true"]).decode().encode("latin-1")),
@@ -134,6 +158,14 @@ WHOSE = [
         "data_listed_elsewhere",
     ),
 ]
+
+
+def test_rows_that_find_their_unit_by_a_path_are_listed(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    reply = by_path(b"number,person\nr0001,ann\nr0002,ann\n")(stand)
+    assert reply.status_code == 201, reply.text
+    version = {"version": reply.json()["version"]}
+    assert stand.post("provider", f"/v1/datasets/{sample.SLUG}/publish", version).status_code == 200
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

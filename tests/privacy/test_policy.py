@@ -94,6 +94,29 @@ def test_the_document_survives_json_with_the_same_hash(tmp_path: Path) -> None:
     assert privacy.Policy.load(tmp_path / "p.json").sha256 == policy.sha256
 
 
+def test_what_finds_units_has_the_type_of_the_file() -> None:
+    """Another type is refused when the policy is read with its files, not at the first question."""
+    schemas = {
+        "orders": {"customer": "text", "key": "integer", "day": "date"},
+        "lines": {"order_key": "integer", "line": "text"},
+        "shops": {"shop": "integer"},
+        "parts": {"of": "text", "order_key": "integer"},
+    }
+    privacy.Policy.from_document(PATHS, schemas)
+    for table, column in (
+        ("orders", "key"),
+        ("orders", "customer"),
+        ("lines", "order_key"),
+        ("parts", "of"),
+    ):
+        other = {**schemas, table: {**schemas[table], column: "decimal"}}
+        document = copy.deepcopy(PATHS)
+        document["tables"]["orders"]["columns"]["customer"] = {"type": "text"}
+        with pytest.raises(privacy.PolicyError) as caught:
+            privacy.Policy.from_document(document, other)
+        assert caught.value.path == f"tables.{table}.columns.{column}.type"
+
+
 def test_types_without_a_schema_are_inferred_or_asked_for() -> None:
     policy = privacy.Policy.from_document(_changed("tables.t.columns.d", {"keys": "private"}))
     columns = policy.tables["t"].columns
