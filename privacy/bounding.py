@@ -91,7 +91,7 @@ class Design:
 
     Attributes:
         groups, rows: l0 and linf; of a question without groups, ``rows`` counts in all.
-        shown: how many groups with private keys one unit may bring about.
+        shown: how many groups with private keys one unit may bring about where nothing is dropped by rank.
         most: rows that one unit can have in all, where the relation says so.
         distinct: so many groups with so many different values in each make up the length that a unit's
             numbers of different values may have.
@@ -242,7 +242,8 @@ def _bound(question: Question, design: Design) -> Bound:
     keys = tuple(Key(f"k{place}", key.scalar, key.domain) for place, key in enumerate(keys))
     grid = bool(keys) and grid_of(question) is not None
     ranked = bool(keys) and design.strategy == "caps" and not design.fits
-    groups = design.groups if grid or not keys else design.shown
+    dropped = design.strategy not in SCALING  # what is not counted is not shown: the noise is for `groups`
+    groups = design.groups if grid or not keys or dropped else design.shown
     return Bound(question.input, question.unit, keys, groups, design.rows, ranked, grid, design.strategy)
 
 

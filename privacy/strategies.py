@@ -85,9 +85,8 @@ def choose(
         return Choice(plain)
     setting = _setting(question, table, population, rho_nano, rescale=rescale)
     asked = (options.strategy, options.max_groups, options.max_rows_per_group, options.max_rows)
-    candidates = [
-        _candidate(setting, replace(plain, strategy="caps") if question.keys else plain, best=False)
-    ]
+    caps = plain_design(question, table, replace(options, strategy="caps")) if question.keys else plain
+    candidates = [_candidate(setting, caps, best=False)]
     if plain.strategy == "none" or any(one is not None for one in asked):
         candidates = [_candidate(setting, plain, best=False)]
     else:

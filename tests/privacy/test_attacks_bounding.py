@@ -1,0 +1,117 @@
+"""Whatever profile was released and whatever is asked of it, one unit moves no more than is charged for.
+
+`tests/privacy/test_sensitivity.py` does the same for the policy's caps and two profiles; here the planner's
+choice is driven by profiles at random, and units have more groups than any cap.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import privacy
+from privacy.bounding import STRATEGIES
+from privacy.profile import Histogram, KeyProfile, NumberProfile, Profile, TableProfile
+from tests.privacy.profiles import histogram
+from tests.privacy.test_sensitivity import POLICY, STATEMENTS, TYPES, WARDS, _check, _sums
+
+PROFILES = 12
+KEYS = ("ward", "code", "day", "note")
+
+
+class Drawn:
+    """Policies, profiles, questions and databases: the same ones for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def plan(self) -> privacy.Plan | None:
+        """A question as it is bounded; None where there is a reason not to."""
+        draw = self.random
+        strategy = draw.choice([None, None, None, *STRATEGIES])
+        caps = {name: draw.choice([None, None, 1, 3]) for name in ("max_groups", "max_rows")}
+        options = privacy.Options(strategy=strategy, **caps) if draw.random() < 0.3 else None
+        rho = draw.choice([1e-4, 1e-3, 0.01, 0.1, 1.0])
+        try:
+            return privacy.plan(
+                draw.choice(STATEMENTS), self.policy(), rho=rho, profile=self.profile(), options=options
+            )
+        except privacy.Refused:
+            return None
+
+    def policy(self) -> privacy.Policy:
+        document = copy.deepcopy(POLICY)
+        visits: dict[str, Any] = document["tables"]["visits"]  # type: ignore[index]
+        visits["max_groups"] = self.random.choice([1, 2, 3, 8])
+        visits["max_rows_per_group"] = self.random.choice([1, 3, 50])
+        visits["max_rows"] = self.random.choice([1, 4, 400])
+        return privacy.Policy.from_document(document, TYPES)
+
+    def profile(self) -> Profile:
+        keys = {name: KeyProfile(self._sizes(3), self._sizes(4)) for name in KEYS}
+        numbers = {
+            "cost": NumberProfile(self.random.randint(-10, 25), self._sizes(8), self._sizes(8)),
+            "score": NumberProfile(self.random.randint(-150, 225), self._sizes(12), self._sizes(12)),
+        }
+        return Profile(1000, {"visits": TableProfile(self._sizes(6), keys, numbers)})
+
+    def _sizes(self, most: int) -> Histogram:
+        """Units of a few sizes, and noise."""
+        counts = [self.random.randint(-3, 3) for _ in range(40)]
+        first = self.random.randint(1, most)
+        for place in range(first, first + self.random.randint(1, 4)):
+            counts[place] += int(10 ** self.random.uniform(0, 4.5))
+        return Histogram(tuple(counts), self.random.choice([0.1, 1.0, 30.0]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One unit has far more rows, and groups of private keys, than any other."""
+        sizes = {"heavy": 300, "middling": 20, **dict.fromkeys(("light", "", "v1:x"), 2)}
+        return [self._row(person) for person, size in sizes.items() for _ in range(size)]
+
+    def _row(self, person: str) -> dict[str, Any]:
+        draw = self.random
+        return {
+            "person": person,
+            "ward": draw.choice(["a", "b", "c", "d", None]),
+            "code": f"c{draw.randrange(200)}",
+            "day": draw.choice([1, 2, 3, 4, 5, 6, None]),
+            "cost": draw.choice([None, 0, 1, 25, -10, 25, 25, 2**63 - 1]),
+            "score": draw.choice([None, float("nan"), float("inf"), -0.0, 2.25, 2.25, -1.5, draw.random()]),
+            "note": draw.choice([None, "", *map(str, range(200))]),
+            "big": draw.choice([None, -(2**63), draw.randrange(-300, 300)]),
+        }
+
+
+@pytest.mark.parametrize("seed", range(PROFILES))
+def test_no_profile_makes_the_planner_charge_too_little(seed: int, exact: Any) -> None:
+    drawn = Drawn(seed)
+    plans = [plan for _ in range(8) if (plan := drawn.plan()) is not None]
+    rows = drawn.rows()
+    wards = pa.Table.from_pylist([{"ward": "a", "city": "N"}, {"ward": "b", "city": None}], WARDS)
+    moved = 0
+    for plan in plans:
+        whole = _sums(plan, exact, rows, wards)
+        for person in ("heavy", "middling", "light"):
+            without = _sums(plan, exact, [row for row in rows if row["person"] != person], wards)
+            moved += _check(plan, whole, without)
+    assert moved > 0
+
+
+def test_caps_that_a_profile_speaks_for_keep_no_more_groups_than_are_charged(exact: Any) -> None:
+    """What drops groups by rank keeps those of the cap, not as many as what scales them may show."""
+    table = TableProfile(
+        histogram((200, 6)), {"note": KeyProfile(histogram((200, 1)), histogram((200, 6)))}, {}
+    )
+    sql = "SELECT note, sum(abs(cost) + 1) AS s FROM visits GROUP BY note"
+    policy = privacy.Policy.from_document(POLICY, TYPES)
+    plan = privacy.plan(sql, policy, rho=0.001, profile=Profile(1000, {"visits": table}))
+    assert plan.releases[0].lowered.aggregate.input.strategy == "caps"
+    rows = [{"person": "p", "note": str(number), "cost": 25} for number in range(100)]
+    wards = pa.Table.from_pylist([], WARDS)
+    whole, without = _sums(plan, exact, rows, wards), _sums(plan, exact, [], wards)
+    assert sum(row["c0"] > 0 for row in whole.values()) == 2
+    assert _check(plan, whole, without) > 0
