@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from privacy.released import Released
 from privacy.sandbox import Limits, Sandbox, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from privacy.plan import Plan
     from privacy.planned import PlannedRelease
 
@@ -117,7 +120,7 @@ def _shown(plan: Plan, computed: pa.Table, released: Released) -> Answer:
             names += [f"{column.name}_low", f"{column.name}_high"]
             columns += [low, high]
     table = pa.Table.from_arrays(columns, names=names)
-    stated = {"privacy": json.dumps(metadata(plan), sort_keys=True)}
+    stated = {"privacy": json.dumps(metadata(plan), sort_keys=True, allow_nan=False)}
     return Answer(table.replace_schema_metadata(stated), intervals, released)
 
 
@@ -137,7 +140,7 @@ def metadata(plan: Plan) -> dict[str, Any]:
                 "kind": column.kind,
                 "sigma": column.sigma,
                 "half_width": column.half_width,
-                "half_width_by_rows": column.table,
+                "half_width_by_rows": _stated(column.table),
                 "note": column.note,
                 "expected_bias": column.expected_bias,
                 "interval_holds": "before the threshold selects" if column.before_threshold else "as shown",
@@ -146,6 +149,13 @@ def metadata(plan: Plan) -> dict[str, Any]:
         },
         "plan": plan.digest,
     }
+
+
+def _stated(widths: Mapping[int, float] | None) -> dict[int, float | None] | None:
+    """JSON has no number for a width without bound: it is null."""
+    if widths is None:
+        return None
+    return {size: width if math.isfinite(width) else None for size, width in widths.items()}
 
 
 def _bounds(one: PlannedRelease) -> dict[str, Any]:

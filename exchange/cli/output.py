@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ _WIDE = 160
 def show(as_json: bool, document: Any, draw: Callable[[], None]) -> None:
     """Print ``document`` as JSON, or ``draw`` it for a person."""
     if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=plain))
+        click.echo(
+            json.dumps(_finite(document), indent=2, ensure_ascii=False, default=plain, allow_nan=False)
+        )
     else:
         draw()
 
@@ -66,6 +69,17 @@ def safe(value: object) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no number for the end of a bin that has none: it travels as text, as in the API."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "Infinity" if value > 0 else "-Infinity" if value < 0 else None
+    return value
 
 
 def plain(value: object) -> Any:

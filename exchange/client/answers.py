@@ -267,7 +267,13 @@ def _interval(pair: Any, decode: Callable[[Any], Any] | None) -> Interval:
 
 
 def _decoder(kind: str) -> Callable[[Any], Any] | None:
-    """How a value of an Arrow type travels in JSON: decimals, dates and times as text."""
+    """How a value of an Arrow type travels in JSON: decimals, dates and times as text, also in lists and
+    maps, and as a key of a map the bin without an upper end."""
+    if kind.startswith("list<"):
+        return _each(_decoder(kind[5:-1].partition(": ")[2]))
+    if kind.startswith("map<"):
+        key, _, value = kind[4:-1].partition(", ")
+        return _each_pair(float if key == "double" else _decoder(key), _decoder(value))
     if kind.startswith("decimal"):
         return lambda value: Decimal(str(value))
     if kind.startswith("date"):
@@ -277,6 +283,23 @@ def _decoder(kind: str) -> Callable[[Any], Any] | None:
     if kind.startswith("time"):
         return datetime.time.fromisoformat
     return None
+
+
+def _each(decode: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    return None if decode is None else lambda values: [None if one is None else decode(one) for one in values]
+
+
+def _each_pair(
+    key: Callable[[Any], Any] | None, value: Callable[[Any], Any] | None
+) -> Callable[[Any], Any] | None:
+    if key is None and value is None:
+        return None
+    decoders = (key or _same, value or _same)
+    return lambda pairs: [[decode(one) for decode, one in zip(decoders, pair, strict=True)] for pair in pairs]
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _with_interval(answer: Answer, row: int, column: int) -> str:

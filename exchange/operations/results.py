@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
+import math
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -39,8 +42,8 @@ def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
     ]
     metadata = {
         **(answer.table.schema.metadata or {}),
-        _COLUMNS: json.dumps(columns).encode(),
-        _INTERVALS: json.dumps(answer.intervals).encode(),
+        _COLUMNS: json.dumps(columns, allow_nan=False).encode(),
+        _INTERVALS: json.dumps(as_plain(answer.intervals), allow_nan=False).encode(),
         b"exchange.version": terms.view.version_id.encode(),
         b"exchange.plan_sha256": terms.plan.digest.encode(),
         b"exchange.refines": (terms.reuse.refines or "").encode(),
@@ -56,6 +59,22 @@ def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
             writer.write_table(table)
         size = path.stat().st_size
         return Kept(market.objects.put(path), size)
+
+
+def as_plain(value: Any) -> Any:
+    """A value as it travels in JSON, also within lists and maps: decimals and times as text, so that nothing
+    is rounded, and so the bin without an upper end, for which JSON has no number."""
+    if isinstance(value, dict):
+        return {name: as_plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(one) for one in value]
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "Infinity" if value > 0 else "-Infinity" if value < 0 else None
+    return value
 
 
 def releases_of(table: pa.Table) -> list[dict[str, Any]]:

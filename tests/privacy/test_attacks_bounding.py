@@ -7,6 +7,7 @@ choice is driven by profiles at random, and units have more groups than any cap.
 from __future__ import annotations
 
 import copy
+import json
 import random
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 import privacy
+from privacy.answering import metadata
 from privacy.bounding import STRATEGIES
 from privacy.profile import Histogram, KeyProfile, NumberProfile, Profile, TableProfile
 from tests.privacy.profiles import histogram
@@ -115,3 +117,10 @@ def test_caps_that_a_profile_speaks_for_keep_no_more_groups_than_are_charged(exa
     whole, without = _sums(plan, exact, rows, wards), _sums(plan, exact, [], wards)
     assert sum(row["c0"] > 0 for row in whole.values()) == 2
     assert _check(plan, whole, without) > 0
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_what_is_stated_of_an_answer_is_standard_json(sql: str) -> None:
+    """Also where nothing is known: a slope's error has no bound in small cells."""
+    plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=0.001)
+    json.dumps(metadata(plan), allow_nan=False)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import datetime
-import decimal
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
-from exchange.operations.results import releases_of
+from exchange.operations.results import as_plain, releases_of
 from exchange.operations.terms import money
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def as_json(table: pa.Table) -> dict[str, Any]:
     """Columns and rows; decimals and times as text, so that nothing is rounded."""
     names = table.column_names
     columns = [column.to_pylist() for column in table.columns]
-    rows = [[_plain(value) for value in row] for row in zip(*columns, strict=True)]
+    rows = [[as_plain(value) for value in row] for row in zip(*columns, strict=True)]
     return {
         "columns": [{"name": n, "type": str(t)} for n, t in zip(names, table.schema.types, strict=True)],
         "rows": rows,
@@ -53,7 +52,7 @@ def as_json(table: pa.Table) -> dict[str, Any]:
 
 
 def as_csv(table: pa.Table) -> str:
-    """RFC 4180, with text that a spreadsheet would run as a formula prefixed by an apostrophe."""
+    """RFC 4180, with text that a spreadsheet would run as a formula prefixed by an apostrophe; lists as JSON."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(_safe(name) for name in table.column_names)
@@ -62,13 +61,7 @@ def as_csv(table: pa.Table) -> str:
     return out.getvalue()
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, decimal.Decimal):
-        return str(value)
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
-    return value
-
-
 def _safe(value: object) -> object:
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
