@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from privacy.bounding import Lowered
     from privacy.policy import Policy, Table
     from privacy.profile import Profile
+    from privacy.release import Release
 
 _MADE_UP = "scaled up by two noisy totals: sigma and half-width as expected from the contribution profile"
 
@@ -254,13 +256,9 @@ def plan(
     if not query.questions:
         return Plan(policy, query, chosen, ())
     planner = _Planner(policy, query, chosen, profile, Ask(rho, epsilon, error, rho_nano))
-    try:
-        choices, budget = planner.chosen()
-        releases = releases_of(budget.lowered, budget.rho_nano(planner.ask), policy.max_delta_per_query_pico)
-    except ParameterInvalid as invalid:
-        raise Refused("budget_invalid", str(invalid), hint=invalid.hint) from None
+    lowered, choices, releases = planner.planned()
     kept = earlier or Released(())
-    planned = zip(query.questions, budget.lowered, choices, releases, strict=True)
+    planned = zip(query.questions, lowered, choices, releases, strict=True)
     return Plan(
         policy, query, chosen, tuple(_repeated(PlannedRelease(*one, one[-1]), kept) for one in planned)
     )
@@ -281,6 +279,25 @@ class _Planner:
     options: Options
     profile: Profile | None
     ask: Ask
+
+    def planned(self) -> tuple[tuple[Lowered, ...], tuple[Choice, ...], tuple[Release, ...]]:
+        """The questions as they are bounded, and their releases. What a profile speaks for may be more than
+        can be had, as where units are heavier than any noise allows: then it is the policy's caps.
+
+        Raises:
+            Refused: the budget, an option or the size of the question is not admissible.
+        """
+        try:
+            choices, budget = self.chosen()
+            most_delta = self.policy.max_delta_per_query_pico
+            releases = releases_of(budget.lowered, budget.rho_nano(self.ask), most_delta)
+        except (Refused, ParameterInvalid) as invalid:
+            if self.profile is not None:
+                return replace(self, profile=None).planned()
+            if isinstance(invalid, Refused):
+                raise
+            raise Refused("budget_invalid", str(invalid), hint=invalid.hint) from None
+        return budget.lowered, choices, releases
 
     def chosen(self) -> tuple[tuple[Choice, ...], Budget]:
         """The designs, and the budget of what they come to.

@@ -70,7 +70,8 @@ def test_a_histogram_arrives_with_its_intervals(days: Stand, value: str, labels:
     ((low, high),) = told["intervals"]["h"]
     assert standard(days.get("buyer", where))["intervals"] == told["intervals"]
     assert [label for label, _ in shown] == labels
-    assert all(least < count < most for (_, least), (_, count), (_, most) in zip(low, shown, high, strict=True))
+    told_of = zip(low, shown, high, strict=True)
+    assert all(least < count < most for (_, least), (_, count), (_, most) in told_of)
     assert json.dumps(shown).replace('"', '""') in table.text
 
 

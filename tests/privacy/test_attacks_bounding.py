@@ -124,3 +124,18 @@ def test_what_is_stated_of_an_answer_is_standard_json(sql: str) -> None:
     """Also where nothing is known: a slope's error has no bound in small cells."""
     plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=0.001)
     json.dumps(metadata(plan), allow_nan=False)
+
+
+def test_no_profile_makes_a_question_unanswerable() -> None:
+    """Heavy units of a number with wide bounds would need more noise than there is: then it is the caps."""
+    document = copy.deepcopy(POLICY)
+    document["tables"]["visits"]["columns"]["cost"] = {"bounds": [0, 10**15]}  # type: ignore[index]
+    policy = privacy.Policy.from_document(document, TYPES)
+    heavy = histogram((1000, 2**30), (1000, 2**36))
+    sums = Histogram((*[0] * 80, 1000, 1000), 0.1)
+    numbers = {"cost": NumberProfile(5, sums, sums)}
+    table = TableProfile(heavy, {"ward": KeyProfile(histogram((2000, 3)), heavy)}, numbers)
+    sql = "SELECT ward, sum(cost) AS s FROM visits GROUP BY ward"
+    plain = privacy.plan(sql, policy, rho=1.0)
+    profiled = privacy.plan(sql, policy, rho=1.0, profile=Profile(1000, {"visits": table}))
+    assert profiled.release_digest == plain.release_digest

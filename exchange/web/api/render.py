@@ -52,7 +52,7 @@ def as_json(table: pa.Table) -> dict[str, Any]:
 
 
 def as_csv(table: pa.Table) -> str:
-    """RFC 4180, with text that a spreadsheet would run as a formula prefixed by an apostrophe; lists as JSON."""
+    """RFC 4180; text that a spreadsheet would run as a formula prefixed by an apostrophe, lists as JSON."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(_safe(name) for name in table.column_names)
