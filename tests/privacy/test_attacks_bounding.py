@@ -123,7 +123,7 @@ def test_caps_that_a_profile_speaks_for_keep_no_more_groups_than_are_charged(exa
 def test_what_is_stated_of_an_answer_is_standard_json(sql: str) -> None:
     """Also where nothing is known: a slope's error has no bound in small cells."""
     plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=0.001)
-    json.dumps(metadata(plan), allow_nan=False)
+    assert json.dumps(metadata(plan), allow_nan=False)
 
 
 def test_no_profile_makes_a_question_unanswerable() -> None:
