@@ -20,7 +20,8 @@ from privacy.query.aggregates import Grouping, aggregates_within, has_aggregate
 from privacy.query.catalog import Rows
 from privacy.query.finishing import Finishing, ordinal
 from privacy.query.links import Item, linked, own_condition
-from privacy.query.per_unit import UnitGrouping, is_per_unit
+from privacy.query.optional import optional_side
+from privacy.query.per_unit import UnitGrouping, each_once, is_per_unit
 from privacy.query.ranges import held_by_number
 from privacy.query.scalars import Nested, Scalars, Special
 from privacy.query.scope import Named, Scope
@@ -134,18 +135,11 @@ class Block:
         return self._once(made) if self.select.args.get("distinct") is not None else made
 
     def _once(self, rows: Rows) -> Rows:
-        """SELECT DISTINCT of rows that name their unit: each of a unit's rows once."""
-        catalog = self.statement.catalog
+        """SELECT DISTINCT of rows that name their unit."""
         place = self.select.args["distinct"]
         self.scalars.only(place)
-        if not is_per_unit(rows, list(rows.columns.values()), catalog):
-            message = "DISTINCT over several units' rows is not supported in a subquery."
-            hint = f"Select the privacy unit as well, {rows.unit.name if rows.unit else 'the unit'}."
-            self.source.refuse(place, "unsupported_clause", message, hint)
-        grouping = UnitGrouping(self.source, catalog, self.scalars, rows, catalog.fresh("p"))
-        grouping.set_keys([(self.select, scalar) for scalar in rows.columns.values()])
-        columns = {name: grouping.keys.get(one.text, one) for name, one in rows.columns.items()}
-        return grouping.rows(columns, ())
+        unit = rows.unit.name if rows.unit else "the unit"
+        return each_once(rows, unit, place, self.scalars, self.statement.catalog)
 
     @property
     def _input(self) -> Rows:
@@ -166,6 +160,8 @@ class Block:
         items = [Item(rows, from_.this)]
         for join in self.select.args.get("joins") or []:
             right, alias = compiler.item(join.this, self.environment)
+            if str(join.args.get("side") or "").upper() == "LEFT":
+                right = optional_side(right, join.this, self.scalars, self.statement)
             self.below.private = rows.unit is not None or right.unit is not None
             rows = compiler.join(rows, right, join, self.scope, self.scalars, alias)
             optional = isinstance(rows.relation, Join) and rows.relation.kind == "left"

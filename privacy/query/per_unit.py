@@ -7,6 +7,7 @@ are clamped to when they are summed in turn.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 MEAN_DECIMALS = 6
 """Further decimals that the bounds of a mean have."""
-_AVAILABLE = "Use count, sum, avg, min, max, bool_and or bool_or of each unit's rows."
+SPREAD_LIMIT = 2**32
+"""Variances are wide already: they have further decimals below this limit, so that there is room for sums."""
+_AVAILABLE = (
+    "Use count, sum, avg, median, var_samp, stddev, min, max, bool_and or bool_or of each unit's rows."
+)
 
 
 def is_per_unit(rows: Rows, keys: list[Scalar], catalog: Catalog) -> bool:
@@ -36,6 +41,22 @@ def is_per_unit(rows: Rows, keys: list[Scalar], catalog: Catalog) -> bool:
         isinstance(key, Column) and catalog.identity(key) is not None and key.source not in rows.nullable
         for key in keys
     )
+
+
+def each_once(rows: Rows, unit: str, place: exp.Expr, scalars: Scalars, catalog: Catalog) -> Rows:
+    """Rows that name their unit, each once: what is kept is a function of the unit's own rows.
+
+    Raises:
+        Refused: ``unsupported_clause`` at ``place``, rows of several units might be equal.
+    """
+    if not is_per_unit(rows, list(rows.columns.values()), catalog):
+        message = "DISTINCT over several units' rows is not supported in a subquery."
+        hint = f"Select the privacy unit as well, {unit}."
+        scalars.source.refuse(place, "unsupported_clause", message, hint)
+    grouping = UnitGrouping(scalars.source, catalog, scalars, rows, catalog.fresh("p"))
+    grouping.set_keys([(place, scalar) for scalar in rows.columns.values()])
+    columns = {name: grouping.keys.get(one.text, one) for name, one in rows.columns.items()}
+    return grouping.rows(columns, ())
 
 
 @dataclass
@@ -136,8 +157,8 @@ class UnitGrouping:
         if call.this is None or isinstance(call.this, exp.Distinct | exp.Star):
             self._refuse(call, "This aggregate needs an expression.")
         operation = _AGGREGATES[type(call)]
-        if operation in ("total", "mean"):
-            return self._total(call, condition, mean=operation == "mean")
+        if operation in _EXACT:
+            return self._exact(call, condition, operation)
         if operation in ("bool_and", "bool_or"):
             scalar = self.scalars.predicate(call.this)
             facts = self._numbers(condition).facts(scalar)
@@ -175,16 +196,35 @@ class UnitGrouping:
         """Rows of one unit that the policy would count."""
         return self.input.table.max_rows if self.input.table is not None else 1
 
-    def _total(self, call: exp.Expr, condition: Scalar, *, mean: bool) -> Scalar:
-        """A sum or mean of integers, scaled back by a power of ten."""
-        numbers = self._numbers(condition)
-        number = numbers.fixed(call.this, self.scalars.compile(call.this))
-        bounds = mean_bounds(number) if mean else total_bounds(number, self._max_rows)
-        operation, kind = ("exact_avg", "float") if mean else ("exact_sum", "integer")
+    def _exact(self, call: exp.Expr, condition: Scalar, operation: str) -> Scalar:
+        """An aggregate that is computed from integers, scaled back by a power of ten."""
+        number = self._numbers(condition).fixed(call.this, self.scalars.compile(call.this))
+        kind, scaled = "float", number.decimals
+        if operation == "exact_sum":
+            kind, bounds = "integer", total_bounds(number, self._max_rows)
+        elif operation in ("exact_avg", "exact_median"):
+            bounds = mean_bounds(number)
+        else:
+            number = self._centred(call, number)
+            most = 2 * max(-number.low, number.high) ** 2
+            root = operation.startswith("exact_stddev")
+            number = replace(number, low=0, high=math.isqrt(most) + 1 if root else most)
+            bounds = mean_bounds(number, SPREAD_LIMIT)
+            scaled *= 1 if root else 2
         column = self._measured(operation, condition, (number.scalar,), kind, Facts(bounds))
-        if number.decimals == 0:
-            return column
-        return Call("div", (column, Literal(10**number.decimals, "integer")), "float")
+        return column if scaled == 0 else Call("div", (column, Literal(10**scaled, "integer")), "float")
+
+    def _centred(self, call: exp.Expr, number: Fixed) -> Fixed:
+        """Less the middle of its bounds: its variance stays the same. That of n values is at most n / (n - 1)
+        times their reach squared."""
+        middle = (number.low + number.high) // 2
+        low, high = number.low - middle, number.high - middle
+        if 2 * max(-low, high) ** 2 >= LIMIT:
+            hint = "Use tighter bounds or fewer decimals, as in stddev(least(greatest(x, 0), 1000))."
+            message = "The squares of this expression could exceed 2^62."
+            self.source.refuse(call, "overflow", message, hint)
+        moved = Call("exact_sub", (number.scalar, Literal(middle, "integer")), "integer")
+        return replace(number, scalar=moved, low=low, high=high)
 
     def _extreme(self, call: exp.Expr, operation: str, condition: Scalar, scalar: Scalar) -> Scalar:
         if scalar.type == "null":
@@ -208,19 +248,27 @@ def total_bounds(number: Fixed, rows: int) -> Bounds:
     return Bounds(max(rows * min(number.low, 0), -LIMIT), min(rows * max(number.high, 0), LIMIT), 0)
 
 
-def mean_bounds(number: Fixed) -> Bounds:
-    """Of a mean of integers, with as many further decimals as there is room for."""
+def mean_bounds(number: Fixed, limit: int = LIMIT) -> Bounds:
+    """Of a mean of integers, with as many further decimals as there is room for below ``limit``."""
     reach = max(abs(number.low), abs(number.high), 1)
-    decimals = next(digits for digits in range(MEAN_DECIMALS, -1, -1) if reach * 10**digits < LIMIT)
+    room = (digits for digits in range(MEAN_DECIMALS, -1, -1) if reach * 10**digits < limit)
+    decimals = next(room, 0)
     return Bounds(number.low * 10**decimals, number.high * 10**decimals, decimals)
 
 
 _AGGREGATES: dict[type, str] = {
     exp.Count: "count",
-    exp.Sum: "total",
-    exp.Avg: "mean",
+    exp.Sum: "exact_sum",
+    exp.Avg: "exact_avg",
+    exp.Median: "exact_median",
+    exp.Variance: "exact_var_samp",
+    exp.VariancePop: "exact_var_pop",
+    exp.Stddev: "exact_stddev_samp",
+    exp.StddevSamp: "exact_stddev_samp",
+    exp.StddevPop: "exact_stddev_pop",
     exp.Min: "min",
     exp.Max: "max",
     exp.LogicalAnd: "bool_and",
     exp.LogicalOr: "bool_or",
 }
+_EXACT = frozenset(operation for operation in _AGGREGATES.values() if operation.startswith("exact_"))

@@ -10,8 +10,6 @@ from sqlglot import exp
 
 from privacy.algebra import (
     TRUE,
-    Call,
-    Column,
     Join,
     Scalar,
     columns_of,
@@ -142,10 +140,6 @@ class From:
         )
 
     def _left(self, left: Rows, right: Rows, node: exp.Join, condition: Scalar) -> Rows:
-        if not all(_null_where_unmatched(scalar) for scalar in right.columns.values()):
-            message = "The optional side of a join must select plain columns."
-            hint = "Compute expressions above the join."
-            self.source.refuse(node.this, "unsupported_join", message, hint)
         made = Join(left.relation, right.filtered, "left", condition)
         own, other = shown_sources(left.relation), shown_sources(right.relation)
         if any(column.source not in own | other for column in columns_of(condition)):
@@ -203,20 +197,3 @@ class From:
         first = before.resolve(column)
         scope.merged[name.name.lower()] = first
         return scalars.call(name, "eq", scalars.alike(name, [first, other]), "boolean")
-
-
-_STRICT = frozenset({"add", "sub", "mul", "div", "neg", "to_float", "to_timestamp"})
-
-
-def _null_where_unmatched(scalar: Scalar) -> bool:
-    """Whether an expression of an optional side is NULL when all columns of that side are.
-
-    It stands above the join, where a literal or a CASE would come out even where nothing matched.
-    """
-    if isinstance(scalar, Column):
-        return True
-    return (
-        isinstance(scalar, Call)
-        and scalar.operation in _STRICT
-        and any(_null_where_unmatched(argument) for argument in scalar.arguments)
-    )

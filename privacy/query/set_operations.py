@@ -1,4 +1,4 @@
-"""Set operations: UNION ALL of private rows of one unit; UNION, EXCEPT and INTERSECT of public rows."""
+"""Set operations: UNION of private rows of one unit; UNION, EXCEPT and INTERSECT of public rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlglot import exp
 from privacy.algebra import Branch, Column, Literal, Order, Scalar, Semi, Union, conjunction
 from privacy.query.catalog import Rows
 from privacy.query.finishing import Finishing
+from privacy.query.per_unit import each_once
 from privacy.query.scalars import Scalars
 from privacy.query.scope import Scope
 from privacy.query.unions import Part, branches_of, private_union
@@ -40,13 +41,18 @@ class SetOperation:
         private = [rows.unit is not None for rows, _ in compiled]
         if any(private):
             self._check_private(compiled, private, top=top)
-            return private_union(compiled, self.scalars, self.statement.catalog), compiled[0][1]
+            rows = private_union(compiled, self.scalars, self.statement.catalog)
+            if self.tree.args.get("distinct"):
+                unit = compiled[0][0].unit
+                assert unit is not None
+                rows = each_once(rows, unit.name, self.tree, self.scalars, self.statement.catalog)
+            return rows, compiled[0][1]
         return self._public([rows for rows, _ in compiled], parts), compiled[0][1]
 
     def _public(self, branches: list[Rows], parts: list[exp.Expr]) -> Rows:
         columns = self._aligned(branches, parts)
         if isinstance(self.tree, exp.Union):
-            made = self._union(branches, columns)
+            made = stacked(self.statement, branches, columns)
         else:
             made = self._matched(branches, columns)
         finishing = Finishing(self.source, self.tree, self.scalars, self.statement.catalog)
@@ -76,32 +82,6 @@ class SetOperation:
         alike = [self.scalars.alike(self.tree.expression, scalars) for scalars in by_place]
         return [[column[branch] for column in alike] for branch in range(len(branches))]
 
-    def _union(self, branches: list[Rows], columns: list[list[Scalar]]) -> Rows:
-        name = self.statement.catalog.fresh("u")
-        shown = [self._measured(same) for same in zip(*columns, strict=True)]
-        made = []
-        for place, (rows, scalars) in enumerate(zip(branches, columns, strict=True)):
-            named: list[tuple[str, Scalar]] = [(_PLACE, Literal(place, "integer"))]
-            for number, scalar in enumerate(scalars):
-                named.append((f"c{number}", scalar))
-                if shown[number]:
-                    named += [(f"c{number}_{end}", _end(scalar, end)) for end in ("low", "high")]
-            made.append(Branch(rows.filtered, tuple(named)))
-        types = [scalar.type for scalar in columns[0]]
-        result: dict[str, Scalar] = {
-            alias: Column(name, f"c{number}", types[number])
-            for number, alias in enumerate(branches[0].columns)
-        }
-        self.statement.unions[name] = {f"c{number}" for number, whole in enumerate(shown) if whole}
-        return Rows(Union(name, tuple(made)), result, order=(Order(Column(name, _PLACE, "integer")),))
-
-    def _measured(self, scalars: tuple[Scalar, ...]) -> bool:
-        """Whether the column has the ends of an interval: released measures, beside constants at most."""
-        varying = [scalar for scalar in scalars if not isinstance(scalar, Literal)]
-        return bool(varying) and all(
-            isinstance(scalar, Column) and self.statement.has_interval(scalar) for scalar in varying
-        )
-
     def _matched(self, branches: list[Rows], columns: list[list[Scalar]]) -> Rows:
         """EXCEPT or INTERSECT: rows of the left without or with an equal one on the right, each once."""
         left, right = branches
@@ -121,9 +101,10 @@ class SetOperation:
             message = "A UNION of private rows and released or public ones is not supported."
             hint = "Aggregate the private rows first, or take them all from private tables."
             self.source.refuse(compiled[private.index(False)][1], "raw_rows", message, hint)
-        if not isinstance(self.tree, exp.Union) or self.tree.args.get("distinct"):
+        if not isinstance(self.tree, exp.Union):
             message = "This operation would compare the rows of several units."
-            self.source.refuse(self.tree, "unsupported_clause", message, "Write UNION ALL.")
+            hint = "Use WHERE with EXISTS, NOT EXISTS or IN and the privacy unit, or UNION."
+            self.source.refuse(self.tree, "unsupported_clause", message, hint)
         for name in ("order", "limit", "offset"):
             if self.tree.args.get(name) is not None and not top:
                 message = "The first rows of private tables depend on other units."
@@ -137,6 +118,34 @@ class SetOperation:
     def _misplaced_window(self, node: exp.Expr) -> NoReturn:
         hint = "Name a column of the result."
         self.source.refuse(node, "unsupported_clause", "Window functions are not supported here.", hint)
+
+
+def stacked(statement: Statement, branches: list[Rows], columns: list[list[Scalar]]) -> Rows:
+    """Public rows after one another, with the columns given for each branch, under the names of the first."""
+    name = statement.catalog.fresh("u")
+    shown = [_measured(statement, same) for same in zip(*columns, strict=True)]
+    made = []
+    for place, (rows, scalars) in enumerate(zip(branches, columns, strict=True)):
+        named: list[tuple[str, Scalar]] = [(_PLACE, Literal(place, "integer"))]
+        for number, scalar in enumerate(scalars):
+            named.append((f"c{number}", scalar))
+            if shown[number]:
+                named += [(f"c{number}_{end}", _end(scalar, end)) for end in ("low", "high")]
+        made.append(Branch(rows.filtered, tuple(named)))
+    types = [scalar.type for scalar in columns[0]]
+    result: dict[str, Scalar] = {
+        alias: Column(name, f"c{number}", types[number]) for number, alias in enumerate(branches[0].columns)
+    }
+    statement.unions[name] = {f"c{number}" for number, whole in enumerate(shown) if whole}
+    return Rows(Union(name, tuple(made)), result, order=(Order(Column(name, _PLACE, "integer")),))
+
+
+def _measured(statement: Statement, scalars: tuple[Scalar, ...]) -> bool:
+    """Whether the column has the ends of an interval: released measures, beside constants at most."""
+    varying = [scalar for scalar in scalars if not isinstance(scalar, Literal)]
+    return bool(varying) and all(
+        isinstance(scalar, Column) and statement.has_interval(scalar) for scalar in varying
+    )
 
 
 def _end(scalar: Scalar, end: str) -> Scalar:

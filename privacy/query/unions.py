@@ -1,7 +1,8 @@
-"""UNION ALL of private relations: each row keeps its unit."""
+"""Private relations one after another: each row keeps its unit."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -58,7 +59,12 @@ def private_union(parts: Sequence[Part], scalars: Scalars, catalog: Catalog) -> 
         columns[name] = catalog.derive(column, _facts(ones, parts, scalars, catalog))
         named.append((column.name, ones))
     made = Union(source, tuple(_branch(rows, place, named) for place, (rows, _) in enumerate(parts)))
-    return _rows(made, columns, unit, [rows for rows, _ in parts])
+    found = _rows(made, columns, unit, [rows for rows, _ in parts])
+    if len(parts) > 1:
+        return found
+    renamed = zip(first.columns.values(), columns.values(), strict=True)
+    unique = frozenset(new for old, new in renamed if old in first.unique and isinstance(new, Column))
+    return replace(found, unique=unique)
 
 
 def _by_place(parts: Sequence[Part]) -> list[tuple[exp.Expr, tuple[Scalar, ...]]]:

@@ -30,6 +30,10 @@ WITHIN = [
     "max(d)",
     "-min(-x)",
     "sum(x) FILTER (WHERE d > 1)",
+    "median(x)",
+    "median(d) FILTER (WHERE x > 0)",
+    "stddev(x)",
+    "var_pop(least(greatest(d, -9), 9))",
 ]
 WINDOWS = [
     "row_number() OVER (PARTITION BY u ORDER BY x)",
@@ -96,7 +100,13 @@ class Grammar:
 
     def _projected(self, depth: int) -> str:
         numbers = self._random.choice(
-            ["x + 1 AS x, -d AS d", "-x AS x, d", "d AS x, x AS d", "coalesce(x, 0) AS x, d"]
+            [
+                "x + 1 AS x, -d AS d",
+                "-x AS x, d",
+                "CASE WHEN x > 1 THEN 5 ELSE 2 END AS x, 3 AS d",
+                "d AS x, x AS d",
+                "coalesce(x, 0) AS x, d",
+            ]
         )
         return f"SELECT u, lower(k) AS k, {numbers} FROM {self._one(depth)}"
 
@@ -116,7 +126,8 @@ class Grammar:
         return f"SELECT u, k, x, {window} AS d FROM {self._one(depth)}{qualify}"
 
     def _united(self, depth: int) -> str:
-        return f"{self._plain(depth)} UNION ALL {self._plain(0)}"
+        kind = self._random.choice(["UNION ALL", "UNION"])
+        return f"{self._plain(depth)} {kind} {self._plain(0)}"
 
     def _plain(self, depth: int) -> str:
         return f"SELECT u, k, x * 1.0 AS x, d FROM {self._one(depth)}"

@@ -210,6 +210,41 @@ def _plan_of(sql: str, strategy: str) -> privacy.Plan | None:
     return None
 
 
+def test_spread_and_middle_of_a_unit_are_exact(noiseless: Any) -> None:
+    """Where floating point of the values themselves would lose all digits: far from 0, and close together."""
+    columns = {"u": {"type": "text"}, "x": {"bounds": [0, 2_000_000_000]}}
+    policy = privacy.Policy.from_document(
+        {"domain": "d", "rho": 1.0, "delta": 1e-6, "tables": {"t": {"unit": "u", "columns": columns}}}
+    )
+    far = 1_900_000_000
+    values = {
+        "a": [far, far + 1, far + 2],
+        "b": [far],
+        "c": [7] * 5,
+        "d": [1, 2],
+        "e": [None, far, far + 1, far + 4],
+    }
+    table = pa.table(
+        {
+            "u": [u for u, x in values.items() for _ in x],
+            "x": pa.array([n for x in values.values() for n in x]),
+        }
+    )
+    of_units = "(SELECT u, {} AS f FROM t GROUP BY u) AS q"
+    for feature, expected in {
+        "var_samp(x)": [0, 0.5, 1, 13 / 3],
+        "var_pop(x)": [0, 0, 0.25, 2 / 3, 26 / 9],
+        "stddev(x) * stddev(x)": [0, 0.5, 1, 13 / 3],
+        "median(x) % 1000000": [1.5, 7, 0, 1, 1],
+    }.items():
+        for value in {round(one, 6) for one in expected}:
+            counted = (
+                f"SELECT count(*) AS n FROM {of_units.format(feature)} WHERE abs(f - {value}) < 0.000001"
+            )
+            (row,) = noiseless(privacy.plan(counted, policy, rho=1.0), {"t": table}).to_pylist()
+            assert row["n"] == sum(round(one, 6) == value for one in expected), (feature, value)
+
+
 @pytest.mark.parametrize(
     ("room", "name", "planted", "words"),
     [

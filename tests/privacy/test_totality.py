@@ -211,7 +211,8 @@ WITHIN_UNITS = [
     "avg(i / 3)", "min(j)", "max(j)", "min(g)", "max(g)", "min(-g)", "max(s)", "min(s)", "min(d)", "max(m)",
     "bool_and(b)", "bool_or(g > 0)", "max(b)", "sum(i) FILTER (WHERE s LIKE '%a%')", "avg(year(d))",
     "sum(least(greatest(g, -1e9), 1e9))", "avg(try_cast(s AS double)) FILTER (WHERE try_cast(s AS double) "
-    "BETWEEN 0 AND 1)",
+    "BETWEEN 0 AND 1)", "median(i)", "median(f) FILTER (WHERE b)", "var_samp(i)", "variance(f)", "var_pop(f)",
+    "stddev(f)", "stddev_samp(i)", "stddev_pop(f) FILTER (WHERE g > 0)",
 ]  # fmt: skip
 WITHIN_WINDOWS = [
     "row_number() OVER (PARTITION BY u ORDER BY g)", "rank() OVER (PARTITION BY u ORDER BY s DESC, m)",
@@ -255,7 +256,8 @@ def test_no_value_makes_a_window_fail(window: str, table: pa.Table, exact: Any) 
 
 def test_every_window_and_feature_is_tried() -> None:
     features = {f"aggregate_{feature.split('(')[0]}" for feature in WITHIN_UNITS}
-    features |= {"aggregate_count_distinct", "aggregate_exact_sum", "aggregate_exact_avg"}
+    features |= {"aggregate_count_distinct"}
+    features |= {f"aggregate_exact_{feature.split('(')[0]}" for feature in WITHIN_UNITS}
     windows = {window.split("(")[0] for window in WITHIN_WINDOWS}
     windows |= {"exact_sum", "exact_avg"}
     public = {name for name in OPERATIONS if name.endswith("_distinct")} - {"aggregate_count_distinct"}

@@ -10,7 +10,7 @@ from decimal import Decimal
 from privacy.algebra import TRUE, Call, Column, Literal, Scalar
 from privacy.engines.duckdb.functions import FUNCTIONS
 from privacy.engines.duckdb.literals import TYPES, literal, normalised, quoted
-from privacy.engines.duckdb.windows import exact_mean, exact_total
+from privacy.engines.duckdb.windows import exact_mean, exact_total, exact_variance
 
 
 def scalar(node: Scalar) -> str:
@@ -121,6 +121,15 @@ def _exact_avg(call: Call, parts: Sequence[str]) -> str:
     return exact_mean(f"sum({parts[1]}){kept}", f"count({parts[1]}){kept}")
 
 
+def _exact_median(call: Call, parts: Sequence[str]) -> str:
+    """The middle value, or the mean of the two in the middle: of the values alone, whatever their order."""
+    return f"median({parts[1]}){_condition(call, parts)}"
+
+
+def _exact_variance(*, sample: bool, root: bool) -> Operation:
+    return lambda call, parts: exact_variance(parts[1], _condition(call, parts), sample=sample, root=root)
+
+
 def _condition(call: Call, parts: Sequence[str]) -> str:
     return "" if call.arguments[0] == TRUE else f" FILTER (WHERE {parts[0]})"
 
@@ -180,4 +189,9 @@ OPERATIONS: dict[str, Operation] = {
     "aggregate_bool_or": _summed("bool_or({0})"),
     "aggregate_exact_sum": _exact_sum,
     "aggregate_exact_avg": _exact_avg,
+    "aggregate_exact_median": _exact_median,
+    "aggregate_exact_var_samp": _exact_variance(sample=True, root=False),
+    "aggregate_exact_var_pop": _exact_variance(sample=False, root=False),
+    "aggregate_exact_stddev_samp": _exact_variance(sample=True, root=True),
+    "aggregate_exact_stddev_pop": _exact_variance(sample=False, root=True),
 }

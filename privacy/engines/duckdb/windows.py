@@ -28,6 +28,24 @@ def exact_mean(total: str, count: str) -> str:
     return f"(CAST({total} AS DOUBLE) / CAST(nullif({count}, 0) AS DOUBLE))"
 
 
+def exact_variance(x: str, kept: str, *, sample: bool, root: bool) -> str:
+    """The variance of integers within 2^31 of 0, or its root: the same however the rows lie.
+
+    With m the mean cut to an integer and r = sum(x) - m n, the squares around m come to sum(x^2) - m sum(x) -
+    m r, exactly, and those around the mean to r^2 / n less. What remains for floating point is as close
+    to the result as it is precise, or within a unit of x squared.
+    """
+    count, total = f"CAST(count({x}){kept} AS HUGEINT)", f"sum({x}){kept}"
+    whole = f"({total} // nullif({count}, 0))"
+    rest = f"({total} - {whole} * {count})"
+    around = f"CAST(sum({x} * {x}){kept} - {whole} * {total} - {whole} * {rest} AS DOUBLE)"
+    n, r = f"CAST({count} AS DOUBLE)", f"CAST({rest} AS DOUBLE)"
+    squares = f"({around} - {r} * {r} / nullif({n}, 0))"
+    sql = f"greatest({squares} / nullif({n}{' - 1' if sample else ''}, 0), CAST('0' AS DOUBLE))"
+    held = f"CASE WHEN {count} > {1 if sample else 0} THEN {sql} END"
+    return f"sqrt({held})" if root else held
+
+
 def _exact_avg(_window: Window, parts: Sequence[str], over: str) -> str:
     return exact_mean(f"(sum({parts[0]}) OVER ({over}))", f"(count({parts[0]}) OVER ({over}))")
 
