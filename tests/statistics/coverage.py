@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import multiprocessing
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import duckdb
@@ -27,6 +30,7 @@ from privacy.planned import PlannedRelease
 from privacy.release import perturb
 
 RUNS = 10_000
+PROCESSES = 2
 LOW, HIGH = 0.94, 0.96
 SILENT = 0.01  # at this sigma P(noise != 0) < 1e-2000
 
@@ -89,11 +93,11 @@ COUNTS = [
 QUANTILES = ["median(cost)", "quantile_cont(score, 0.9)", "min(cost)", "max(score)"]
 
 CASES = [
-    *(Case(measure, rho=0.005) for measure in COUNTS),
+    *(Case(measure, rho=0.001) for measure in COUNTS),
     *(Case(measure) for measure in MOMENTS),
-    *(Case(measure, BY_WARD, 0.1) for measure in COUNTS[:5]),
+    *(Case(measure, BY_WARD, 0.01) for measure in COUNTS[:5]),
     *(Case(measure, BY_WARD, 20.0) for measure in MOMENTS),
-    *(Case(measure, BY_WARD, 0.1, strategy="clip") for measure in ("count(*)", "sum(cost)")),
+    *(Case(measure, BY_WARD, 0.01, strategy="clip") for measure in ("count(*)", "sum(cost)")),
     *(Case(measure, BY_WARD, 20.0, strategy="clip") for measure in MOMENTS[:5]),
     # Little rho: noise is not small beside the statistic.
     *(Case(measure, BY_WARD, 0.02) for measure in ("avg(cost)", "var_samp(cost)", "covar_pop(score, cost)")),
@@ -207,15 +211,18 @@ def fails(case: Case, found: Found) -> bool:
 
 def _report(runs: int) -> Iterator[tuple[Case, Found]]:
     print(f"{'statement':46} {'rho':>6} {'strategy':8} {'held':>7} {'NULL':>6}", flush=True)
-    for case in CASES:
-        found = tried(case, runs)
-        told = f"{case.measure} {case.rest}"
-        null = found.null / (found.trials + found.null)
-        asked = "" if case.calibrated else "at least 94%"
-        mark = "FAILS" if fails(case, found) else ""
-        line = f"{told:46} {case.rho:6g} {case.strategy:8} {found.share:7.2%} {null:6.2%} {asked} {mark}"
-        print(line.rstrip(), flush=True)
-        yield case, found
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        for case, found in zip(CASES, pool.map(tried, CASES, repeat(runs)), strict=True):
+            print(_line(case, found), flush=True)
+            yield case, found
+
+
+def _line(case: Case, found: Found) -> str:
+    null = found.null / (found.trials + found.null)
+    asked = "" if case.calibrated else "at least 94%"
+    mark = "FAILS" if fails(case, found) else ""
+    told = f"{case.measure} {case.rest}"
+    return f"{told:46} {case.rho:6g} {case.strategy:8} {found.share:7.2%} {null:6.2%} {asked} {mark}".rstrip()
 
 
 def main() -> int:
