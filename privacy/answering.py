@@ -96,7 +96,7 @@ def _noisy(
         return None
     salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
     read = {name: files[name] for name in tables_of(one.question.input)}
-    exact = sandbox.run(Task(one.sql, read, salted, EXACT_BYTES))
+    exact = sandbox.run(Task(one.candidates_sql, read, salted, EXACT_BYTES))
     columns = [*one.drawn.keys, *(noised.name for noised in one.drawn.noised)]
     return perturb(exact.select(columns), one.drawn)
 

@@ -62,6 +62,11 @@ class PlannedRelease:
         """SQL of the exact part, for the engine. Its rows never leave the release step."""
         return duckdb.exact_sql(self.lowered.aggregate)
 
+    @cached_property
+    def candidates_sql(self) -> str:
+        """`sql`, less the groups that cannot be shown."""
+        return duckdb.candidates_sql(self.lowered.aggregate)
+
     @property
     def drawn(self) -> Release | None:
         """What is drawn and charged now: the difference to earlier numbers, or None where they suffice."""

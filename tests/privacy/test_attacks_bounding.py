@@ -9,9 +9,11 @@ from __future__ import annotations
 import copy
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import privacy
@@ -19,7 +21,7 @@ from privacy.answering import metadata
 from privacy.bounding import STRATEGIES
 from privacy.profile import Histogram, KeyProfile, NumberProfile, Profile, TableProfile
 from tests.privacy.profiles import histogram
-from tests.privacy.test_sensitivity import POLICY, STATEMENTS, TYPES, WARDS, _check, _sums
+from tests.privacy.test_sensitivity import POLICY, STATEMENTS, TYPES, VISITS, WARDS, _check, _sums
 
 PROFILES = 12
 KEYS = ("ward", "code", "day", "note")
@@ -139,3 +141,20 @@ def test_no_profile_makes_a_question_unanswerable() -> None:
     plain = privacy.plan(sql, policy, rho=1.0)
     profiled = privacy.plan(sql, policy, rho=1.0, profile=Profile(1000, {"visits": table}))
     assert profiled.release_digest == plain.release_digest
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_whether_an_answer_comes_does_not_hang_on_the_keys_of_one_unit(
+    strategy: str, tmp_path: Path, sandbox: privacy.Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exact table has a largest size; one unit brings about no more rows of it than it may show."""
+    monkeypatch.setattr("privacy.answering.EXACT_BYTES", 200_000)
+    sql = "SELECT note, count(*) AS n, sum(cost) AS s FROM visits GROUP BY note"
+    options = privacy.Options(strategy=strategy)
+    plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=1.0, options=options)
+    rows = [{"person": "p", "note": f"{number:0200}", "cost": 25} for number in range(2000)]
+    rows += [{"person": f"q{number}", "note": "shared", "cost": 25} for number in range(300)]
+    pq.write_table(pa.Table.from_pylist(rows, VISITS), tmp_path / "visits.parquet")
+    files = {"visits": tmp_path / "visits.parquet"}
+    table = privacy.answer(plan, files, salt=b"a salt of the tests", sandbox=sandbox).table
+    assert table.column("note").to_pylist() == ["shared"]

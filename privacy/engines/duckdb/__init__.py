@@ -2,7 +2,7 @@
 written anew.
 """
 
-from privacy.engines.duckdb.exact import exact_sql
+from privacy.engines.duckdb.exact import candidates_sql, exact_sql
 from privacy.engines.duckdb.factors import held_together
 from privacy.engines.duckdb.literals import literal, normalised, quoted
 from privacy.engines.duckdb.public import public_sql
@@ -13,6 +13,7 @@ __all__ = [
     "OPERATIONS",
     "SALT_TABLE",
     "Multiplicity",
+    "candidates_sql",
     "exact_sql",
     "fan_out_sql",
     "held_together",

@@ -34,6 +34,15 @@ def exact_sql(aggregate: Aggregate) -> str:
     return f"WITH {', '.join(steps)} {_result(aggregate)}"
 
 
+def candidates_sql(aggregate: Aggregate) -> str:
+    """The exact sums of the groups that may be shown. Those to which nobody adds anything never are, and one
+    unit with many keys of its own has any number of them: whether they fit must not hang on it."""
+    sql = exact_sql(aggregate)
+    if aggregate.shown_by is None:
+        return sql
+    return f"SELECT * FROM ({sql}) AS q WHERE {quoted(aggregate.shown_by)} > 0"
+
+
 def _summed(aggregate: Aggregate, kept: str) -> str:
     """The groups with their sums over units."""
     keys = [quoted(key.name) for key in aggregate.input.keys]
