@@ -78,7 +78,7 @@ class _Maker:
         counted = (
             ", ".join(f"count({quoted(one.name)})" for one in [*self._keys, *self._numbers]) or "count(*)"
         )
-        sql = f"SELECT {counted} FROM {table.name}"  # noqa: S608 - a policy's names, quoted
+        sql = f"SELECT {counted} FROM {quoted(table.name)}"  # noqa: S608 - a policy's names, quoted
         reading = plan(sql, policy, rho_nano=policy.max_rho_per_query_nano)
         question = reading.releases[0].question
         self._relation, self._unit = question.input, question.unit

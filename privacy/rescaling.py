@@ -10,7 +10,11 @@ Its interval, by the delta method over independent noises, with R = T / S and p 
     S the sum of G noisy groups:  Var = R^2 sigma^2 (1 - 2 p + G p^2) + p^2 sigma_T^2
     S a number of its own:        Var = R^2 sigma^2 + (p sigma_T)^2 + (p R sigma_S)^2
 
-Where a total is not clearly above its noise, or the ratio comes out below 1, nothing is scaled up.
+Where the ratio comes out below 1, nothing is scaled up; the noise of the ratio counts all the same.
+
+Where a total is not clearly above its noise, nothing is scaled up either, and the ratio may be anything from
+1 to (T + z sigma_T) / (S - z sigma_S): the interval is that of the product with each of them, and where S
+may be 0 there is none.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from privacy.measures.estimates import Estimate
 from privacy.measures.uncertain import NORMAL_95
@@ -44,9 +49,21 @@ class Totals:
     groups: int | None
 
     @property
+    def clear(self) -> bool:
+        """Whether both are clearly above their noise."""
+        return self.whole > _CLEAR * self.whole_sigma and self.kept > _CLEAR * self.kept_sigma
+
+    @property
     def ratio(self) -> float:
-        clear = self.whole > _CLEAR * self.whole_sigma and self.kept > _CLEAR * self.kept_sigma
-        return max(self.whole / self.kept, 1.0) if clear else 1.0
+        """By what groups are scaled up."""
+        return max(self.whole / self.kept, 1.0) if self.clear else 1.0
+
+    @property
+    def largest_ratio(self) -> float:
+        """What the ratio may be at most, as far as the noise of the totals tells."""
+        kept = self.kept - NORMAL_95 * self.kept_sigma
+        whole = self.whole + NORMAL_95 * self.whole_sigma
+        return max(whole / kept, 1.0) if kept > 0 else math.inf
 
 
 def made_up(
@@ -59,28 +76,44 @@ def made_up(
         decimals: by which sums are scaled back.
         whole_numbers: whether the column holds integers.
     """
-    ratio = totals.ratio
     values = values.astype(np.float64)
-    deviation = np.sqrt(_variance(values, sigma, totals, ratio))
-    centre, half = values * ratio, NORMAL_95 * deviation
+    centre = values * totals.ratio
+    low, high = _interval(values, sigma, totals)
     if not whole_numbers:
         unit = float(10**decimals)
-        return Estimate(centre / unit, (centre - half) / unit, (centre + half) / unit)
+        return Estimate(centre / unit, low / unit, high / unit)
     most = float(2**62)
-    rounded = np.rint(np.clip(centre, -most, most)).astype(np.int64)
-    width = np.ceil(np.minimum(half, most) + 0.5).astype(np.int64)
-    return Estimate(rounded, rounded - width, rounded + width)
+    held = np.rint(np.clip(centre, -most, most)).astype(np.int64)
+    return Estimate(held, _whole(np.floor(low - 0.5)), _whole(np.ceil(high + 0.5)))
 
 
-def _variance(values: NDArray[Any], sigma: float, totals: Totals, ratio: float) -> NDArray[Any]:
+def _whole(ends: NDArray[Any]) -> pa.Array:
+    """Ends of intervals as integers; NULL where there is none."""
+    most, there = float(2**62), np.isfinite(ends)
+    held = np.clip(np.where(there, ends, 0.0), -most, most)
+    return pa.array(held.astype(np.int64), mask=~there)
+
+
+def _interval(values: NDArray[Any], sigma: float, totals: Totals) -> tuple[NDArray[Any], NDArray[Any]]:
+    if totals.clear:
+        half = NORMAL_95 * np.sqrt(_variance(values, sigma, totals))
+        return values * totals.ratio - half, values * totals.ratio + half
+    low, high, most = values - NORMAL_95 * sigma, values + NORMAL_95 * sigma, totals.largest_ratio
+    if math.isinf(most):
+        unknown = np.full(len(values), np.nan)
+        return unknown, unknown
+    return np.minimum(low, low * most), np.maximum(high, high * most)
+
+
+def _variance(values: NDArray[Any], sigma: float, totals: Totals) -> NDArray[Any]:
+    ratio = totals.ratio
     noise = (ratio * sigma) ** 2
-    if ratio == 1.0:
-        return np.full(len(values), noise)
     part = values / totals.kept
     whole = (part * totals.whole_sigma) ** 2
     if totals.groups is None:
         return noise + whole + (part * ratio * totals.kept_sigma) ** 2
-    return np.maximum(noise * (1 - 2 * part + totals.groups * part**2), 0.0) + whole
+    shared = 1 - 2 * part + totals.groups * part**2
+    return noise * np.maximum(shared, 1.0 if ratio == 1.0 else 0.0) + whole
 
 
 def sum_sigma(sigma: float, groups: int) -> float:

@@ -87,7 +87,14 @@ class Relations:
         return f"SELECT * FROM ({rows}) AS q WHERE {named(unit)} IS NOT NULL"
 
     def _capped(self, node: Capped) -> str:
-        """Only where there are more rows than the cap are they ranked, which is dear."""
+        """Only where there are more rows than the cap are they ranked, which is dear.
+
+        NULL equals nothing, so that rows without a value of a key are kept, however many. The unit is never
+        NULL, and a row that is NULL in a key which a join equates meets no other by it: none is multiplied,
+        each comes at most once for a row beside it. Nothing is derived from a cap with keys but how often
+        rows are multiplied (`privacy.query.links`), so that what a unit contributes is bounded above, as
+        ever; and which rows are kept still is a function of the unit's own.
+        """
         content = [named(one) for one in self._content(node.input)]
         rank = keyed_rank(list(dict.fromkeys([named(node.unit), *content])))
         within = ", ".join(named(one) for one in (node.unit, *node.keys))
