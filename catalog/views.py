@@ -12,6 +12,7 @@ from sqlalchemy import Row, Select, select
 from catalog.errors import NotFound
 from catalog.schema import TableSchema
 from catalog.tables import (
+    canonical,
     contribution_profile,
     dataset,
     dataset_version,
@@ -150,6 +151,27 @@ def version_of(session: Session, version_id: str) -> ListingView:
     if not views:
         raise NotFound("There is no such version.")
     return views[0]
+
+
+def profiled_alike(session: Session, view: ListingView) -> list[ListingView]:
+    """Other versions of the same dataset with the same policy and the same files that have a contribution
+    profile, the latest first."""
+    statement = (
+        select_views()
+        .where(
+            dataset_version.c.dataset == view.dataset_id,
+            dataset_version.c.policy == canonical(view.policy),
+            dataset_version.c.id != view.version_id,
+            contribution_profile.c.document.is_not(None),
+        )
+        .order_by(dataset_version.c.number.desc())
+    )
+    found = with_tables(session, session.execute(statement).all())
+    return [one for one in found if _contents(one) == _contents(view)]
+
+
+def _contents(view: ListingView) -> dict[str, tuple[TableSchema, tuple[str, ...]]]:
+    return {table.name: (table.schema, table.objects) for table in view.tables}
 
 
 def provider_profile(session: Session, version_id: str, *, org: str) -> ProviderProfile:

@@ -2,7 +2,8 @@
 
 RESERVED -> EXECUTING -> RELEASED, or VOIDED before data was touched, or FORFEITED after. A version has at
 most one release that was not voided, so that its profile is paid for once. Every move names the state that
-it leaves, so that two movers cannot both succeed.
+it leaves, so that two movers cannot both succeed. A version of the same files and policy as one before it
+has no release of its own: it shows that one's document again.
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ profile_release = Table(
 )
 
 
+profile_reuse = Table(
+    "profile_reuse",
+    metadata,
+    Column("version", String(40), primary_key=True),
+    Column("release", String(40), nullable=False),
+    Column("entry_id", String(40), nullable=False),
+    Column("reused_at", String(32), nullable=False),
+)
+
+
 def reserve(session: Session, values: Mapping[str, Any]) -> None:
     """Insert a release in state RESERVED."""
     session.execute(insert(profile_release).values(state=RESERVED, **values))
@@ -75,6 +86,19 @@ def of_version(session: Session, version: str) -> Row[Any] | None:
     """The version's one release that was not voided, in whatever state."""
     here = profile_release.c.version == version, profile_release.c.state != VOIDED
     return session.execute(select(profile_release).where(*here)).one_or_none()
+
+
+def reuse(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert that a version shows the document of an earlier version's release."""
+    session.execute(insert(profile_reuse).values(**values))
+
+
+def reuse_of(session: Session, version: str) -> Row[Any] | None:
+    """The earlier release whose document the version shows, with ``reused_at``; None without one."""
+    found = select(profile_release, profile_reuse.c.reused_at).join(
+        profile_reuse, profile_reuse.c.release == profile_release.c.id
+    )
+    return session.execute(found.where(profile_reuse.c.version == version)).one_or_none()
 
 
 def of_domain(session: Session, domain: str) -> Sequence[Row[Any]]:

@@ -29,7 +29,7 @@ class Publication:
 
     ``report`` gives for each table its rows, the rows without a unit (dropped and counted), columns and
     warnings; it is empty where nothing was done. ``profile`` tells of the contribution profile, where one was
-    tried: its ``state`` ("released" or "failed") and the ``rho`` that the provider paid for it.
+    tried: its ``state`` ("released", "reused" or "failed") and the ``rho`` that the provider paid for it.
     """
 
     dataset: str

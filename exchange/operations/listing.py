@@ -241,7 +241,8 @@ def _offered(dataset: listings.Dataset) -> str:
 def _contributions(session: Session, view: ListingView) -> dict[str, Any] | None:
     """What was released of how much single units contribute, in words and as document; None for nothing."""
     text = view.contribution_profile
-    release = profiles.of_version(session, view.version_id)
+    own = profiles.of_version(session, view.version_id)
+    release = own if own is not None else profiles.reuse_of(session, view.version_id)
     if text is None or release is None:
         return None
     profile = _profile(text)

@@ -71,7 +71,7 @@ def _offer(tx: Tx, dataset: str, version: str) -> dict[str, Any]:
     view = listing.own_version(tx.session, actor, dataset, version)
     domains.check_offer(tx.session, view)
     profile = profiling.told(tx.session, view.version_id)
-    if profile is not None and profile["state"] not in ("released", "failed"):
+    if profile is not None and profile["state"] not in ("released", "reused", "failed"):
         raise InProgress("the contribution profile of this version is being released")
     changed = listings.publish(tx.session, dataset_id=view.dataset_id, version_id=view.version_id, now=tx.now)
     for plan in view.plans:

@@ -4,6 +4,9 @@ It tells in noisy counts how much single privacy units contribute, so that the p
 well; a version is offered with it or without it, and stays so. The road is a query's: rho is held before any
 row is read, the start is committed before the engine runs, and whatever happens then the rho stays charged. A
 version is tried once: where that fails, it is offered without a profile.
+
+A version of the same files and policy as an earlier one has no release of its own:
+:mod:`exchange.operations.profile_reuse`.
 """
 
 from __future__ import annotations
@@ -13,12 +16,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import privacy
-from catalog import listings
 from exchange import profiles
-from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup, ResultGroup
+from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import BudgetExhausted, InProgress
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations import domains, listing, settling
+from exchange.operations.profile_reuse import about_version, kept, offerable, reused
 from exchange.operations.terms import NANO, decimal_text
 from settlement import ledger
 from settlement.errors import Overdrawn
@@ -57,7 +60,7 @@ class GrantBudget:
 
     def entry(self) -> Entry:
         """The audit entry: the dataset and the version."""
-        return _about_version(self.kind, self.dataset, self.version)
+        return about_version(self.kind, self.dataset, self.version)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class ReleaseProfile:
 
     def entry(self) -> Entry:
         """The audit entry: the dataset and the version."""
-        return _about_version(self.kind, self.dataset, self.version)
+        return about_version(self.kind, self.dataset, self.version)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def settle_before_offer(market: Market, actor: Actor, dataset: str, version: str
     with market.store.refusing(actor, command):
         actor.require(Role.PROVIDER)
         view = market.store.read(lambda session: listing.own_version(session, actor, dataset, version))
-        if not _is_due(market, view):
+        if not _is_due(market, view) or reused(market, actor, dataset, version):
             return
         with market.engine.turn(market.settings.query_timeout_s):
             _grant_budget(market, actor, dataset, version)
@@ -112,7 +115,9 @@ def told(session: Session, version: str) -> dict[str, Any] | None:
     """What a provider reads of the release of a version's profile; None where there was none."""
     row = profiles.of_version(session, version)
     if row is None:
-        return None
+        reused = profiles.reuse_of(session, version)
+        told = {"state": "reused", "rho": "0", "rho_nano": 0}
+        return None if reused is None else {**told, "ended_at": reused.reused_at}
     return {
         "state": _STATES[row.state],
         "rho": decimal_text(row.rho_nano, NANO),
@@ -136,7 +141,7 @@ def _is_due(market: Market, view: ListingView) -> bool:
         return False
     row = market.store.read(lambda session: profiles.of_version(session, view.version_id))
     if row is None:
-        return True
+        return market.store.read(lambda session: profiles.reuse_of(session, view.version_id)) is None
     if row.state not in profiles.OPEN:
         return False
     if row.lease_until > market.store.clock().isoformat(timespec="microseconds"):
@@ -148,10 +153,10 @@ def _grant_budget(market: Market, actor: Actor, dataset: str, version: str) -> N
     """The domain's budget, in a transaction of its own: one entry of the log names one journal."""
 
     def stands(session: Session) -> bool:
-        return domains.is_granted(session, listing.policy_of(_offerable(session, actor, dataset, version)))
+        return domains.is_granted(session, listing.policy_of(offerable(session, actor, dataset, version)))
 
     def work(tx: Tx) -> dict[str, Any]:
-        view = _offerable(tx.session, actor, dataset, version)
+        view = offerable(tx.session, actor, dataset, version)
         journal = domains.grant_budget(tx, listing.policy_of(view))
         tx.record(
             object=ObjectGroup(
@@ -166,15 +171,9 @@ def _grant_budget(market: Market, actor: Actor, dataset: str, version: str) -> N
         market.store.perform(actor, GrantBudget(dataset, version), work)
 
 
-def _offerable(session: Session, actor: Actor, dataset: str, version: str) -> ListingView:
-    view = listing.own_version(session, actor, dataset, version)
-    domains.check_offer(session, view)
-    return view
-
-
 def _reserve(tx: Tx, market: Market, dataset: str, version: str) -> dict[str, Any]:
     """Hold the rho of the profile; what was checked before is checked again in this transaction."""
-    view = _offerable(tx.session, tx.actor, dataset, version)
+    view = offerable(tx.session, tx.actor, dataset, version)
     if view.published_at is not None or profiles.of_version(tx.session, view.version_id) is not None:
         raise InProgress("another process releases the contribution profile of this version")
     policy, release_id = listing.policy_of(view), new_id("prf")
@@ -295,7 +294,7 @@ def _end(
         row = profiles.find(tx.session, release_id)
         if row.state != leave:
             raise InProgress("another process moved the release of this profile on")
-        result = _kept(tx, row, document) if document is not None else None
+        result = kept(tx, row.version, document) if document is not None else None
         journal = _resolve(tx, row, ending)
         profiles.advance(
             tx.session,
@@ -321,11 +320,6 @@ def _end(
     key = f"end:{release_id}" if actor == SYSTEM else None
     done = market.store.perform(actor, MoveProfile(release_id, ending, code=code), work, key=key)
     return not done.replayed
-
-
-def _kept(tx: Tx, row: Row[Any], document: dict[str, Any]) -> ResultGroup:
-    kept = listings.keep_profile(tx.session, version_id=row.version, document=document, now=tx.now)
-    return ResultGroup(sha256=kept.sha256, bytes=kept.bytes)
 
 
 def _resolve(tx: Tx, row: Row[Any], ending: Ending) -> str:
@@ -355,8 +349,3 @@ def _books(session: Session, policy: privacy.Policy, journal: str) -> dict[str, 
 
 def _journal(session: Session, journal: str) -> MoneyGroup:
     return MoneyGroup(journal=journal, journal_sha256=ledger.journal_digest(session, journal))
-
-
-def _about_version(kind: str, dataset: str, version: str) -> Entry:
-    about = ObjectGroup(type="dataset", dataset=dataset[:200], version=version[:64])
-    return Entry(kind=kind, outcome="done", object=about)

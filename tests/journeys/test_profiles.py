@@ -93,6 +93,57 @@ def test_publishing_again_pays_nothing_and_changes_nothing(stand: Stand) -> None
     assert stand.broken_laws() == []
 
 
+def repriced(stand: Stand, fee: str, **changes: Any) -> str:
+    """A further version: the same files and policy at another price, unless ``changes`` say more."""
+    plans = [sample.plan(fee=fee)]
+    reply = stand.draft(manifest={**manifest(), "plans": plans, **changes})
+    assert reply.status_code == 201, reply.text
+    version: str = reply.json()["version"]
+    return version
+
+
+def test_a_version_of_the_same_files_and_policy_shows_the_same_profile_for_nothing(stand: Stand) -> None:
+    """Provable in the log: the entry names the release that was paid for, and the digest of its document."""
+    stand.publish(manifest=manifest())
+    first = shown(stand)
+    for fee in ("0.06", "0.07"):
+        version = repriced(stand, fee)
+        told = publish(stand, version).json()["profile"]
+        assert (told["state"], told["rho"], told["rho_nano"]) == ("reused", "0", 0)
+        assert told["ended_at"]
+        assert kinds(stand, version) == ["version.drafted", "profile.reused", "listing.published"]
+        assert publish(stand, version).json()["profile"] == told
+    assert shown(stand) == first
+    (released,), again = stand.entries(kind="profile.released"), stand.entries(kind="profile.reused")
+    assert len(again) == 2
+    for entry in again:
+        assert entry.document["object"]["id"] == released.document["object"]["id"]
+        assert entry.document["result"] == released.document["result"]
+    assert stand.budget()["rho_nano_spent"] == RHO
+    assert stand.broken_laws() == []
+    stand.publish_log()
+    assert stand.verify().exit_code == 0
+
+
+@pytest.mark.parametrize("changed", ["files", "policy", "failed"])
+def test_a_profile_of_something_else_is_not_shown_again(sqlite_stand: Stand, changed: str) -> None:
+    stand = sqlite_stand
+    version = drafted(stand)
+    with pytest.MonkeyPatch.context() as patch:
+        if changed == "failed":
+            patch.setattr(profiling, "_computed", lambda *_: privacy.Profile.from_document({}))
+        publish(stand, version)
+    if changed == "files":
+        reply = stand.draft(manifest=manifest(), files=sample.files(seed=8))
+        version = reply.json()["version"]
+    else:
+        policy = sample.policy(profile_rho="0.003", max_rho_per_query=0.5 if changed == "policy" else 1.0)
+        version = repriced(stand, "0.06", policy=policy)
+    assert publish(stand, version).json()["profile"]["state"] == "released"
+    assert stand.budget()["rho_nano_spent"] == 2 * RHO
+    assert stand.broken_laws() == []
+
+
 def shown(stand: Stand) -> Any:
     return stand.get("buyer", f"/v1/datasets/{sample.SLUG}").json()["profile"]
 
@@ -245,6 +296,29 @@ def test_two_publishers_of_one_version_pay_once(stand: Stand) -> None:
     assert len(stand.entries(kind="profile.released")) == 1
     assert stand.budget()["rho_nano_spent"] == RHO
     assert stand.broken_laws() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE profile_reuse SET release = 'prf_other'",
+        "UPDATE profile_reuse SET version = 'ver_other'",
+        "DELETE FROM profile_reuse",
+        "UPDATE contribution_profile SET document = '1' WHERE version IN {again}",
+        "UPDATE dataset_version SET policy = '1' WHERE id IN {again}",
+        "UPDATE version_part SET sha256 = 'other' WHERE version IN {again}",
+    ],
+)
+def test_whoever_changes_what_is_shown_again_breaks_a_law(sqlite_stand: Stand, change: str) -> None:
+    stand = sqlite_stand
+    stand.publish(manifest=manifest())
+    publish(stand, repriced(stand, "0.06"))
+    assert stand.broken_laws() == []
+    with stand.market.store.engine.begin() as connection:
+        for table in ("contribution_profile", "dataset_version", "version_part"):
+            connection.execute(text(f"DROP TRIGGER {table}_append_only_update"))
+        connection.execute(text(change.format(again="(SELECT version FROM profile_reuse)")))
+    assert any(finding.startswith("L5") for finding in stand.broken_laws()), stand.broken_laws()
 
 
 FORGED = {

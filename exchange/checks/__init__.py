@@ -11,10 +11,9 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from catalog import CatalogError, listings
-from catalog.tables import contribution_profile
-from exchange.audit import AuditError, log
-from exchange.audit import leaf as leaves
-from exchange.profiles import RELEASED, profile_release
+from exchange.audit import log
+from exchange.checks import profiles
+from exchange.checks.differences import changed, document
 from exchange.queries import SETTLED, query
 from exchange.schema import append_only
 from settlement import ledger, licences, orders
@@ -67,34 +66,6 @@ SELECT j.id, 'settles a query that is not settled'
 FROM journal j
 WHERE j.kind = 'query_settled'
   AND NOT EXISTS (SELECT 1 FROM query q WHERE q.settle_journal = j.id AND q.state = 'SETTLED')
-"""
-
-_RELEASED = """
-SELECT p.id, 'is released without its one journal, entry and document'
-FROM profile_release p
-WHERE p.state = 'RELEASED' AND (
-    1 <> (SELECT COUNT(*) FROM journal j WHERE j.business_key = 'profile:' || p.id || ':ended'
-                                           AND j.id = p.settle_journal)
-    OR 1 <> (SELECT COUNT(*) FROM audit_entry e WHERE e.id = p.entry_id AND e.kind = 'profile.released'
-                                                  AND e.object_id = p.id)
-    OR 1 <> (SELECT COUNT(*) FROM contribution_profile c WHERE c.version = p.version)
-)
-UNION ALL
-SELECT p.version, 'has more than one profile that was paid for'
-FROM profile_release p WHERE p.state <> 'VOIDED' GROUP BY p.version HAVING COUNT(*) > 1
-UNION ALL
-SELECT c.version, 'shows a profile that was not released'
-FROM contribution_profile c
-WHERE NOT EXISTS (SELECT 1 FROM profile_release p WHERE p.version = c.version AND p.state = 'RELEASED')
-UNION ALL
-SELECT e.id, 'says that a profile was released which is not'
-FROM audit_entry e LEFT JOIN profile_release p ON p.entry_id = e.id
-WHERE e.kind = 'profile.released' AND (p.id IS NULL OR p.state <> 'RELEASED')
-UNION ALL
-SELECT j.id, 'pays for a profile that was not released'
-FROM journal j
-WHERE j.kind = 'profile_released'
-  AND NOT EXISTS (SELECT 1 FROM profile_release p WHERE p.settle_journal = j.id AND p.state = 'RELEASED')
 """
 
 _SPENT = """
@@ -180,7 +151,7 @@ def _differing_queries(session: Session) -> list[str]:
     )
     findings = []
     for row in rows:
-        leaf = _document(row.leaf)
+        leaf = document(row.leaf)
         if leaf is None:
             findings.append(f"{row.id} has a leaf that cannot be read")
             continue
@@ -202,41 +173,8 @@ def _differing_queries(session: Session) -> list[str]:
             "journal": (row.settle_journal, told["money"].get("journal")),
             "result": (row.result_sha256, told["result"].get("sha256")),
         }
-        findings += _changed(row.id, same)
+        findings += changed(row.id, same)
     return findings
-
-
-def _differing_profiles(session: Session) -> list[str]:
-    """Released profiles whose row or document does not say what the leaf of their release says."""
-    rows = session.execute(
-        select(profile_release, contribution_profile.c.document, contribution_profile.c.sha256, log.LEAF)
-        .join(log.audit_entry, log.audit_entry.c.id == profile_release.c.entry_id)
-        .join(contribution_profile, contribution_profile.c.version == profile_release.c.version)
-        .where(profile_release.c.state == RELEASED)
-    )
-    findings = []
-    for row in rows:
-        leaf = _document(row.leaf)
-        if leaf is None:
-            findings.append(f"{row.id} has a leaf that cannot be read")
-            continue
-        told = {name: leaf[name] or {} for name in ("object", "privacy", "money", "result")}
-        same = {
-            "document": (hashlib.sha256(row.document.encode()).hexdigest(), told["result"].get("sha256")),
-            "digest": (row.sha256, told["result"].get("sha256")),
-            "dataset": (row.slug, told["object"].get("dataset")),
-            "version": (row.version, told["object"].get("version")),
-            "domain": (row.domain, told["privacy"].get("domain")),
-            "rho": (str(row.rho_nano), told["privacy"].get("rho_nano")),
-            "journal": (row.settle_journal, told["money"].get("journal")),
-        }
-        findings += _changed(row.id, same)
-    return findings
-
-
-def _changed(who: str, same: dict[str, tuple[Any, Any]]) -> list[str]:
-    changed = [name for name, (kept, logged) in same.items() if kept != logged]
-    return [f"{who} does not say what its entry says: {', '.join(changed)}"] if changed else []
 
 
 def _differing_agreements(session: Session) -> list[str]:
@@ -249,19 +187,19 @@ def _differing_agreements(session: Session) -> list[str]:
     )
     findings = []
     for leaf in entries.scalars():
-        document = _document(leaf) or {}
-        fixed = (document.get("result") or {}).get("sha256")
+        told = document(leaf) or {}
+        fixed = (told.get("result") or {}).get("sha256")
         if fixed is None:
             continue
-        if document["kind"] == "access.requested":
-            accepted = document["licence"]["acceptance_id"]
+        if told["kind"] == "access.requested":
+            accepted = told["licence"]["acceptance_id"]
             kept = session.execute(
                 select(licences.acceptance.c.digest).where(licences.acceptance.c.id == accepted)
             ).scalar_one_or_none()
             if kept != fixed:
                 findings.append(f"acceptance {accepted} is not the one that was logged")
-        elif _content_of(session, document["object"]["version"]) != fixed:
-            findings.append(f"version {document['object']['version']} is not the one that was logged")
+        elif _content_of(session, told["object"]["version"]) != fixed:
+            findings.append(f"version {told['object']['version']} is not the one that was logged")
     return findings
 
 
@@ -306,13 +244,6 @@ def _plan_of(text: str) -> PricePlan | None:
         return None
 
 
-def _document(leaf: object) -> dict[str, Any] | None:
-    try:
-        return leaves.decode(leaf if isinstance(leaf, bytes) else str(leaf).encode())
-    except AuditError:
-        return None
-
-
 def run(market: Market) -> list[Law]:
     """Check every law on one snapshot of the database."""
     return market.store.read(check)
@@ -326,8 +257,10 @@ def check(session: Session) -> list[Law]:
         "L5": (
             *_broken(session, _SETTLED),
             *_differing_queries(session),
-            *_broken(session, _RELEASED),
-            *_differing_profiles(session),
+            *_broken(session, profiles.RELEASES),
+            *_broken(session, profiles.REUSES),
+            *profiles.differing_releases(session),
+            *profiles.differing_reuses(session),
         ),
         "L6": _broken(session, _SPENT),
         "L7": _broken(session, _ENDED),
