@@ -278,7 +278,7 @@ def _fraction(value: float | str | Decimal | Fraction, name: str) -> Fraction:
     except InvalidOperation:
         raise ParameterInvalid(f"{name} must be a number.") from None
     _require(number.is_finite(), f"{name} must be finite.")
-    _require(number == 0 or abs(number.adjusted()) <= 400, f"{name} is out of range.")
+    _require(number == 0 or abs(number.adjusted()) <= 300, f"{name} is out of range.")
     return Fraction(number)
 
 

@@ -162,7 +162,11 @@ def _covariance(less: int) -> Ratio:
 
 
 def _correlation(_measure: Measure, moments: Moments) -> tuple[Uncertain, Uncertain]:
-    return moments.spread(0, 1), (moments.spread(0, 0) * moments.spread(1, 1)).root()
+    """Nothing where a spread came out as none: two of those would make a positive product."""
+    own, others = moments.spread(0, 0), moments.spread(1, 1)
+    both = (own * others).root()
+    there = (own.value > 0) & (others.value > 0)
+    return moments.spread(0, 1), Uncertain(np.where(there, both.value, np.nan), both.spread)
 
 
 def _slope(_measure: Measure, moments: Moments) -> tuple[Uncertain, Uncertain]:

@@ -158,3 +158,27 @@ def test_whether_an_answer_comes_does_not_hang_on_the_keys_of_one_unit(
     files = {"visits": tmp_path / "visits.parquet"}
     table = privacy.answer(plan, files, salt=b"a salt of the tests", sandbox=sandbox).table
     assert table.column("note").to_pylist() == ["shared"]
+
+
+@pytest.mark.parametrize("name", ["corr", "regr_r2"])
+def test_two_spreads_that_came_out_as_none_make_no_correlation(name: str) -> None:
+    """The product of two negative numbers is positive, and looked like one that is well known."""
+    sql = f"SELECT {name}(cost, score) AS r FROM visits"  # noqa: S608 - a name from the list above
+    plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=1.0)
+    (one,) = plan.releases
+    noisy = {}
+    for part in one.lowered.parts[0]:
+        squares = part.argument is not None and part.argument.text.startswith("exact_mul") and part.middle
+        noisy[part.name] = [-2000 * part.middle if squares else 1000]
+    shown = one.shown(pa.table(noisy)).to_pylist()
+    assert shown == [{"m0": None, "m0_low": None, "m0_high": None}]
+    noisy = {name: [abs(number)] for name, (number,) in noisy.items()}
+    assert one.shown(pa.table(noisy)).column("m0").null_count == 0
+
+
+@pytest.mark.parametrize("epsilon", ["1e400", "1e308", "1e-400"])
+def test_an_epsilon_out_of_range_is_refused(epsilon: str) -> None:
+    policy = privacy.Policy.from_document(POLICY, TYPES)
+    with pytest.raises(privacy.Refused) as refused:
+        privacy.plan("SELECT count(*) AS n FROM visits", policy, epsilon=epsilon)  # type: ignore[arg-type]
+    assert refused.value.code in ("budget_invalid", "rho_too_large", "rho_too_small")
