@@ -163,7 +163,7 @@ def test_whether_an_answer_comes_does_not_hang_on_the_keys_of_one_unit(
 @pytest.mark.parametrize("name", ["corr", "regr_r2"])
 def test_two_spreads_that_came_out_as_none_make_no_correlation(name: str) -> None:
     """The product of two negative numbers is positive, and looked like one that is well known."""
-    sql = f"SELECT {name}(cost, score) AS r FROM visits"  # noqa: S608 - a name from the list above
+    sql = f"SELECT {name}(cost, score) AS r FROM visits"
     plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=1.0)
     (one,) = plan.releases
     noisy = {}
