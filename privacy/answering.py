@@ -138,11 +138,11 @@ def metadata(plan: Plan) -> dict[str, Any]:
         "columns": {
             column.name: {
                 "kind": column.kind,
-                "sigma": column.sigma,
-                "half_width": column.half_width,
+                "sigma": _finite(column.sigma),
+                "half_width": _finite(column.half_width),
                 "half_width_by_rows": _stated(column.table),
                 "note": column.note,
-                "expected_bias": column.expected_bias,
+                "expected_bias": _finite(column.expected_bias),
                 "interval_holds": "before the threshold selects" if column.before_threshold else "as shown",
             }
             for column in plan.columns
@@ -155,7 +155,11 @@ def _stated(widths: Mapping[int, float] | None) -> dict[int, float | None] | Non
     """JSON has no number for a width without bound: it is null."""
     if widths is None:
         return None
-    return {size: width if math.isfinite(width) else None for size, width in widths.items()}
+    return {size: _finite(width) for size, width in widths.items()}
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _bounds(one: PlannedRelease) -> dict[str, Any]:

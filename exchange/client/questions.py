@@ -56,8 +56,9 @@ def run(connection: Connection, question: Mapping[str, Any], key: str | None) ->
 class QuoteColumn:
     """A column to be released: noise scale ``sigma`` and 95% ``half_width``, both None for keys.
 
-    ``table`` gives half-widths by the number of rows in a group where they depend on it; ``expected_bias`` is
-    the share of what is counted or summed that bounding is expected to leave out, by the version's profile;
+    ``table`` gives half-widths by the number of rows in a group where they depend on it, None where nothing
+    bounds the error; ``expected_bias`` is the share of what is counted or summed that bounding is expected to
+    leave out, by the version's profile;
     ``note`` says what the figures hold for where that needs saying.
     """
 
@@ -65,7 +66,7 @@ class QuoteColumn:
     kind: str
     sigma: float | None
     half_width: float | None
-    table: dict[str, float] | None = None
+    table: dict[str, float | None] | None = None
     expected_bias: float | None = None
     note: str | None = None
 
@@ -86,7 +87,8 @@ class QuoteColumn:
     def error(self) -> str:
         """The 95% half-width in words, by the rows of a group where it depends on them."""
         if self.table:
-            return ", ".join(f"{width:.4g} at {int(rows):,} rows" for rows, width in self.table.items())
+            widths = {rows: "any" if width is None else f"{width:.4g}" for rows, width in self.table.items()}
+            return ", ".join(f"{width} at {int(rows):,} rows" for rows, width in widths.items())
         return "" if self.half_width is None else f"{self.half_width:g}"
 
     @property

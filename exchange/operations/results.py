@@ -36,7 +36,7 @@ def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
         {
             "name": f.name,
             "type": str(f.type),
-            **{told: noise.get(f.name, {}).get(told) for told in _TOLD},
+            **{told: _without_infinity(noise.get(f.name, {}).get(told)) for told in _TOLD},
         }
         for f in answer.table.schema
     ]
@@ -75,6 +75,11 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "Infinity" if value > 0 else "-Infinity" if value < 0 else None
     return value
+
+
+def _without_infinity(told: Any) -> Any:
+    """An error without bound is null, as in a quote."""
+    return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
 def releases_of(table: pa.Table) -> list[dict[str, Any]]:

@@ -90,6 +90,21 @@ def test_no_bound_is_told_as_null(days: Stand) -> None:
     standard(days.post("buyer", "/v1/queries", asked))
 
 
+def test_no_bound_is_said_by_the_sdk(days: Stand) -> None:
+    transport = httpx.WSGITransport(app=days.app)
+    with Exchange("http://market.test", token=days.tokens["buyer"], transport=transport) as x:
+        sql = "select regr_slope(minutes, minutes * 2) as b from rides"
+        offer = x.dataset(SLUG).quote(sql, rho="0.0001")
+        told = offer.columns[0].table
+        assert told is not None
+        assert None in told.values()
+        assert "any at 100 rows" in offer.columns[0].error
+        assert "any at 100 rows" in offer._repr_html_()
+        assert json.dumps(vars(offer.columns[0]), allow_nan=False)
+        answer = offer.run()
+        assert answer._repr_html_()
+
+
 def test_the_sdk_gives_them_as_values(days: Stand) -> None:
     transport = httpx.WSGITransport(app=days.app)
     with Exchange("http://market.test", token=days.tokens["buyer"], transport=transport) as x:
