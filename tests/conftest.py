@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import held
 from tests.market.fixtures import (
     demo_exchange,
     lent_sandbox,
@@ -38,6 +39,14 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRES = "EXCHANGE_TEST_POSTGRES_URL"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much was held, where anything of it was tried."""
+    lines = list(held.told(terminalreporter.stats))
+    if lines:
+        terminalreporter.section("held")
+        terminalreporter.write_line("\n".join(lines))
 
 
 def service_address(name: str) -> str:

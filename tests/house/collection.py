@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 # Raised when suites grow: about nine tenths of what is there.
 FLOORS = {
     "bench": 18,
-    "catalog": 195,
-    "exchange": 1300,
+    "catalog": 200,
+    "exchange": 1350,
     "house": 140,
-    "journeys": 135,
-    "privacy": 900,
-    "settlement": 260,
-    "statistics": 150,
+    "journeys": 360,
+    "privacy": 2800,
+    "settlement": 265,
+    "statistics": 300,
 }
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.privacy.mutants import SENTINEL, Mutator, worlds
 ROOT = Path(__file__).parents[2]
 
 
-def test_mutated_statements_are_planned_or_refused_and_nothing_else() -> None:
+def test_mutated_statements_are_planned_or_refused_and_nothing_else(record_property: Any) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.privacy.fuzz", "--count", "2000", "--processes", "2"],
         cwd=ROOT,
@@ -31,6 +32,7 @@ def test_mutated_statements_are_planned_or_refused_and_nothing_else() -> None:
     assert told is not None
     mutants, planned, refused = map(int, told.groups())
     assert mutants == planned + refused == 2000
+    record_property("held", mutants)
     assert planned > 150
     assert refused > 1000
 
