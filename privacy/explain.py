@@ -10,6 +10,8 @@ from privacy.relation_words import relation_words, unit_name
 from privacy.values import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from privacy.algebra import Aggregate, Key, Scalar, Total
     from privacy.drafts import Expected
     from privacy.plan import Plan, PlanColumn
@@ -90,11 +92,19 @@ def _scaling(aggregate: Aggregate) -> str:
 
 
 def _counting(aggregate: Aggregate) -> list[str]:
-    limits = {one.norm_squared for one in aggregate.sums if not one.by_rows}
+    limits = {one.norm_squared for one in aggregate.sums if one.kind == "units"}
+    values = {one.norm_squared for one in aggregate.sums if one.kind == "distinct"}
     unit = unit_name(aggregate.input.input)
     return [
-        f"counts a {unit} of g groups as sqrt({most} / g) in each, and as 1 where that is more"
-        for most in sorted(limits)
+        *(
+            f"counts a {unit} of g groups as sqrt({most} / g) in each, and as 1 where that is more"
+            for most in sorted(limits)
+        ),
+        *(
+            f"counts different values of a {unit} until the squares of their numbers in each group come to "
+            f"{most}"
+            for most in sorted(values)
+        ),
     ]
 
 
@@ -104,6 +114,10 @@ def _sum(one: Sum | Total) -> str:
     if one.kind in ("rows", "units"):
         return one.kind
     name = _name(one.argument)
+    if one.kind == "distinct":
+        return f"different values of {name}"
+    if one.leaves:
+        return f"a histogram of {one.leaves} bins in {one.levels} levels"
     return f"the sum of {name}" if one.kind == "total" else f"the sum of {name} around {one.middle}"
 
 
@@ -121,15 +135,18 @@ def _reasons(one: PlannedRelease) -> list[str]:
     candidates = one.choice.candidates
     if not candidates:
         return ["chose that from the policy and the options alone: there is no contribution profile"]
+    kinds = [measure.kind for measure in one.question.measures]
     best, *others = candidates
     name = best.design.strategy
-    lines = [f"{name} {_STRATEGIES[name]}: expected, in a typical group, {_expected(best)}"]
-    return lines + [f"instead of {other.design.strategy}: {_expected(other)}" for other in others]
+    lines = [f"{name} {_STRATEGIES[name]}: expected, in a typical group, {_expected(best, kinds)}"]
+    return lines + [f"instead of {other.design.strategy}: {_expected(other, kinds)}" for other in others]
 
 
-def _expected(candidate: Candidate) -> str:
-    found = [_one_expected(one) for one in candidate.expected]
-    return "; ".join(dict.fromkeys(found))
+def _expected(candidate: Candidate, kinds: Sequence[str]) -> str:
+    """A profile tells nothing of how many values of a unit are different."""
+    pairs = zip(candidate.expected, kinds, strict=True)
+    found = [_one_expected(one) for one, kind in pairs if kind != "distinct"]
+    return "; ".join(dict.fromkeys(found)) or "no error that a profile tells"
 
 
 def _one_expected(one: Expected) -> str:

@@ -187,6 +187,8 @@ def _with_expected(column: PlanColumn, release: PlannedRelease, measured: int) -
     """The column with what a profile expects of it."""
     if not release.choice.expected or column.half_width is None or column.sigma is None:
         return column
+    if release.question.measures[measured].kind == "distinct":
+        return column  # a profile counts rows and groups of a unit, not its different values
     expected = release.choice.expected[measured]
     bias = round(expected.bias, 6)
     if not release.lowered.made_up(measured):

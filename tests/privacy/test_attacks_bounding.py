@@ -20,7 +20,7 @@ import privacy
 from privacy.answering import metadata
 from privacy.bounding import STRATEGIES
 from privacy.profile import Histogram, KeyProfile, NumberProfile, Profile, TableProfile
-from tests.privacy.profiles import histogram
+from tests.privacy.profiles import histogram, visits
 from tests.privacy.test_sensitivity import POLICY, STATEMENTS, TYPES, VISITS, WARDS, _check, _sums
 
 PROFILES = 12
@@ -182,3 +182,14 @@ def test_an_epsilon_out_of_range_is_refused(epsilon: str) -> None:
     with pytest.raises(privacy.Refused) as refused:
         privacy.plan("SELECT count(*) AS n FROM visits", policy, epsilon=epsilon)  # type: ignore[arg-type]
     assert refused.value.code in ("budget_invalid", "rho_too_large", "rho_too_small")
+
+
+@pytest.mark.parametrize("groups", ["", " GROUP BY ward"])
+def test_no_bias_is_stated_that_a_profile_does_not_tell(groups: str) -> None:
+    """It knows rows and groups of units, not how many of their values are different."""
+    sql = f"SELECT count(DISTINCT code) AS c, count(*) AS n FROM visits{groups}"
+    plan = privacy.plan(sql, privacy.Policy.from_document(POLICY, TYPES), rho=1.0, profile=visits(6))
+    values, rows = plan.columns
+    assert values.expected_bias is None
+    assert rows.expected_bias is not None
+    assert "different values of code" in plan.explain()
