@@ -55,7 +55,7 @@ class Quantile:
         number = measure.numbers[0]
         least, most = (float(end) / 10.0**number.decimals for end in (number.low, number.high))
         counted = leaves.sum(axis=1, keepdims=True) > 0
-        held = [np.where(counted, np.clip(one, least, most), np.nan) for one in found]
+        held = [np.where(counted, np.clip(bins.value(one), least, most), np.nan) for one in found]
         return Estimate(*(one if self.many else one[:, 0] for one in held))
 
     def facts(self, asked: Asked) -> Facts:

@@ -90,9 +90,13 @@ class Bins:
         return -(-(self.number.high - self.number.low + 1) // self.width)
 
     def edges(self) -> NDArray[np.float64]:
-        """The ends of the bins in the number's own unit; its steps lie within bins, never on an edge."""
-        cuts = self.number.low - 0.5 + np.arange(self.count + 1, dtype=np.float64) * self.width
-        return np.asarray(cuts / 10.0**self.number.decimals, np.float64)
+        """The ends of the bins in steps from the lower bound on: far from zero doubles do not tell steps
+        apart. Steps lie within bins, never on an edge."""
+        return np.asarray(np.arange(self.count + 1, dtype=np.float64) * self.width - 0.5, np.float64)
+
+    def value(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What so many steps from the lower bound on are in the number's own unit."""
+        return np.asarray((self.number.low + steps) / 10.0**self.number.decimals, np.float64)
 
     def sum(self, condition: Scalar) -> Sum:
         """The histogram, with the levels of its tree."""

@@ -193,3 +193,21 @@ def test_no_bias_is_stated_that_a_profile_does_not_tell(groups: str) -> None:
     assert values.expected_bias is None
     assert rows.expected_bias is not None
     assert "different values of code" in plan.explain()
+
+
+@pytest.mark.parametrize("sql", ["SELECT median(cost) AS m FROM visits", "SELECT max(cost) AS m FROM visits"])
+def test_quantiles_of_numbers_that_doubles_do_not_tell_apart_are_answered(
+    sql: str, tmp_path: Path, sandbox: privacy.Sandbox
+) -> None:
+    """What a statement's own filter leaves of wide bounds may be a few steps, far from zero."""
+    document = copy.deepcopy(POLICY)
+    document["tables"]["visits"]["columns"]["cost"] = {"bounds": [0, 10**17 + 8]}  # type: ignore[index]
+    policy = privacy.Policy.from_document(document, TYPES)
+    plan = privacy.plan(f"{sql} WHERE cost >= 100000000000000000", policy, rho=1.0)
+    rows = [{"person": f"p{number}", "cost": 10**17 + 3} for number in range(500)]
+    pq.write_table(pa.Table.from_pylist(rows, VISITS), tmp_path / "visits.parquet")
+    files = {"visits": tmp_path / "visits.parquet"}
+    answer = privacy.answer(plan, files, salt=b"a salt of the tests", sandbox=sandbox)
+    (found,) = answer.table.column("m").to_pylist()
+    ((low, high),) = answer.intervals["m"]  # type: ignore[misc]
+    assert 1e17 <= low <= found <= high <= 1e17 + 8
