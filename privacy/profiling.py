@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from privacy.accounting import rho_to_nano, sigma_for
+from privacy.accounting import ParameterInvalid, rho_to_nano, sigma_for
 from privacy.algebra import Column, Literal, tables_of
 from privacy.arithmetic import Bounds, fixed
 from privacy.engines.duckdb import quoted
@@ -74,7 +75,8 @@ class _Maker:
         self._share = share
         self._sandbox = sandbox
         self._keys = profiled_keys(table)
-        self._numbers = profiled_numbers(table)
+        numbers = profiled_numbers(table)
+        self._numbers = [one for one in numbers if _has_centre(one, _centre_share(share, len(numbers)))]
         counted = (
             ", ".join(f"count({quoted(one.name)})" for one in [*self._keys, *self._numbers]) or "count(*)"
         )
@@ -103,7 +105,7 @@ class _Maker:
         counted = self._contributions([0] * len(self._numbers))
         reaches = [1, *(one.reach for one in counted.numbers)]
         names = ["units", *(f"c{place}" for place in range(len(counted.numbers)))]
-        share = self._share // CENTRES_SHARE // len(names)
+        share = _centre_share(self._share, len(counted.numbers))
         measures = tuple(_measure(name, reach**2, share) for name, reach in zip(names, reaches, strict=True))
         (row,) = self._noisy(counted.centres_sql(), Release((), measures)).to_pylist()
         units = max(row.pop("units"), 1)
@@ -138,6 +140,19 @@ class _Maker:
 
 def _measure(name: str, sensitivity_squared: int, share: int) -> Measure:
     return Measure(name, sensitivity_squared, sigma_for(sensitivity_squared, share), share)
+
+
+def _centre_share(share: int, numbers: int) -> int:
+    """Nano-rho for the centre of each of so many numbers, and for the number of units."""
+    return share // CENTRES_SHARE // (1 + numbers)
+
+
+def _has_centre(one: DeclaredColumn, share: int) -> bool:
+    """Whether the bounds are not so wide that there is no noise for a centre at its share of rho."""
+    with suppress(ParameterInvalid):
+        _measure("", _counted_number("", one, 0).reach ** 2, share)
+        return True
+    return False
 
 
 def _domain(one: DeclaredColumn) -> tuple[Literal, ...] | None:
