@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_COUNT = 1_000_000
 
 
-def text(scalars: Scalars, node: exp.Expr) -> Scalar:
+def text(scalars: Scalars, node: exp.Expr | None) -> Scalar:
     """``node`` as text."""
     operand = scalars.compile(node)
     if operand.type not in ("text", "null"):
@@ -37,7 +37,7 @@ def written(scalars: Scalars, node: exp.Expr) -> Scalar:
     return Literal(canonical(operand.value), "text")
 
 
-def literal_text(scalars: Scalars, node: exp.Expr, most: int = 1000) -> Literal:
+def literal_text(scalars: Scalars, node: exp.Expr | None, most: int = 1000) -> Literal:
     """``node`` as literal text of 1 to ``most`` bytes."""
     found = scalars.compile(node)
     value = found.value if isinstance(found, Literal) else None
@@ -47,7 +47,7 @@ def literal_text(scalars: Scalars, node: exp.Expr, most: int = 1000) -> Literal:
     return found
 
 
-def count(scalars: Scalars, node: exp.Expr, low: int = -MAX_COUNT, high: int = MAX_COUNT) -> Literal:
+def count(scalars: Scalars, node: exp.Expr | None, low: int = -MAX_COUNT, high: int = MAX_COUNT) -> Literal:
     """``node`` as a literal whole number from ``low`` to ``high``."""
     found = scalars.compile(node)
     if not isinstance(found, Literal) or not isinstance(found.value, int) or not low <= found.value <= high:

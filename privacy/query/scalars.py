@@ -78,18 +78,18 @@ class Scalars:
         self._windowed = windowed
         self._special = special
 
-    def compile(self, node: exp.Expr) -> Scalar:
-        """The typed operation that ``node`` means.
+    def compile(self, node: exp.Expr | None) -> Scalar:
+        """The typed operation that ``node`` means; None is an argument that the statement leaves out.
 
         Raises:
             Refused: with the code, position and hint of the first thing that is not allowed.
         """
-        if self._special is not None and (found := self._special(node)) is not None:
-            return found
         if not isinstance(node, exp.Expr):  # sqlglot lets some arguments be left out
             self.source.refuse(
                 None, "syntax", "A part of an expression is missing.", "Complete the statement."
             )
+        if self._special is not None and (found := self._special(node)) is not None:
+            return found
         handler = self._HANDLERS.get(type(node))
         if handler is None and isinstance(node, _NESTED):
             return self._subquery(node)
@@ -269,7 +269,7 @@ class Scalars:
 
     def _like(self, node: exp.Expr) -> Scalar:
         self.only(node, "this", "expression", "negate")
-        operand, pattern = text(self, node.this), self.compile(node.args["expression"])
+        operand, pattern = text(self, node.this), self.compile(node.args.get("expression"))
         if not isinstance(pattern, Literal) or not isinstance(pattern.value, str):
             self.mismatch(
                 node.args["expression"], "LIKE needs a literal pattern.", "Write it as in x LIKE 'S%'."
@@ -289,7 +289,7 @@ class Scalars:
         parts: list[Scalar] = []
         for branch in node.args["ifs"]:
             parts.append(self._when(branch, subject))
-            parts.append(self.compile(branch.args["true"]))
+            parts.append(self.compile(branch.args.get("true")))
         default = node.args.get("default")
         parts.append(NULL if default is None else self.compile(default))
         return self._choice(node, parts)
@@ -309,7 +309,7 @@ class Scalars:
             node,
             [
                 self.predicate(node.this),
-                self.compile(node.args["true"]),
+                self.compile(node.args.get("true")),
                 NULL if otherwise is None else self.compile(otherwise),
             ],
         )
@@ -375,7 +375,7 @@ class Scalars:
 
     # Refusals
 
-    def mismatch(self, node: exp.Expr, message: str, hint: str) -> NoReturn:
+    def mismatch(self, node: exp.Expr | None, message: str, hint: str) -> NoReturn:
         """Refuse ``node`` for its type."""
         self.source.refuse(node, "type_mismatch", message, hint)
 

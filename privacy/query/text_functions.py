@@ -40,7 +40,7 @@ def _searched(scalars: Scalars, node: exp.Expr) -> Scalar:
 
 def _position(scalars: Scalars, node: exp.StrPosition) -> Scalar:
     scalars.only(node, "this", "substr")
-    operands = [text(scalars, node.this), text(scalars, node.args["substr"])]
+    operands = [text(scalars, node.this), text(scalars, node.args.get("substr"))]
     return scalars.call(node, "strpos", operands, "integer")
 
 
@@ -57,7 +57,7 @@ def _substring(scalars: Scalars, node: exp.Substring) -> Scalar:
 def _side(scalars: Scalars, node: exp.Expr) -> Scalar:
     scalars.only(node, "this", "expression")
     operation = "left" if isinstance(node, exp.Left) else "right"
-    operands = [text(scalars, node.this), count(scalars, node.args["expression"])]
+    operands = [text(scalars, node.this), count(scalars, node.args.get("expression"))]
     return scalars.call(node, operation, operands, "text")
 
 
@@ -93,8 +93,8 @@ def _padded(scalars: Scalars, node: exp.Pad) -> Scalar:
 
 def _part(scalars: Scalars, node: exp.SplitPart) -> Scalar:
     scalars.only(node, "this", "delimiter", "part_index")
-    place = count(scalars, node.args["part_index"], -MAX_PADDED, MAX_PADDED)
-    operands = [text(scalars, node.this), literal_text(scalars, node.args["delimiter"]), place]
+    place = count(scalars, node.args.get("part_index"), -MAX_PADDED, MAX_PADDED)
+    operands = [text(scalars, node.this), literal_text(scalars, node.args.get("delimiter")), place]
     return scalars.call(node, "split_part", operands, "text")
 
 

@@ -50,7 +50,7 @@ Interval = tuple[int, int, int]
 
 def _truncation(scalars: Scalars, node: exp.Expr) -> Scalar:
     scalars.only(node, "this", "unit", "input_type_preserved")
-    unit = str(node.args["unit"].name).lower()
+    unit = "" if node.args.get("unit") is None else str(node.args["unit"].name).lower()
     if unit not in TRUNCATIONS:
         hint = f"Use one of: {', '.join(sorted(TRUNCATIONS))}."
         message = "date_trunc to this unit is not supported."
@@ -118,7 +118,7 @@ def _made(scalars: Scalars, node: exp.DateFromParts) -> Scalar:
 
 def _formatted(scalars: Scalars, node: exp.TimeToStr) -> Scalar:
     scalars.only(node, "this", "format")
-    operands = [moment(scalars, node.this), _format(scalars, node.args["format"])]
+    operands = [moment(scalars, node.this), _format(scalars, node.args.get("format"))]
     return scalars.call(node, "strftime", operands, "text")
 
 
@@ -127,7 +127,7 @@ def _parsed(scalars: Scalars, node: exp.Anonymous) -> Scalar:
     return scalars.call(node, "try_strptime", operands, "timestamp")
 
 
-def _format(scalars: Scalars, node: exp.Expr) -> Literal:
+def _format(scalars: Scalars, node: exp.Expr | None) -> Literal:
     found = literal_text(scalars, node, MAX_FORMAT_BYTES)
     if any(letter not in _FORMATS for letter in re.findall(r"%(.?)", str(found.value), re.DOTALL)):
         hint = "Use %Y %m %d %H %M %S %y %b %B %a %A %j %u %w %U %W %V %G %I %p %f and %%."
