@@ -37,7 +37,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/mypy -p services -p tests.house
+	$(BIN)/mypy -p bench -p services -p tests.house -p tests.privacy -p tests.statistics
 	$(BIN)/lint-imports --no-cache --no-logo
 
 bench: $(INSTALLED)  ## all benchmarks: a table on the screen, JSON in bench/results/

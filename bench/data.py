@@ -154,7 +154,9 @@ def write_flights(path: Path) -> None:
     example = Path(__file__).parent.parent / "examples" / "flights" / "make_data.py"
     flights = run_path(str(example))["_read"]("flights.csv.zip")
     wanted = "tailnum, origin, dest, carrier, month AS flight_month, arr_delay::DOUBLE AS arr_delay"
-    kept = duckdb.sql(f"SELECT {wanted} FROM flights WHERE tailnum IS NOT NULL").to_arrow_table()
+    found = duckdb.sql(f"SELECT {wanted} FROM flights WHERE tailnum IS NOT NULL")
+    assert found is not None
+    kept = found.to_arrow_table()
     assert flights.num_rows > kept.num_rows
     pq.write_table(kept, path, compression="zstd")
 
@@ -164,7 +166,7 @@ def write_lineitem(path: Path) -> None:
     tables = FOLDER / "tpch"
     program = environments.installed("tpch").parent / "tpchgen-cli"
     names = "lineitem,orders,customer,supplier,nation,region"
-    command = [program, "parquet", "--scale-factor", "1", f"--tables={names}", f"--output-dir={tables}"]
+    command = [str(program), "parquet", "--scale-factor", "1", f"--tables={names}", f"--output-dir={tables}"]
     subprocess.run(command, check=True)
     with duckdb.connect(config={"threads": 2}) as connection:
         for name in names.split(","):

@@ -113,7 +113,7 @@ def schemas(files: dict[str, Path]) -> dict[str, dict[str, str]]:
     kinds = {"BIGINT": "integer", "DOUBLE": "float", "VARCHAR": "text"}
     found = {}
     for table, path in files.items():
-        columns = duckdb.sql(f"DESCRIBE SELECT * FROM read_parquet('{path}')").fetchall()
+        columns = duckdb.execute(f"DESCRIBE SELECT * FROM read_parquet('{path}')").fetchall()
         found[table] = {name: kinds.get(kind, "timestamp") for name, kind, *_ in columns}
     return found
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import privacy
 from bench import report
@@ -28,9 +30,8 @@ def main(rounds: int) -> None:
     known = worlds()
     accepted = {name: seconds(found, rounds) for name, found in known.items() if name != "refused"}
     refused = seconds(known["refused"], rounds)
-    original, statement.nearest = statement.nearest, lambda *_: None
-    plain = seconds(known["refused"], rounds)
-    statement.nearest = original
+    with patch.object(statement, "nearest", lambda *_: None):
+        plain = seconds(known["refused"], rounds)
     every = [taken for found in accepted.values() for taken in found.values()]
     figures = {"accepted": accepted, "refused": refused, "refused without the nearest": plain}
     rows = [line(name, list(found.values())) for name, found in accepted.items()]
@@ -77,10 +78,7 @@ def planned(sql: str, policy: privacy.Policy) -> None:
 
 def seconds(statements: list[tuple[str, privacy.Policy]], rounds: int) -> dict[str, float]:
     """The median time of each statement."""
-    return {
-        sql: timed(lambda sql=sql, policy=policy: is_planned(sql, policy), rounds)
-        for sql, policy in statements
-    }
+    return {sql: timed(partial(is_planned, sql, policy), rounds) for sql, policy in statements}
 
 
 def timed(run: Callable[[], object], rounds: int) -> float:

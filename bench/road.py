@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +92,9 @@ def over_http(environ: dict[str, str], tokens: dict[str, str], queries: int) -> 
             data.request(plan="pay-as-you-go", purpose="research", territory="US", accept_licence=True)
             for number in range(queries):
                 sql = SQL.format(number)
-                quote = timed(seconds["quote"], lambda sql=sql: data.quote(sql, rho=0.001))
+                quote = timed(seconds["quote"], partial(data.quote, sql, rho=0.001))
                 timed(seconds["query"], quote.run)
-                timed(seconds["repeat"], lambda sql=sql: data.query(sql, rho=0.001))
+                timed(seconds["repeat"], partial(data.query, sql, rho=0.001))
         with Exchange(url, token=tokens["officer"]) as x:
             for _ in range(5):
                 timed(seconds["verify whole log"], x.audit.verify)
@@ -124,9 +125,7 @@ def step_by_step(environ: dict[str, str], queries: int) -> dict[str, list[float]
         for number in range(queries):
             given = {"dataset": "nyc/flights", "sql": SQL.format(1000 + number), "rho": "0.001"}
             command = querying.RunQuery(quoting.question(given))
-            timed(
-                seconds["whole query"], lambda command=command: querying.run(market, actor, command, key=None)
-            )
+            timed(seconds["whole query"], partial(querying.run, market, actor, command, key=None))
     market.close()
     performed = seconds["all commits, with what they hold"]
     grouped = [sum(performed[i : i + 4]) for i in range(0, len(performed), 4)]

@@ -56,10 +56,11 @@ class OpenDP:
         if way.endswith("zCDP"):
             spare = self.delta / 2 if question["private_keys"] else 0.0
             loss = dp.loss_of(rho=question["rho"], delta=spare)
-        margins = [dp.polars.Margin(by=[], max_length=MOST_ROWS)]
+        polars: Any = dp.polars  # type: ignore[attr-defined]
+        margins = [polars.Margin(by=[], max_length=MOST_ROWS)]
         if question["keys"]:
             most = MOST_GROUPS if question["private_keys"] else len(_key_rows(question))
-            margins.append(dp.polars.Margin(by=question["keys"], max_length=MOST_ROWS, max_groups=most))
+            margins.append(polars.Margin(by=question["keys"], max_length=MOST_ROWS, max_groups=most))
         unit = dp.unit_of(contributions=1, identifier=pl.col(question["unit"]))
         return dp.Context.compositor(
             data=self.frame, privacy_unit=unit, privacy_loss=loss, split_evenly_over=1, margins=margins
@@ -93,7 +94,7 @@ def _condition(column: str, operator: str, value: Any) -> pl.Expr:
 
 def _aggregate(measure: dict[str, Any], question: dict[str, Any]) -> Any:
     if measure["kind"] in ("rows", "units"):
-        return dp.len(signed=True).alias(measure["name"])
+        return dp.len(signed=True).alias(measure["name"])  # type: ignore[attr-defined]
     column = question["columns"][measure["column"]]
     low, high = column["bounds"]
     value = pl.col(measure["column"])

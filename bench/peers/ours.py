@@ -29,7 +29,7 @@ class Ours:
         self.sandbox = privacy.Sandbox(privacy.Limits(), workers=1)
         self.chosen: dict[str, Any] = {}
         if hasattr(privacy, "profile"):
-            profile = privacy.profile(self.policy, self.files, salt=secrets.token_bytes(32))
+            profile = privacy.profile(self.policy, self.files)
             self.chosen = {"profile": profile}
 
     def prepare(self, question: dict[str, Any], way: str) -> Ask:

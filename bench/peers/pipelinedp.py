@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import operator
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pipeline_dp as pdp
 import pyarrow.parquet as pq
 
 from bench.peers.runner import Ask, Rows, Unable, measures_of, serve, top_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 OPERATORS = {
     "=": operator.eq,
@@ -20,7 +23,7 @@ OPERATORS = {
     ">=": operator.ge,
     "IS NOT": operator.is_not,
 }
-METRICS = {
+METRICS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rows": lambda _: pdp.Metrics.COUNT,
     "units": lambda _: pdp.Metrics.PRIVACY_ID_COUNT,
     "sum": lambda _: pdp.Metrics.SUM,
@@ -50,7 +53,7 @@ class PipelineDP:
         """(unit, key, values of the columns that are aggregated), with the question's filters applied."""
         table = pq.read_table(self.file, columns=sorted(question["columns"]))
         columns = {name: table.column(name).to_pylist() for name in table.column_names}
-        kept = range(table.num_rows)
+        kept: Sequence[int] = range(table.num_rows)
         for column, sign, value in question["filters"]:
             compare, left = OPERATORS[sign], columns[column]
             if isinstance(value, dict) and "column" in value:
@@ -69,11 +72,10 @@ class PipelineDP:
         accountant = pdp.NaiveBudgetAccountant(total_epsilon=self.epsilon, total_delta=self.delta)
         engine = pdp.DPEngine(accountant, pdp.LocalBackend())
         parts = []
-        for column in _valued(question) or [None]:
+        columns: list[str | None] = [*_valued(question)] or [None]
+        for column in columns:
             asked = [one for one in question["measures"] if one["column"] in (column, None)]
-            asked = [
-                one for one in asked if one["column"] == column or column == (_valued(question) or [None])[0]
-            ]
+            asked = [one for one in asked if one["column"] == column or column == columns[0]]
             parts.append((asked, self._aggregated(engine, question, rows, column, asked, way)))
         accountant.compute_budgets()
         found: dict[tuple[Any, ...], dict[str, float]] = {}

@@ -31,7 +31,7 @@ class Qrlew:
         table = request["questions"][0]["table"]
         self.connection = duckdb.connect(config={"threads": 2})
         self.connection.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{request['file']}')")
-        self.rows = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        ((self.rows,),) = self.connection.execute(f"SELECT count(*) FROM {table}").fetchall()
 
     def prepare(self, question: dict[str, Any], way: str) -> Ask:  # noqa: ARG002 - there is one way
         sql = question["sql"].split(" ORDER BY ")[0]
@@ -94,7 +94,7 @@ def _rho(event: dict[str, Any]) -> float:
     events = event.get("events", [event])
     if not all("noise_multiplier" in one for one in events):
         return 0.0
-    return sum(0.5 / one["noise_multiplier"] ** 2 for one in events)
+    return float(sum(0.5 / one["noise_multiplier"] ** 2 for one in events))
 
 
 if __name__ == "__main__":

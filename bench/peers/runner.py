@@ -39,7 +39,9 @@ class Peer(Protocol):
     and ``rows`` (rows per unit in all).
     """
 
-    ways: tuple[str, ...]
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The names of its ways, the one that suits it best first."""
 
     def prepare(self, question: dict[str, Any], way: str) -> Ask:
         """A whole fresh answer, to be called once for each run.

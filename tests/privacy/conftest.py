@@ -55,7 +55,7 @@ def _read(data: Path, name: str) -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def sandbox() -> privacy.Sandbox:
+def sandbox() -> Iterator[privacy.Sandbox]:
     """One sandbox for all tests of a session."""
     with privacy.Sandbox(privacy.Limits(), workers=1) as made:
         yield made
@@ -63,6 +63,7 @@ def sandbox() -> privacy.Sandbox:
 
 SALTED = {"_salt": pa.table({"salt": [SALT.hex()]})}
 Engine = Callable[[str, Mapping[str, Any]], pa.Table]
+Answering = Callable[[privacy.Plan, Mapping[str, Any]], pa.Table]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def exact(engine: Engine) -> Engine:
+def exact(engine: Engine) -> Answering:
     """The exact table of a plan of one release, and nothing else of it."""
 
     def run(plan: privacy.Plan, tables: Mapping[str, Any]) -> pa.Table:
@@ -108,7 +109,7 @@ def silent(release: Release) -> Release:
 
 
 @pytest.fixture
-def noiseless(engine: Engine) -> Engine:
+def noiseless(engine: Engine) -> Answering:
     """What a plan would answer with no noise at all: exact part, no threshold, public part."""
 
     def run(plan: privacy.Plan, tables: Mapping[str, Any]) -> pa.Table:

@@ -22,7 +22,6 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -177,8 +176,9 @@ class Fuzzer:
             tokens = Source(sql).tokens
         except privacy.Refused:
             return {SENTINEL}
-        quoted, plain = [], []
-        for before, token in pairwise([None, *tokens]):
+        quoted: list[str] = []
+        plain: list[str] = []
+        for before, token in zip([None, *tokens], tokens, strict=False):
             named = before is not None and before.token_type.name in BEFORE_NAMES
             literal = token.token_type.name.endswith("STRING") and not named
             (quoted if literal else plain).append(token.text)

@@ -26,7 +26,7 @@ def _same(left: Any, right: Any, width: float) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(_same(*pair, width) for pair in zip(left, right, strict=True))
     if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
-        return left == right
+        return bool(left == right)
     if isinstance(left, str) or isinstance(right, str) or not hasattr(left, "__float__"):
-        return left == right
+        return bool(left == right)
     return math.isclose(float(left), float(right), rel_tol=1e-6, abs_tol=max(1e-6, width))

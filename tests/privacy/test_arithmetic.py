@@ -31,9 +31,9 @@ def _number(text: str) -> Literal:
 
 def _expression(random_: random.Random, depth: int) -> Scalar:
     if depth == 0 or random_.random() < 0.2:
-        return random_.choice(
-            [*COLUMNS.values(), _number("2"), _number("-1.25"), _number("0"), Literal(None, "float")]
-        )
+        numbers = [_number("2"), _number("-1.25"), _number("0"), Literal(None, "float")]
+        leaves: list[Scalar] = [*COLUMNS.values(), *numbers]
+        return random_.choice(leaves)
     kind = random_.choice(["add", "sub", "mul", "neg", "abs", "div", "case", "coalesce", "least", "greatest"])
     if kind in ("neg", "abs"):
         return Call(kind, (_expression(random_, depth - 1),), "float")

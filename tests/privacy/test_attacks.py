@@ -42,7 +42,7 @@ def test_sums_in_the_order_of_the_scan_are_caught(where: Laboratory) -> None:
         self._connection.execute("SET threads = 4")
         for name, table in dict(tables).items():  # type: ignore[call-overload]
             self._connection.register(name, table)
-        return self._connection.sql("SELECT sum(sqrt(abs(score))) FROM visits").fetchall()
+        return list(self._connection.sql("SELECT sum(sqrt(abs(score))) FROM visits").fetchall())
 
     with mock.patch.object(Engine, "exact", exact), mock.patch.object(certain, "cells", lambda one: one):
         assert certain.totals_do_not_depend_on_the_layout(where).differing

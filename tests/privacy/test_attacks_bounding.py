@@ -37,8 +37,8 @@ class Drawn:
         """A question as it is bounded; None where there is a reason not to."""
         draw = self.random
         strategy = draw.choice([None, None, None, *STRATEGIES])
-        caps = {name: draw.choice([None, None, 1, 3]) for name in ("max_groups", "max_rows")}
-        options = privacy.Options(strategy=strategy, **caps) if draw.random() < 0.3 else None
+        groups, rows = (draw.choice([None, None, 1, 3]) for _ in range(2))
+        options = privacy.Options(groups, max_rows=rows, strategy=strategy) if draw.random() < 0.3 else None
         rho = draw.choice([1e-4, 1e-3, 0.01, 0.1, 1.0])
         try:
             return privacy.plan(

@@ -12,8 +12,9 @@ import privacy
 from tests.privacy import test_relations as related
 from tests.privacy.conftest import SALTED
 from tests.privacy.generated import Statements
+from tests.privacy.policies import PEOPLE_POLICY, PEOPLE_TYPES
 
-POLICY = privacy.Policy.from_document(related.POLICY, related.TYPES)
+POLICY = privacy.Policy.from_document(PEOPLE_POLICY, PEOPLE_TYPES)
 HOMES = "FROM visits v JOIN homes h ON v.person = h.person GROUP BY h.town"
 FIRST = "(SELECT *, row_number() OVER (PARTITION BY person ORDER BY ward) AS k FROM visits) AS t WHERE k = 1"
 CLOSE = [

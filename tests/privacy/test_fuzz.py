@@ -45,7 +45,7 @@ def test_a_mutant_is_made_again_from_its_number() -> None:
 
 
 def _defects(monkeypatch: pytest.MonkeyPatch, plan: object) -> list[str]:
-    monkeypatch.setattr(fuzz.privacy, "plan", plan)
+    monkeypatch.setattr(privacy, "plan", plan)
     fuzzer = fuzz.Fuzzer.__new__(fuzz.Fuzzer)
     fuzzer.figures, fuzzer.plans = fuzz.Figures(), {}
     return fuzzer._defects(worlds()[0], f"SELECT count(*) AS n FROM flights WHERE dest = '{SENTINEL}'")
@@ -72,7 +72,7 @@ def test_the_fuzzer_finds_planted_defects(
 def test_the_fuzzer_sees_a_file_that_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     original = privacy.plan
 
-    def plan(sql: str, policy: privacy.Policy, **budget: float) -> privacy.Plan:
+    def plan(sql: str, policy: privacy.Policy, **budget: Any) -> privacy.Plan:
         fuzz._watch("open", ("/etc/passwd",))
         return original(sql, policy, **budget)
 

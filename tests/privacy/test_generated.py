@@ -17,6 +17,7 @@ import privacy
 from tests.privacy import test_relations as related
 from tests.privacy.generated import Statements
 from tests.privacy.plain import Row, alike, rows
+from tests.privacy.policies import PEOPLE_POLICY, PEOPLE_TYPES
 
 PLAIN_SEEDS = range(48)
 HOSTILE_SEEDS = range(1000, 1030)
@@ -41,7 +42,7 @@ OWNED = {
 
 def _wide_policy() -> privacy.Policy:
     """All keys private, so that NULL is a group as in plain SQL; bounds that bind nobody."""
-    document = copy.deepcopy(related.POLICY)
+    document = copy.deepcopy(PEOPLE_POLICY)
     for name, table in document["tables"].items():
         if table.get("public"):
             continue
@@ -51,7 +52,7 @@ def _wide_policy() -> privacy.Policy:
             column.pop("keys", None)
         for column, bounds in BOUNDS.get(name, {}).items():
             columns.setdefault(column, {})["bounds"] = bounds
-    return privacy.Policy.from_document(document, related.TYPES)
+    return privacy.Policy.from_document(document, PEOPLE_TYPES)
 
 
 def _planned(
@@ -68,7 +69,7 @@ def _friendly(seed: int) -> dict[str, pa.Table]:
     """Few rows of each unit, values within their bounds; NULL, ties, and keys that lead nowhere."""
     random_ = random.Random(seed)
     pick = random_.choice
-    found: related.Database = {name: [] for name in related.TYPES}
+    found: related.Database = {name: [] for name in PEOPLE_TYPES}
     for person in [*(f"p{number}" for number in range(random_.randint(1, 5))), None]:
         if person is not None and pick([True, False]):
             found["registry"].append(
@@ -102,7 +103,7 @@ def _friendly(seed: int) -> dict[str, pa.Table]:
     for _ in range(random_.randint(0, 12)):
         bill = pick(["none", None, *(row["bill"] for row in found["bills"])])
         found["items"].append({"bill": bill, "price": 0.5, "what": pick("st")})
-    wards = pick([["a"], ["a", "b"], ["a", "b", None], ["b", "c", "b"]])
+    wards: list[str | None] = pick([["a"], ["a", "b"], ["a", "b", None], ["b", "c", "b"]])
     found["wards"] = [{"ward": ward, "city": pick(["N", "S", None])} for ward in wards]
     return {name: pa.Table.from_pylist(table, related.SCHEMAS[name]) for name, table in found.items()}
 
@@ -158,7 +159,7 @@ def test_numbers_are_a_sum_over_units_of_bounded_parts(
     strategy: str | None, seeds: range, engine: Any
 ) -> None:
     """Without a named strategy nothing is bounded where a relation holds few rows of a unit."""
-    policy = privacy.Policy.from_document(related.POLICY, related.TYPES)
+    policy = privacy.Policy.from_document(PEOPLE_POLICY, PEOPLE_TYPES)
     moved = 0
     for seed, sql, plan in _planned(seeds, policy, privacy.Options(strategy=strategy)):
         database = related._database(seed)

@@ -217,7 +217,7 @@ def test_spread_and_middle_of_a_unit_are_exact(noiseless: Any) -> None:
         {"domain": "d", "rho": 1.0, "delta": 1e-6, "tables": {"t": {"unit": "u", "columns": columns}}}
     )
     far = 1_900_000_000
-    values = {
+    values: dict[str, list[int | None]] = {
         "a": [far, far + 1, far + 2],
         "b": [far],
         "c": [7] * 5,

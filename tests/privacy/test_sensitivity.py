@@ -204,7 +204,7 @@ def _moved(one: Any, other: Any) -> int:
     if isinstance(one, list) or isinstance(other, list):
         first, second = ({pair["b"]: pair["w"] for pair in leaves or []} for leaves in (one, other))
         return sum(abs(first.get(leaf, 0) - second.get(leaf, 0)) for leaf in first.keys() | second.keys())
-    return abs((one or 0) - (other or 0))
+    return abs(int(one or 0) - int(other or 0))
 
 
 @pytest.mark.parametrize(

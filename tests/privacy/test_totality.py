@@ -30,8 +30,9 @@ FLOATS = [
 ]  # fmt: skip
 
 
-def _moment(*parts: int) -> dt.datetime:
-    return dt.datetime(*parts, tzinfo=dt.UTC).replace(tzinfo=None)
+def _moment(year: int, month: int, day: int, *clock: int) -> dt.datetime:
+    hour, minute, second, microsecond = (*clock, 0, 0, 0, 0)[:4]
+    return dt.datetime(year, month, day, hour, minute, second, microsecond, dt.UTC).replace(tzinfo=None)
 
 
 TIMES = [
@@ -200,7 +201,7 @@ def test_no_value_makes_a_measure_fail(measure: str, table: pa.Table, exact: Any
 
 def _numbers(column: pa.ChunkedArray) -> list[int]:
     """The integers of a column, of a histogram those of its leaves."""
-    values = column.to_pylist()
+    values: list[Any] = column.to_pylist()
     if not pa.types.is_list(column.type):
         return values
     return [pair["w"] for leaves in values for pair in leaves or []]

@@ -54,8 +54,7 @@ def design(shape: Tree) -> NDArray[np.float64]:
 def covariance(shape: Tree) -> NDArray[np.float64]:
     """Of the least-squares leaves at sigma 1, by the textbook formula."""
     matrix = design(shape)
-    inverse: NDArray[np.float64] = np.linalg.inv(matrix.T @ matrix)
-    return inverse
+    return np.asarray(np.linalg.inv(matrix.T @ matrix), np.float64)
 
 
 @pytest.mark.parametrize(

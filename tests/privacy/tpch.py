@@ -31,7 +31,7 @@ COLORS = ["green", "forest", "blue", "red"]
 TYPES = ["PROMO BRUSHED BRASS", "MEDIUM POLISHED TIN", "ECONOMY ANODIZED STEEL", "LARGE BRASS", "SMALL STEEL"]
 MONEY = pa.decimal128(15, 2)
 
-BOUNDS = {
+BOUNDS: dict[str, dict[str, Any]] = {
     "lineitem": {
         "l_quantity": {"bounds": [1, 50], "decimals": 2},
         "l_extendedprice": {"bounds": [0, 105000], "decimals": 2},

@@ -24,7 +24,8 @@ SHARES = [0.25, 0.5, 0.9]
 
 def bell(total: int) -> NDArray[np.int64]:
     weights = np.exp(-(((np.arange(LEAVES) - 26) / 9) ** 2) / 2)
-    return np.diff(np.round(np.cumsum(weights) / weights.sum() * total).astype(np.int64), prepend=0)
+    below = np.round(np.cumsum(weights) / weights.sum() * total).astype(np.int64)
+    return np.asarray(np.diff(below, prepend=0), np.int64)
 
 
 def even(total: int) -> NDArray[np.int64]:
@@ -52,7 +53,7 @@ def released(counts: NDArray[np.int64], stated: float = SIGMA) -> Quantiles:
 def spread_evenly(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """The quantiles when each leaf's rows are spread evenly over it."""
     below = np.append(0, np.cumsum(counts))
-    return np.interp(np.array(SHARES) * below[-1], below, np.arange(LEAVES + 1))
+    return np.asarray(np.interp(np.array(SHARES) * below[-1], below, np.arange(LEAVES + 1)), np.float64)
 
 
 def misses(found: Quantiles, truth: NDArray[np.float64]) -> list[int]:
