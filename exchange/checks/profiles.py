@@ -55,8 +55,9 @@ WHERE 1 <> (SELECT COUNT(*) FROM audit_entry e WHERE e.id = u.entry_id AND e.kin
             JOIN contribution_profile paid ON paid.version = p.version
             JOIN contribution_profile shown ON shown.version = u.version AND shown.sha256 = paid.sha256
             JOIN dataset_version paid_for ON paid_for.id = p.version
-            JOIN dataset_version shown_for ON shown_for.id = u.version AND shown_for.dataset = paid_for.dataset
-                                    AND shown_for.policy = paid_for.policy
+            JOIN dataset_version shown_for ON shown_for.id = u.version
+                                          AND shown_for.dataset = paid_for.dataset
+                                          AND shown_for.policy = paid_for.policy
             WHERE p.id = u.release AND p.state = 'RELEASED')
    OR EXISTS (SELECT 1 FROM profile_release p WHERE p.version = u.version AND p.state <> 'VOIDED')
 UNION ALL
