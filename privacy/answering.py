@@ -132,7 +132,7 @@ def metadata(plan: Plan) -> dict[str, Any]:
         "mechanism": "discrete gaussian",
         "rho_nano": plan.cost.rho_nano,
         "delta_pico": plan.cost.delta_pico,
-        "epsilon": plan.epsilon,
+        "epsilon": _finite(plan.epsilon),
         "epsilon_at_delta_pico": plan.policy.delta_pico,
         "releases": [_bounds(one) for one in plan.releases],
         "columns": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -122,6 +123,7 @@ class Quote:
 
     Where ``refines`` names an earlier answer of the same question, price and rho are the difference to it.
     ``releases`` tells for each noisy table behind the answer how one unit's contribution is bounded.
+    ``epsilon`` is infinite where a question takes all the delta that it could be stated at.
     """
 
     id: str
@@ -151,7 +153,7 @@ class Quote:
             price=Price.from_document(document["price"]),
             rho_nano=int(document["rho_nano"]),
             delta_pico=int(document["delta_pico"]),
-            epsilon=float(document["epsilon"]),
+            epsilon=math.inf if document["epsilon"] is None else float(document["epsilon"]),
             columns=tuple(QuoteColumn.from_document(column) for column in document["columns"]),
             plan_sha256=document["plan_sha256"],
             explain=document.get("explain") or "",

@@ -101,7 +101,7 @@ class Terms:
             "rho_nano": cost.rho_nano,
             "delta": decimal_text(cost.delta_pico, PICO),
             "delta_pico": cost.delta_pico,
-            "epsilon": self.plan.epsilon,
+            "epsilon": _plain(self.plan.epsilon),
             "refines": self._refined(),
             "columns": [_plain(asdict(column)) for column in self.plan.columns],
             "releases": metadata(self.plan).get("releases", []),
@@ -293,7 +293,7 @@ def _options(given: Mapping[str, Any]) -> tuple[tuple[str, int | bool | str], ..
 
 
 def _plain(value: Any) -> Any:
-    """Dataclass documents as JSON: tuples become lists, a half-width without bound null."""
+    """Documents as JSON: tuples become lists; a half-width without bound, or an epsilon at no delta, null."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

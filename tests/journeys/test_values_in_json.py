@@ -21,19 +21,22 @@ FIRST, SECOND = map(datetime.date.fromisoformat, DAYS)
 @pytest.fixture(scope="module")
 def days(shared_sqlite_stand: Stand) -> Stand:
     """A listing whose keys are days and times."""
-    rows = [f"r{one % 50},{DAYS[one % 2]},{DAYS[one % 2]}T12:30:00,{one % 7}" for one in range(200)]
+    rows = [f"r{one % 50},{DAYS[one % 2]},{DAYS[one % 2]}T12:30:00,{one % 7},here" for one in range(200)]
     columns = {
         "day": {"keys": DAYS},
         "at": {"keys": [f"{day} 12:30:00" for day in DAYS]},
         "minutes": {"bounds": [0, 7]},
+        "place": {"keys": "private"},
     }
     table = {"unit": "rider", "max_rows": 5, "columns": columns}
     manifest = sample.manifest(
         slug=SLUG,
         tables={"rides": "rides.csv"},
-        policy=sample.policy(domain="riders:days", tables={"rides": table}),
+        policy=sample.policy(
+            domain="riders:days", delta=1e-6, max_delta_per_query=1e-6, tables={"rides": table}
+        ),
     )
-    file = "\n".join(["rider,day,at,minutes", *rows, ""]).encode()
+    file = "\n".join(["rider,day,at,minutes,place", *rows, ""]).encode()
     shared_sqlite_stand.publish(manifest=manifest, files={"rides": file})
     shared_sqlite_stand.request(slug=SLUG)
     return shared_sqlite_stand
@@ -103,6 +106,16 @@ def test_no_bound_is_said_by_the_sdk(days: Stand) -> None:
         assert json.dumps(vars(offer.columns[0]), allow_nan=False)
         answer = offer.run()
         assert answer._repr_html_()
+
+
+def test_no_epsilon_is_told_where_all_of_delta_is_taken(days: Stand) -> None:
+    """A threshold's share is no part of what the rest is stated at; here nothing is left."""
+    asked = {"dataset": SLUG, "sql": "select place, count(*) as n from rides group by place", "rho": "0.02"}
+    assert standard(days.post("buyer", "/v1/quotes", asked))["epsilon"] is None
+    assert standard(days.post("buyer", "/v1/queries", asked))["state"] == "succeeded"
+    transport = httpx.WSGITransport(app=days.app)
+    with Exchange("http://market.test", token=days.tokens["buyer"], transport=transport) as x:
+        assert x.dataset(SLUG).quote(asked["sql"], rho="0.05").epsilon == float("inf")
 
 
 def test_the_sdk_gives_them_as_values(days: Stand) -> None:
