@@ -113,6 +113,7 @@ class Catalog:
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
     units: set[Column] = field(default_factory=set)
     derived: dict[Column, Facts] = field(default_factory=dict)
+    counted_values: int = 0
     _made: int = 0
 
     def scan(self, table: Table, place: tuple[int, int]) -> Rows:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from privacy.query.measured import PrivateCalls
 
 MAX_VALUES = 1_000
+MAX_VALUES_IN_ALL = 2_000
+"""Values that the histograms of one statement may count: each of them is written out several times."""
 _LARGEST = 2**63 - 1
 _HINT = "Write it as in histogram(x, [0, 10, 100]), or group by x and count."
 _DOMAIN_HINT = "Group by it and count: values with private keys are shown where enough units have them."
@@ -99,6 +101,10 @@ def _measure(
     if len(labels) > MAX_VALUES:
         message = f"At most {MAX_VALUES} values can be counted at once."
         calls.source.refuse(node, "too_complex", message, _DOMAIN_HINT)
+    calls.catalog.counted_values += len(labels)
+    if calls.catalog.counted_values > MAX_VALUES_IN_ALL:
+        message = f"The histograms of one statement can count {MAX_VALUES_IN_ALL} values; these count more."
+        calls.source.refuse(node, "too_complex", message, "Ask for fewer of them at once.")
     parts: list[Scalar] = []
     for place, test in enumerate(tests):
         parts += [test, Literal(place, "integer")]

@@ -211,3 +211,26 @@ def test_quantiles_of_numbers_that_doubles_do_not_tell_apart_are_answered(
     (found,) = answer.table.column("m").to_pylist()
     ((low, high),) = answer.intervals["m"]  # type: ignore[misc]
     assert 1e17 <= low <= found <= high <= 1e17 + 8
+
+
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        ("histogram(code)", "too_many_groups"),
+        (", ".join(f"sum(cost + {number})" for number in range(100)), "too_many_groups"),
+        (", ".join(f"histogram(code) FILTER (WHERE day > {number})" for number in range(3)), "too_complex"),
+    ],
+)
+def test_more_numbers_than_can_be_drawn_are_refused(shown: str, code: str) -> None:
+    """Noise is drawn in the market's own process: what is paid for must also come."""
+    document = copy.deepcopy(POLICY)
+    columns = document["tables"]["visits"]["columns"]  # type: ignore[index]
+    columns["code"] = {"keys": [f"c{number}" for number in range(1000)]}
+    columns["note"] = {"keys": [f"n{number}" for number in range(300)]}
+    columns["ward"] = {"keys": [f"w{number}" for number in range(300)]}
+    policy = privacy.Policy.from_document(document, TYPES)
+    with pytest.raises(privacy.Refused) as refused:
+        privacy.plan(f"SELECT ward, note, {shown} FROM visits GROUP BY ward, note", policy, rho=1.0)
+    assert refused.value.code == code
+    plan = privacy.plan(f"SELECT ward, {shown.partition(',')[0]} FROM visits GROUP BY ward", policy, rho=1.0)
+    assert plan.releases
