@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from privacy.accounting import ParameterInvalid, half_width, rho_nano_for_epsilon, rho_to_nano, sigma_for
+from privacy.accounting import ParameterInvalid, half_width, rho_to_nano, sigma_for
 from privacy.algebra import Column, Literal
+from privacy.conversion import rho_nano_for_gaussian_epsilon
 from privacy.errors import Refused
 from privacy.measures import scale_of
 from privacy.values import value_of
@@ -108,7 +109,8 @@ class Budget:
         if spent >= self.policy.delta_pico:
             message = "The policy leaves no delta to state an epsilon at."
             raise Refused("budget_invalid", message, hint="Ask with rho.")
-        return rho_nano_for_epsilon(asked, self.policy.delta_pico - spent)
+        least = min(squared for one in self.lowered for squared in one.sensitivities)
+        return rho_nano_for_gaussian_epsilon(asked, self.policy.delta_pico - spent, least)
 
     def _for_error(self, asked: Mapping[str, float]) -> int:
         if not isinstance(asked, Mapping) or not asked:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from privacy.algebra import TRUE, Call, Column, Measure
 from privacy.limits import Crowd, Limit, Vectors, norm
-from privacy.measures import sums_of
-from privacy.population import selected, sizes_at
+from privacy.measures import sums_of, tree_of
+from privacy.population import sizes_at
+from privacy.tree import balance_variances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from privacy.algebra import Number, Question, Sum
     from privacy.bounding import Design
     from privacy.policy import Table
     from privacy.population import Kind, Population
-    from privacy.profile import NumberProfile
+    from privacy.profile import Histogram, NumberProfile
 
 SHOWING = 0.3
 """The part of rho that showing private keys is worth."""
@@ -28,6 +29,15 @@ _OWN = 2.0
 """The share of rows that a limit on a sum around its centre may cost beside the limit on rows."""
 _UNKNOWN = 4.0
 """A row is taken to add a quarter of the most that it can, where nothing is known."""
+_VARIED = ((1 / 2, 0.5), (1 / 3, 1.0), (1 / 6, 2.5))
+"""How likely the sum of what is left of a unit is so many times the mean, where that is a row."""
+_ALIKE = 0.25
+"""How much the units of a group are alike, where groups may differ in the kind of their units: by one key."""
+_EVEN = 0.5
+"""How much less a ratio depends on the kinds of units than a sum does."""
+_MIDST = 0.5
+_MIXED = 0.15
+"""How far the shares of a unit's rows below a quantile lie from those of its group, as a rule."""
 _FINE = 1_000_000
 _ORDER = {"rows": 0, "sum": 1}
 """What is worked out first: a count that is asked for decides how rows are limited."""
@@ -117,7 +127,7 @@ class Draft:
         )
 
     def _measure(self, measure: Measure) -> Expected:
-        population = self.setting.population.thinned(selected(measure.condition, self.setting.table))
+        population = self.setting.population.where(measure.condition, self.setting.table)
         sums = sums_of(measure)
         if measure.kind == "units":
             return self._units(sums[0], population)
@@ -131,7 +141,8 @@ class Draft:
 
     def _units(self, one: Sum, population: Population) -> Expected:
         crowd = self._crowd(
-            Vectors(kind.units, kind.groups, math.sqrt(kind.groups)) for kind in population.kinds
+            population,
+            lambda kinds: [Vectors(kind.units, kind.groups, math.sqrt(kind.groups)) for kind in kinds],
         )
         if self.best:
             return self._taken(one, crowd.best(self._k, totals=self.setting.totals))
@@ -148,7 +159,7 @@ class Draft:
         profile = self._profile(number)
         if profile is None:
             return self._taken(one, self._limit(population, 0), one.reach, _UNKNOWN)
-        crowd = self._sums(sizes_at(profile.sums, population), population)
+        crowd = self._sums(profile.sums, population)
         if self.best and self.base.strategy == "clip":
             one_sided = number.low >= 0 or number.high <= 0
             return self._taken(one, crowd.best(self._k, totals=self.setting.totals if one_sided else 0))
@@ -217,16 +228,26 @@ class Draft:
         """What one limit on rows is worth, relative to the size of the average."""
         shares = rows.shares(squared) if self.best else self._shares(population, squared)
         left, root = max(rows.left(shares), 1e-9), math.sqrt(squared)
+        beside = self.best and self._beside(sums[0])
         length, spread, level = 2.0 * root, 1.0, 1.0  # a number of which nothing is known: half of its reach
         if centred is not None:
             spread, level = centred.spread, centred.level
             clipped = self.best and self.base.strategy == "clip"
-            length = centred.length(rows, shares) if clipped else sums[1].reach * root
-        scale = self.setting.groups / left / level
+            length = centred.length(rows, shares, beside=beside) if clipped else sums[1].reach * root
+        scale = self.setting.groups / left / level * _summing(sums[0])
         parts = (spread * root * scale, length * scale)
         noise = (parts[0] + parts[1] * (len(sums) - 1)) * self._k
-        error = norm(noise, rows.shape(shares, rows.mass / left) * spread / level)
+        moved = rows.shape(shares, rows.mass / left, _EVEN) * spread / level
+        moved *= _MIXED if sums[0].leaves else 1.0
+        missing = rows.missing(squared) if beside else 0.0
+        error = norm(noise, moved, missing)
         return _Ratio(squared, length, noise, 1 - left / max(rows.mass, 1e-9), error, parts)
+
+    def _beside(self, one: Sum) -> bool:
+        """Whether a sum is asked for that is scaled down together with this one."""
+        asked = self.setting.question.measures
+        sums = [part for other in asked if other.kind == "sum" for part in sums_of(other)]
+        return any(part.condition == one.condition for part in sums)
 
     def _take_ratio(self, best: _Ratio, sums: Sequence[Sum], profile: NumberProfile | None) -> None:
         (rows,) = sums_of(Measure("rows", sums[0].condition))
@@ -244,19 +265,28 @@ class Draft:
 
     # What the units of the question have
 
-    def _crowd(self, vectors: Iterable[Vectors]) -> Crowd:
-        return Crowd(vectors, self.setting.groups)
+    def _crowd(self, population: Population, of: Callable[[Sequence[Kind]], Iterable[Vectors]]) -> Crowd:
+        groups, alike = self.setting.groups, _ALIKE * math.sqrt(len(self.setting.question.keys))
+        more = None if population.more is None else Crowd(of(population.more), groups, alike)
+        return Crowd(of(population.kinds), groups, alike, more)
 
     def _rows(self, population: Population) -> Crowd:
         return self._crowd(
-            Vectors(kind.units, kind.rows, self._length(kind, kind.rows)) for kind in population.kinds
+            population,
+            lambda kinds: [Vectors(one.units, one.rows, self._length(one, one.rows)) for one in kinds],
         )
 
-    def _sums(self, sizes: Sequence[float], population: Population) -> Crowd:
-        return self._crowd(
-            Vectors(kind.units, size * population.kept, self._length(kind, size * population.kept))
-            for kind, size in zip(population.kinds, sizes, strict=True)
-        )
+    def _sums(self, sums: Histogram, population: Population) -> Crowd:
+        clipped = self.best and self.base.strategy == "clip"
+
+        def vectors(kinds: Sequence[Kind]) -> list[Vectors]:
+            return [
+                Vectors(kind.units * part, mass, self._length(kind, mass))
+                for kind, size in zip(kinds, sizes_at(sums, kinds), strict=True)
+                for part, mass in _varied(size * kind.kept, kind, varied=clipped)
+            ]
+
+        return self._crowd(population, vectors)
 
     def _length(self, kind: Kind, mass: float) -> float:
         """The length of a vector of that mass which lies over the groups as the rows do; of weights, the
@@ -294,27 +324,28 @@ class _Centred:
     spread: float
     level: float
 
-    def length(self, rows: Crowd, shares: Sequence[float]) -> float:
+    def length(self, rows: Crowd, shares: Sequence[float], *, beside: bool) -> float:
         """How long a unit's vector must be allowed to be, so that it costs few rows beside the limit on
-        rows."""
+        rows; and hardly any where that is what a sum beside it loses."""
         parts = [
             (length * share, one.units * one.mass * share)
             for length, one, share in zip(self.lengths, rows.vectors, shares, strict=True)
         ]
-        room = _SPILT * math.fsum(weight for _, weight in parts)
+        room = (0.0 if beside else _SPILT) * math.fsum(weight for _, weight in parts)
         found = 1.0
         for length, weight in sorted(parts, reverse=True):
             found, room = length, room - weight
             if room < 0:
                 break
-        return max(found, 1.0)
+        return max(found * (_OWN if beside else 1.0), 1.0)
 
 
 def _centred(profile: NumberProfile, population: Population) -> _Centred:
     """Of thinned rows as much is left around the centre as if they were independent, which is most."""
-    kinds, thin = population.kinds, math.sqrt(population.kept)
-    moved = [size * thin for size in sizes_at(profile.deviations, population)]
-    sizes = [size * population.kept for size in sizes_at(profile.sums, population)]
+    kinds = population.kinds
+    found = zip(kinds, sizes_at(profile.deviations, kinds), strict=True)
+    moved = [size * math.sqrt(one.kept) for one, size in found]
+    sizes = [size * one.kept for one, size in zip(kinds, sizes_at(profile.sums, kinds), strict=True)]
     rows = math.fsum(one.units * one.rows for one in kinds)
     spread, level = (
         math.fsum(one.units * size for one, size in zip(kinds, found, strict=True)) / rows
@@ -322,6 +353,23 @@ def _centred(profile: NumberProfile, population: Population) -> _Centred:
     )
     lengths = tuple(_OWN * size * one.length / one.rows for size, one in zip(moved, kinds, strict=True))
     return _Centred(lengths, max(spread, 1.0), max(level, 1.0))
+
+
+def _varied(mass: float, kind: Kind, *, varied: bool) -> list[tuple[float, float]]:
+    """The sums of units with few rows left: not what as many rows have on average, and rows that belong
+    together pass a filter together."""
+    if kind.kept >= 1.0 or not varied:
+        return [(1.0, mass)]
+    root = math.sqrt(max(kind.rows, 1.0))
+    return [(part, mass * (1.0 + (times - 1.0) / root)) for part, times in _VARIED]
+
+
+def _summing(one: Sum) -> float:
+    """How much larger the noise is of what is read from a histogram than that of a count of rows."""
+    if not one.leaves:
+        return 1.0
+    shape = tree_of(one)
+    return math.sqrt(shape.levels * float(balance_variances(shape, 1.0, _MIDST).max()))
 
 
 def _capped(kind: Kind, base: Design) -> float:

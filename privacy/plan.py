@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from privacy.accounting import ParameterInvalid, epsilon
+from privacy.accounting import ParameterInvalid
 from privacy.algebra import Column, Literal, Query, Question, Scalar, scans_of
 from privacy.bounding import Options, lower
 from privacy.budget import Ask, Budget, measures_shown
+from privacy.conversion import gaussian_epsilon
 from privacy.engines import duckdb
 from privacy.errors import Refused
 from privacy.measures import KINDS, facts
@@ -95,9 +96,11 @@ class Plan:
     @property
     def epsilon(self) -> float:
         """The epsilon of this answer alone at the policy's delta, in which the thresholds' share is
-        included."""
+        included: that of Gaussian noise, which is less than its rho alone stands for."""
         rest = self.policy.delta_pico - self.cost.delta_pico
-        return epsilon(self.cost.rho_nano, rest)
+        drawn = [one.drawn for one in self.releases if one.drawn is not None]
+        least = min((one.sensitivity_squared for release in drawn for one in release.noised), default=1)
+        return gaussian_epsilon(self.cost.rho_nano, rest, least)
 
     @cached_property
     def sql(self) -> str:
@@ -152,7 +155,11 @@ class Plan:
     def digest(self) -> str:
         """Names the whole answer, the public part and what is said of it included."""
         biases = [column.expected_bias for column in self.columns]
-        return digest_of([self.release_digest, self.query.output.text, self.options.intervals, biases])
+        reserved = [
+            [one.in_reserve(place) for place in range(len(one.question.measures))] for one in self.releases
+        ]
+        output = self.query.output.text
+        return digest_of([self.release_digest, output, self.options.intervals, biases, reserved])
 
     def explain(self) -> str:
         """The plan for a reader: what is read, how a unit is bounded, the noise and the cost."""

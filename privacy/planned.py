@@ -15,7 +15,7 @@ from privacy.algebra import columns_of, sources_ranked
 from privacy.engines import duckdb
 from privacy.measures import Asked, estimate, scale_of, unshifted
 from privacy.released import ReleasedMeasure, ReleasedTable
-from privacy.rescaling import Totals, made_up, sum_sigma
+from privacy.rescaling import RESERVE_BELOW, Totals, made_up, sum_sigma
 from privacy.values import canonical
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class PlannedRelease:
         for place, parts in enumerate(self.lowered.parts):
             values = [unshifted(noisy.column(part.name), part) for part in parts]
             names += [f"m{place}", f"m{place}_low", f"m{place}_high"]
-            totals = self._totals(noisy, parts[0]) if len(parts) == 1 else None
+            totals = self._totals(noisy, parts[0], place) if len(parts) == 1 else None
             columns += self._estimate(place, values, totals).arrays()
         return pa.table(columns, names=names)
 
@@ -161,17 +161,25 @@ class PlannedRelease:
         decimals = scale_of(asked.measure) or 0
         return made_up(values[0], asked.sigmas[0], totals, decimals, whole_numbers=decimals == 0)
 
-    def _totals(self, noisy: pa.Table, one: Sum) -> Totals | None:
-        """The released totals of a sum, where there are any."""
+    def _totals(self, noisy: pa.Table, one: Sum, place: int) -> Totals | None:
+        """The released totals of the sum that a measure is, where there are any."""
         found = {total.kept: total for total in self.lowered.aggregate.totals if total.of == one}
         if not found or not noisy.num_rows:
             return None
         whole, kept = (self._total(noisy, found.get(which)) for which in (False, True))
         assert whole is not None
+        reserve = self.in_reserve(place)
         if kept is not None:
-            return Totals(*whole, *kept, None)
+            return Totals(*whole, *kept, None, reserve)
         summed = sum(noisy.column(one.name).to_pylist()) / (1 << one.shift)
-        return Totals(*whole, summed, sum_sigma(self.sigma(one), noisy.num_rows), noisy.num_rows)
+        sigma = sum_sigma(self.sigma(one), noisy.num_rows)
+        return Totals(*whole, summed, sigma, noisy.num_rows, reserve)
+
+    def in_reserve(self, place: int) -> bool:
+        """Whether a measure is scaled up by totals only if these clearly differ: what is expected of it is
+        that they do not."""
+        expected = self.choice.expected
+        return self.lowered.made_up(place) and bool(expected) and expected[place].ratio < RESERVE_BELOW
 
     def _total(self, noisy: pa.Table, total: Total | None) -> tuple[float, float] | None:
         if total is None:

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from privacy.algebra import Call, Column, Filter, Join, Literal, Scan, conjuncts
+from privacy.algebra import Call, Column, Filter, Join, Literal, Scan, columns_of, conjuncts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from privacy.algebra import Question, Relation, Scalar
     from privacy.policy import Table
     from privacy.profile import Histogram, Profile, TableProfile
@@ -29,25 +31,110 @@ _LEAST_UNITS = 100
 _SLOWEST = 0.5
 _SOMEBODY = 0.5
 """Fewer units than this are nobody."""
+_APART, _TOGETHER = (0.8, 0.2, 0.0), (0.5, 0.3, 0.2)
+"""Parts of what a filter leaves of which nothing is known: rows here and there, what lies between, and all
+rows of some units. As expected, and where more is left of single units."""
+_MOST = 0.8
+"""A condition that leaves a larger share leaves rows."""
+_MORE = 3.0
+"""So many times more rows may be left than expected."""
+_ALONE = 1.5
+"""Of a key of which units have no more groups than this, a unit has one value."""
+_NOBODY = 0.01
+_MANY = 8.0
+_FEW = 1e-9
+
+
+@dataclass(frozen=True)
+class Left:
+    """Shares of rows that conditions leave: of those that hold for all rows of a unit or for none, of those
+    that hold for one row as for another, and of those of which that is not known."""
+
+    of_units: float = 1.0
+    of_rows: float = 1.0
+    unknown: float = 1.0
+    parts: tuple[float, float, float] = _APART
+
+    @property
+    def share(self) -> float:
+        """Of all rows."""
+        return max(self.of_units * self.of_rows * self.unknown, _LEAST)
+
+    def ways(self) -> list[tuple[float, float]]:
+        """Parts, and of which share of the units they are: what is unknown leaves rows here and there, or all
+        rows of some units, or something between."""
+        if self.unknown >= 1.0:
+            return [(1.0, max(self.of_units, self.share))]
+        ends = (1.0, math.sqrt(self.unknown), self.unknown)
+        return [
+            (part, max(self.of_units * end, self.share)) for part, end in zip(self.parts, ends, strict=True)
+        ]
+
+    def more(self) -> Left:
+        """What may be left instead, where that is unknown."""
+        return Left(self.of_units, self.of_rows, min(_MORE * self.unknown, 1.0), _TOGETHER)
+
+    def __mul__(self, other: Left) -> Left:
+        return Left(
+            self.of_units * other.of_units, self.of_rows * other.of_rows, self.unknown * other.unknown
+        )
 
 
 @dataclass(frozen=True)
 class Kind:
     """Units alike: how many, their rows, the groups these fall into, the L2 length of the row counts over
-    these, and the place of these units in the order of all."""
+    these, the place of these units in the order of all, and the share of their rows that filters left."""
 
     units: float
     rows: float
     groups: float
     length: float
     place: float
+    kept: float = 1.0
 
-    def thinned(self, share: float) -> Kind:
-        """With a share of their rows, in no more groups than rows are left."""
-        rows = self.rows * share
-        groups = max(min(self.groups, rows), min(rows, 1.0))
+    def thinned(self, left: Left) -> list[Kind]:
+        """The units and rows that filters leave: each way that `Left` may come to be, with its part."""
+        if left.share >= 1.0:
+            return [self]
+        found: list[Kind] = []
+        for part, of_units in left.ways():
+            if not part:
+                continue
+            units, rows = part * self.units * of_units, left.share / of_units
+            found += [self._left(units * likely, several) for likely, several in _drawn(self.rows, rows)]
+        return found
+
+    def _left(self, units: float, rows: float) -> Kind:
+        """So many of the units with so many rows left, in no more groups than that."""
         spread = max(min((self.rows / self.length) ** 2, rows), 1.0)
-        return Kind(self.units, rows, groups, rows / math.sqrt(spread), self.place)
+        length, kept = rows / math.sqrt(spread), self.kept * rows / self.rows
+        return Kind(units, rows, max(min(self.groups, rows), 1.0), length, self.place, kept)
+
+
+def _thinned(kinds: Iterable[Kind], left: Left) -> tuple[Kind, ...]:
+    found = [kind for one in kinds for kind in one.thinned(left) if kind.units >= _NOBODY]
+    return tuple(sorted(found, key=lambda one: (one.rows, one.place)))
+
+
+def _drawn(rows: float, share: float) -> list[tuple[float, float]]:
+    """How many rows are left, and how likely, where each is left with the same chance: about as many as are
+    expected where these are many; else one, or more, or none, which is left out."""
+    expected = rows * share
+    if share >= 1.0 or expected >= _MANY:
+        return [(1.0, max(expected, 1.0))]
+    others = _power(1.0 - share, round(rows) - 1)
+    none, one = others * (1.0 - share), min(max(round(rows), 1) * share * others, expected)
+    more = 1.0 - none - one
+    if more * 2.0 < _FEW or (expected - one) / max(more, _FEW) < 2.0:
+        return [(expected, 1.0)]
+    return [(one, 1.0), (more, (expected - one) / more)]
+
+
+def _power(base: float, exponent: int) -> float:
+    found = 1.0
+    while exponent > 0:
+        found, base, exponent = found * base if exponent % 2 else found, base * base, exponent // 2
+    return found
 
 
 @dataclass(frozen=True)
@@ -56,12 +143,20 @@ class Population:
 
     kinds: tuple[Kind, ...]
     table: TableProfile
-    kept: float
-    """Share of a unit's rows that filters are taken to leave."""
+    more: tuple[Kind, ...] | None = None
+    """The units where filters leave more than expected; None where no filter makes it a guess."""
 
-    def thinned(self, share: float) -> Population:
-        """The same units with a share of their rows."""
-        return Population(tuple(one.thinned(share) for one in self.kinds), self.table, self.kept * share)
+    def where(self, predicate: Scalar, declared: Table) -> Population:
+        """The units with the rows for which a predicate is taken to hold."""
+        return self.thinned(_left_by(conjuncts(predicate), declared, self.table))
+
+    def thinned(self, left: Left) -> Population:
+        """The units that are left, from those with the fewest rows on."""
+        if left.share >= 1.0:
+            return self
+        return Population(
+            _thinned(self.kinds, left), self.table, _thinned(self.more or self.kinds, left.more())
+        )
 
 
 def population_of(question: Question, table: Table, profile: Profile) -> Population | None:
@@ -86,7 +181,7 @@ def population_of(question: Question, table: Table, profile: Profile) -> Populat
             spread *= orders[1].spread(rows, place) if orders else 1.0
         groups = max(min(groups, most, float(grid)), 1.0)
         kinds.append(Kind(units, most, groups, most / math.sqrt(min(spread, most)), place))
-    return Population(tuple(kinds), found, 1.0).thinned(selectivity(question.input, table))
+    return Population(tuple(kinds), found).thinned(_filtered(question.input, table, found))
 
 
 class _Order:
@@ -106,18 +201,31 @@ class _Order:
         return found
 
     def at(self, place: float) -> float:
-        """The size at a share of the order: within a bin it grows evenly."""
+        """The size at a share of the order."""
         rank, before = place * self.units, 0.0
         size = 0.0
         for digits, count in enumerate(self._counts):
             if count == 0:
                 continue
             low = float(1 << (digits - 1)) if digits else 0.0
-            size = low * (1.0 + min(max((rank - before) / count, 0.0), 1.0)) if digits > 1 else low
+            part = min(max((rank - before) / count, 0.0), 1.0)
+            size = low * (1.0 + self._within(digits, part)) if digits > 1 else low
             before += count
             if rank <= before:
                 break
         return size
+
+    def _within(self, digits: int, part: float) -> float:
+        """Where in a bin that share of its units ends: units lie as densely at its ends as halfway to the
+        bins beside it, and in between the density changes evenly."""
+        here = self._density(digits)
+        low, high = (here + self._density(digits - 1)) / 2, (here + self._density(digits + 1)) / 2
+        root = math.sqrt(low * low + part * (high * high - low * low))
+        return part * (low + high) / (low + root)
+
+    def _density(self, digits: int) -> float:
+        inside = 1 < digits < len(self._counts)
+        return self._counts[digits] / float(1 << (digits - 1)) if inside else 0.0
 
     def spread(self, rows: _Order, place: float) -> float:
         """Over how many groups of equal size the rows would have this length."""
@@ -149,10 +257,11 @@ def _key_orders(scalar: Scalar, table: TableProfile) -> tuple[_Order, _Order] | 
     return None if key is None else (_Order(key.groups), _Order(key.lengths))
 
 
-def sizes_at(histogram: Histogram, population: Population) -> list[float]:
-    """The size that each kind of units has by a histogram of whole rows, before filters."""
+def sizes_at(histogram: Histogram, kinds: Sequence[Kind]) -> list[float]:
+    """The size that each kind of units has by a histogram over all rows, before filters."""
     order = _Order(histogram)
-    return [order.at(one.place) if order.units else 0.0 for one in population.kinds]
+    sizes = {place: order.at(place) if order.units else 0.0 for place in {one.place for one in kinds}}
+    return [sizes[one.place] for one in kinds]
 
 
 def _plain(relation: Relation) -> bool:
@@ -170,25 +279,35 @@ def _plain(relation: Relation) -> bool:
 _EQUAL, _RANGE, _LIKE, _NULL, _LEAST = 0.1, 1 / 3, 0.1, 0.1, 0.001
 
 
-def selectivity(relation: Relation, table: Table) -> float:
-    """The share of rows that the filters of a relation are taken to leave."""
-    share = 1.0
+def _filtered(relation: Relation, table: Table, profile: TableProfile) -> Left:
+    """What the filters of a relation are taken to leave."""
+    left = Left()
     while not isinstance(relation, Scan):
         if isinstance(relation, Filter):
-            share *= selected(relation.predicate, table)
+            left *= _left_by(conjuncts(relation.predicate), table, profile)
             relation = relation.input
         else:
             assert isinstance(relation, Join)
             relation = relation.left
-    return max(share, _LEAST)
+    return left
 
 
-def selected(predicate: Scalar, table: Table) -> float:
-    """The share of rows on which a predicate is taken to be true."""
-    share = 1.0
-    for one in conjuncts(predicate):
-        share *= min(max(_selected(one, table), _LEAST), 1.0)
-    return share
+def _left_by(conditions: Iterable[Scalar], table: Table, profile: TableProfile) -> Left:
+    """What conditions are taken to leave together. Where a unit has one value of the keys that a condition is
+    about it leaves units, where it has many of one of them, rows."""
+    left = Left()
+    for one in conditions:
+        share = min(max(_selected(one, table), _LEAST), 1.0)
+        if share > _MOST:
+            left *= Left(of_rows=share)
+            continue
+        keys = [profile.keys.get(column.name.lower()) for column in columns_of(one)]
+        typical = [_Order(key.groups).at(0.5) for key in keys if key is not None]
+        if any(groups > _ALONE for groups in typical):
+            left *= Left(of_rows=share)
+        else:
+            left *= Left(of_units=share) if typical and None not in keys else Left(unknown=share)
+    return left
 
 
 def _selected(one: Scalar, table: Table) -> float:

@@ -14,7 +14,8 @@ Where the ratio comes out below 1, nothing is scaled up; the noise of the ratio 
 
 Where a total is not clearly above its noise, nothing is scaled up either, and the ratio may be anything from
 1 to (T + z sigma_T) / (S - z sigma_S): the interval is that of the product with each of them, and where S
-may be 0 there is none.
+may be 0 there is none. So it is where totals are only there in case that more is missing than expected, and
+do not differ by more than noise may.
 """
 
 from __future__ import annotations
@@ -34,24 +35,31 @@ if TYPE_CHECKING:
 
 _CLEAR = 4.0
 """Deviations of its noise above which a total is taken for one."""
+_APART = 2.5
+"""Deviations of the noise of their difference that totals in reserve must be apart to differ."""
+RESERVE_BELOW = 1.1
+"""Totals are in reserve where they are expected to have a smaller ratio than this."""
 
 
 @dataclass(frozen=True)
 class Totals:
     """What of a sum all units have, and what is left of it, with the deviations of their noise; and how
     many noisy groups the latter is the sum of, or None where it is a number of its own. In the unit of what
-    is summed."""
+    is summed. In reserve they are where they are not expected to differ."""
 
     whole: float
     whole_sigma: float
     kept: float
     kept_sigma: float
     groups: int | None
+    reserve: bool = False
 
     @property
     def clear(self) -> bool:
-        """Whether both are clearly above their noise."""
-        return self.whole > _CLEAR * self.whole_sigma and self.kept > _CLEAR * self.kept_sigma
+        """Whether both are clearly above their noise and, in reserve, clearly differ."""
+        noise = math.hypot(self.whole_sigma, self.kept_sigma)
+        apart = not self.reserve or self.whole - self.kept > _APART * noise
+        return apart and self.whole > _CLEAR * self.whole_sigma and self.kept > _CLEAR * self.kept_sigma
 
     @property
     def ratio(self) -> float:

@@ -112,7 +112,8 @@ def _setting(
     groups = 1.0
     if question.keys:
         groups = _groups_shown(population, k) if private else float(grid_of(question) or 1)
-    totals = (2 if private else 1) if rescale and question.keys else 0
+    scaled = rescale and (bool(question.keys) or population.more is not None)
+    totals = (2 if private else 1) if scaled else 0
     return Setting(question, table, population, k, groups, private, totals)
 
 
