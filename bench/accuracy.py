@@ -1,6 +1,7 @@
 """Accuracy at equal (epsilon, delta) against the peers, on skewed data: the error that an analyst sees.
 
-    python -m bench.accuracy [--quick] [--peers opendp,smartnoise] [--only Q02,F1] [--runs 10] [--fresh]
+    python -m bench.accuracy [--quick] [--peers opendp,smartnoise] [--only Q02,F1] [--runs 10]
+                             [--kept | --fresh]
 
 Every engine answers the same questions at epsilon 1 and delta 1e-6 each, protecting all rows of a unit.
 The error is relative to the true answer, over groups and runs; a group missing from an answer has an error of
@@ -9,7 +10,8 @@ counts. Ours is listed as a user gets it (no caps given), and with the peers' ca
 Times are of a whole answer, as a multiple of the same statement in plain DuckDB.
 
 What a peer answered is kept in ``.bench/answers`` until its runner, its requirements or the question change,
-and what ran out of time is asked again by the next run; ``--fresh`` asks everything again.
+and what ran out of time is asked again by the next run; ``--fresh`` asks everything again, ``--kept``
+nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
         truths = {one.id: truth(one) for one in members}
         for engine in (OURS, *(peer for peer in peers if peer != "none")):
             print(f"{dataset}: {engine}", file=sys.stderr, flush=True)
-            records = runs.answers(engine, members, effort, plain_seconds, fresh=asked.fresh)
+            records = runs.answers(engine, members, effort, plain_seconds, fresh=asked.fresh, kept=asked.kept)
             _collect(found, engine, records, truths)
     show(questions, found)
     report.save("accuracy", figures(found))
@@ -69,9 +71,11 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--peers", help=f"of {', '.join(PEERS)}, with commas between; or none")
     parser.add_argument("--only", help="beginnings of the questions' names, with commas between")
     parser.add_argument("--runs", type=int, help="answers to each question")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--fresh", action="store_true", help="ask the peers again instead of using kept answers"
     )
+    which.add_argument("--kept", action="store_true", help="ask no peer: use kept answers alone")
     return parser.parse_args(arguments)
 
 

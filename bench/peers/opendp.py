@@ -13,6 +13,7 @@ from typing import Any
 
 import opendp.prelude as dp
 import polars as pl
+import polars.selectors as cs
 
 from bench.peers.runner import Ask, Rows, measures_of, serve, top_of
 
@@ -32,7 +33,10 @@ class OpenDP:
     def __init__(self, request: dict[str, Any]) -> None:
         self.epsilon, self.delta = request["epsilon"], request["delta"]
         wanted = sorted({name for question in request["questions"] for name in question["columns"]})
-        self.frame = pl.read_parquet(request["file"], columns=wanted).lazy()
+        # OpenDP's filters know no literals that are dates: days since 1970 are compared instead.
+        self.frame = (
+            pl.read_parquet(request["file"], columns=wanted).with_columns(cs.date().to_physical()).lazy()
+        )
 
     def prepare(self, question: dict[str, Any], way: str) -> Ask:
         measures = measures_of(question, ["rows", "units", "sum", "avg", "quantile"])
@@ -88,8 +92,12 @@ def _condition(column: str, operator: str, value: Any) -> pl.Expr:
     if value is None:
         return pl.col(column).is_not_null()
     if isinstance(value, dict):
-        value = pl.col(value["column"]) if "column" in value else dt.date.fromisoformat(value["date"])
+        value = pl.col(value["column"]) if "column" in value else _days(value["date"])
     return getattr(pl.col(column), OPERATORS[operator])(value)
+
+
+def _days(date: str) -> int:
+    return (dt.date.fromisoformat(date) - dt.date(1970, 1, 1)).days
 
 
 def _aggregate(measure: dict[str, Any], question: dict[str, Any]) -> Any:

@@ -34,6 +34,7 @@ KEPT = environments.FOLDER / "answers"
 EPSILON, DELTA = 1.0, 1e-6
 EVERY = 99
 TOO_LATE = "not answered within"
+LATE = ".late"
 
 Record = dict[str, Any]
 
@@ -62,19 +63,23 @@ def answers(
     plain_seconds: Callable[[Question], float],
     *,
     fresh: bool,
+    kept: bool = False,
 ) -> list[Record]:
     """One record for each question and way of bounding: ``runs`` and ``seconds``, or why it is ``unable``.
 
-    ``plain_s`` is what ``plain_seconds`` measured next to the engine's own runs, on an equally busy machine.
+    With ``kept`` no peer is asked: what it did not answer before is missing. ``plain_s`` is what
+    ``plain_seconds`` measured next to the engine's own runs, on an equally busy machine.
     """
     found: list[Record] = []
     missing: list[Question] = []
     for question in questions:
-        kept = _kept(engine, question, effort)
-        if engine == OURS or fresh or not kept.exists():
+        path = _kept(engine, question, effort)
+        if engine != OURS and kept:
+            found += _known(path, question)
+        elif engine == OURS or fresh or not path.exists():
             missing.append(question)
         else:
-            found += json.loads(kept.read_text(encoding="utf-8"))
+            found += _known(path, question)
     if not missing:
         return found
     try:
@@ -89,11 +94,19 @@ def answers(
 
 
 def _keep(path: Path, records: list[Record]) -> None:
-    """What ran out of time is not kept: the next run asks it again, without waiting for the others."""
-    if any(one.get("unable", "").startswith(TOO_LATE) for one in records):
-        return
+    """What ran out of time is kept apart: the next run asks it again, without waiting for the others."""
+    late = any(one.get("unable", "").startswith(TOO_LATE) for one in records)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(records), encoding="utf-8")
+    (path.with_suffix(LATE) if late else path).write_text(json.dumps(records), encoding="utf-8")
+
+
+def _known(path: Path, question: Question) -> list[Record]:
+    """What was answered before, in time or not."""
+    for known in (path, path.with_suffix(LATE)):
+        if known.exists():
+            records: list[Record] = json.loads(known.read_text(encoding="utf-8"))
+            return records
+    return [{"id": question.id, "way": "", "unable": "not asked"}]
 
 
 def _request(question: Question) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bench import accuracy, data
-from bench.peers import environments, runner, scores
+from bench.peers import environments, runner, runs, scores
 from bench.peers.questions import QUESTIONS
 from bench.peers.scores import Score
 
@@ -131,3 +131,17 @@ def test_requirements_are_pinned_and_name_no_index(peer: str) -> None:
     assert lines
     assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+", line)] == []
     assert peer == "tpch" or (Path(runner.__file__).parent / f"{peer}.py").exists()
+
+
+def test_what_came_too_late_is_asked_again_but_known(tmp_path: Path) -> None:
+    """Answers in time are kept for every run, the others for runs that ask nobody."""
+    (question, *_) = QUESTIONS
+    path = tmp_path / "peer-Q02-0.json"
+    assert runs._known(path, question) == [{"id": question.id, "way": "", "unable": "not asked"}]
+    late = [{"id": question.id, "way": "rows", "unable": f"{runs.TOO_LATE} 60 s"}]
+    runs._keep(path, late)
+    assert not path.exists()
+    assert runs._known(path, question) == late
+    runs._keep(path, [answered := record()])
+    assert path.exists()
+    assert runs._known(path, question) == [answered]
