@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,15 @@ from tests.privacy.test_sensitivity import TYPES
 POLICY = privacy.Policy.from_document(DECLARED, TYPES)
 
 
-def _release(sql: str, profile: privacy.Profile | None = None, **budget: float) -> PlannedRelease:
-    (release,) = privacy.plan(sql, POLICY, profile=profile or visits(), **(budget or {"rho": 0.05})).releases
+def _release(sql: str, profile: privacy.Profile | None = None) -> PlannedRelease:
+    (release,) = privacy.plan(sql, POLICY, profile=profile or visits(), rho=0.05).releases
     return release
 
 
 def _limit(release: PlannedRelease, kind: str) -> float:
     """The length that a unit's numbers of one kind may have."""
     (found,) = {one.norm_squared for one in release.lowered.aggregate.sums if one.kind == kind}
-    return float(found) ** 0.5
+    return math.sqrt(found)
 
 
 def _sums(release: PlannedRelease) -> list[Sum]:
