@@ -298,7 +298,7 @@ def _grafted(sql: str, random_: random.Random, mutator: Mutator) -> str:
 def _tree(sql: str) -> exp.Expr | None:
     try:
         trees = sqlglot.parse(sql, read="duckdb", error_level=ErrorLevel.RAISE) if len(sql) < 4_000 else []
-    except (SqlglotError, ValueError, TypeError, AttributeError, RecursionError):
+    except (SqlglotError, ValueError, TypeError, AttributeError, IndexError, KeyError, RecursionError):
         return None
     return trees[0] if trees and isinstance(trees[0], exp.Expr) else None
 
