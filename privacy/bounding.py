@@ -48,13 +48,11 @@ from privacy.measures import sums_of, tree_of
 from privacy.policy import LARGEST_CAPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from privacy.policy import Table
 
 MAX_GRID = 100_000
-MAX_NUMBERS = 2**22
-"""Noisy numbers of one release with public keys: half a minute of drawing."""
 STRATEGIES = ("caps", "clip", "weights")
 SCALING = frozenset({"clip", "weights"})
 FINENESS = 20
@@ -140,6 +138,14 @@ class Lowered:
         return len(parts) == 1 and any(total.of == parts[0] for total in self.aggregate.totals)
 
     @property
+    def numbers(self) -> int:
+        """How many noisy numbers public keys make; with private ones how many groups are shown is not known
+        before, and this counts those of one."""
+        keys = self.aggregate.input.keys if self.aggregate.input.grid else ()
+        groups = math.prod(len(key.domain) for key in keys if key.domain is not None)
+        return groups * sum(tree_of(one).nodes if one.leaves else 1 for one in self.aggregate.sums)
+
+    @property
     def noised(self) -> tuple[Sum | Total, ...]:
         """What is released with noise: the sums, then the totals."""
         return (*self.aggregate.sums, *self.aggregate.totals)
@@ -171,7 +177,6 @@ def lower(question: Question, table: Table, options: Options, design: Design | N
     order = sorted(bounded, key=lambda text: bounded[text].text)
     named = {text: replace(bounded[text], name=f"c{place}") for place, text in enumerate(order)}
     shown_by = None if units is None else named[units.text]
-    _check_size(bound, named.values())
     totals = _totals(named, chosen)
     shown = None if shown_by is None else shown_by.name
     return Lowered(
@@ -248,19 +253,6 @@ def _bound(question: Question, design: Design) -> Bound:
     dropped = design.strategy not in SCALING  # what is not counted is not shown: the noise is for `groups`
     groups = design.groups if grid or not keys or dropped else design.shown
     return Bound(question.input, question.unit, keys, groups, design.rows, ranked, grid, design.strategy)
-
-
-def _check_size(bound: Bound, sums: Iterable[Sum]) -> None:
-    """How many numbers public keys make is known before; how many groups with private ones are shown is not.
-
-    Raises:
-        Refused: ``too_many_groups``.
-    """
-    groups = math.prod(len(key.domain) for key in bound.keys if key.domain is not None) if bound.grid else 1
-    numbers = groups * sum(tree_of(one).nodes if one.leaves else 1 for one in sums)
-    if numbers > MAX_NUMBERS:
-        message = f"This would release {numbers:,} numbers; at most {MAX_NUMBERS:,} can be."
-        raise Refused("too_many_groups", message, hint="Group by fewer columns, or ask for fewer numbers.")
 
 
 def _bounded(one: Sum, design: Design) -> Sum:

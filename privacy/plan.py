@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from privacy.profile import Profile
     from privacy.release import Release
 
+MAX_NUMBERS = 2**22
+"""Noisy numbers of one statement with public keys: half a minute of drawing."""
 _MADE_UP = "scaled up by two noisy totals: sigma and half-width as expected from the contribution profile"
 
 
@@ -341,6 +343,7 @@ class _Planner:
         lowered = tuple(
             lower(one, self._table(one), self.options, choice.design) for one, choice in questions
         )
+        _check_numbers(lowered)
         if self.ask.error is not None:
             lowered = tuple(replace(one, parts_of_rho=()) for one in lowered)
         return Budget(self.policy, self.query, lowered)
@@ -349,6 +352,18 @@ class _Planner:
         table = self.policy.table(question.table)
         assert table is not None
         return table
+
+
+def _check_numbers(lowered: tuple[Lowered, ...]) -> None:
+    """Noise is drawn outside of the sandbox, so that how much of it there is must be known before.
+
+    Raises:
+        Refused: ``too_many_groups``.
+    """
+    numbers = sum(one.numbers for one in lowered)
+    if numbers > MAX_NUMBERS:
+        message = f"This would release {numbers:,} numbers; at most {MAX_NUMBERS:,} can be."
+        raise Refused("too_many_groups", message, hint="Group by fewer columns, or ask for fewer numbers.")
 
 
 def _check_names(query: Query, options: Options) -> None:

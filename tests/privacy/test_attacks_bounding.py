@@ -234,3 +234,21 @@ def test_more_numbers_than_can_be_drawn_are_refused(shown: str, code: str) -> No
     assert refused.value.code == code
     plan = privacy.plan(f"SELECT ward, {shown.partition(',')[0]} FROM visits GROUP BY ward", policy, rho=1.0)
     assert plan.releases
+
+
+def test_many_questions_draw_no_more_than_one() -> None:
+    """Each is small enough, all of them together are not."""
+    document = copy.deepcopy(POLICY)
+    columns = document["tables"]["visits"]["columns"]  # type: ignore[index]
+    columns["note"] = {"keys": [f"n{number}" for number in range(300)]}
+    columns["ward"] = {"keys": [f"w{number}" for number in range(300)]}
+    policy = privacy.Policy.from_document(document, TYPES)
+
+    def asked(branches: int) -> str:
+        one = "SELECT ward, note, histogram(day) AS h FROM visits WHERE cost > {0} GROUP BY ward, note"
+        return " UNION ALL ".join(one.format(number) for number in range(branches))
+
+    assert len(privacy.plan(asked(3), policy, rho=1.0).releases) == 3
+    with pytest.raises(privacy.Refused) as refused:
+        privacy.plan(asked(12), policy, rho=1.0)
+    assert refused.value.code == "too_many_groups"
