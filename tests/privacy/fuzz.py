@@ -28,7 +28,7 @@ from typing import Any
 
 import privacy
 from privacy.query.text import Source
-from tests.privacy.mutants import SENTINEL, Mutator, World, worlds
+from tests.privacy.mutants import SENTINEL, Mutator, World, identifiers, worlds
 
 SEED = 20130101
 TOUCHING = ("open", "socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "ctypes.")
@@ -182,7 +182,8 @@ class Fuzzer:
             named = before is not None and before.token_type.name in BEFORE_NAMES
             literal = token.token_type.name.endswith("STRING") and not named
             (quoted if literal else plain).append(token.text)
-        return set(WORD.findall(" ".join(quoted))) - set(WORD.findall(" ".join(plain)))
+        named_so = set(WORD.findall(" ".join(identifiers(sql))))
+        return set(WORD.findall(" ".join(quoted))) - set(WORD.findall(" ".join(plain))) - named_so
 
     @cached_property
     def _own_words(self) -> set[str]:

@@ -295,6 +295,12 @@ def _grafted(sql: str, random_: random.Random, mutator: Mutator) -> str:
         return _spliced(sql, random_, mutator)
 
 
+def identifiers(sql: str) -> set[str]:
+    """The names of a statement, quoted ones too; none where it cannot be read."""
+    tree = _tree(sql)
+    return set() if tree is None else {one.name for one in tree.find_all(exp.Identifier)}
+
+
 def _tree(sql: str) -> exp.Expr | None:
     try:
         trees = sqlglot.parse(sql, read="duckdb", error_level=ErrorLevel.RAISE) if len(sql) < 4_000 else []
