@@ -238,6 +238,8 @@ class Draft:
         parts = (spread * root * scale, length * scale)
         noise = (parts[0] + parts[1] * (len(sums) - 1)) * self._k
         moved = rows.shape(shares, rows.mass / left, _EVEN) * spread / level
+        if self.setting.groups <= 1:  # busy units may differ from others, and nothing tells how
+            moved = _EVEN * rows.uneven(shares) * spread / level
         moved *= _MIXED if sums[0].leaves else 1.0
         missing = rows.missing(squared) if beside else 0.0
         error = norm(noise, moved, missing)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from privacy.planned import PlannedRelease
     from privacy.strategies import Candidate
 
+_ADDED = ("rows", "sum", "units")
+"""Kinds of measures of which something is missing where rows are not counted."""
 _STRATEGIES = {
     "caps": "keeps so many groups and rows of each unit",
     "clip": "scales long units down",
@@ -145,13 +147,17 @@ def _reasons(one: PlannedRelease) -> list[str]:
 def _expected(candidate: Candidate, kinds: Sequence[str]) -> str:
     """A profile tells nothing of how many values of a unit are different."""
     pairs = zip(candidate.expected, kinds, strict=True)
-    found = [_one_expected(one) for one, kind in pairs if kind != "distinct"]
+    found = [_one_expected(one, kind) for one, kind in pairs if kind != "distinct"]
     return "; ".join(dict.fromkeys(found)) or "no error that a profile tells"
 
 
-def _one_expected(one: Expected) -> str:
+def _one_expected(one: Expected, kind: str) -> str:
+    """Of a ratio nothing is missing, but rows of busy units weigh less: above the line as below it."""
     made_up = f", scaled up by {one.ratio:.3g}" if one.ratio > 1 else ""
-    return f"error {one.error:.2%} (noise {one.noise:.2%}, left out {one.bias:.2%}{made_up})"
+    if kind in _ADDED:
+        return f"error {one.error:.2%} (noise {one.noise:.2%}, left out {one.bias:.2%}{made_up})"
+    less = f"; rows weigh {1 - one.bias:.2%} on average, those of busy units less" if one.bias else ""
+    return f"error {one.error:.2%} (noise {one.noise:.2%}{less})"
 
 
 def _noise(one: PlannedRelease) -> list[str]:

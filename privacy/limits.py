@@ -176,6 +176,13 @@ class Crowd:
         )
         return norm(math.sqrt(self.groups * moved) / self.mass, alike * ratio * self._kinds(shares))
 
+    def uneven(self, shares: Sequence[float]) -> float:
+        """The part of the weight that lies on other units than their rows would have it (total variation)."""
+        mean = max(self.left(shares), 1e-9) / max(self.mass, 1e-9)
+        moved = zip(self.vectors, shares, self._light, strict=True)
+        apart = math.fsum(units * one.mass * abs(part / mean - 1) for one, part, units in moved)
+        return apart / (2 * max(self.mass, 1e-9))
+
     def _kinds(self, shares: Sequence[float]) -> float:
         """How much groups differ in the share that is left of them, because their units do."""
         mean = self.left(shares) / self.mass

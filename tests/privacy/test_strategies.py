@@ -123,3 +123,15 @@ def test_choices_do_not_depend_on_the_order_of_measures() -> None:
     one = _release("SELECT ward, avg(score) AS a, sum(score) AS s, count(*) AS n FROM visits GROUP BY ward")
     other = _release("SELECT ward, count(*) AS n, sum(score) AS s, avg(score) AS a FROM visits GROUP BY ward")
     assert one.document() == other.document()
+
+
+def test_an_average_of_all_rows_becomes_that_of_the_rows() -> None:
+    """With each unit counting the same it would be that of units, whatever is paid: more rho lets busy units
+    count with more of their rows."""
+    sql = "SELECT avg(cost) AS a FROM visits"
+    limits = [
+        _limit(privacy.plan(sql, POLICY, profile=visits(rows=8), rho=rho).releases[0], "rows")
+        for rho in (0.001, 0.01, 1.0)
+    ]
+    assert limits == sorted(limits)
+    assert limits[-1] > 8 * limits[0]
