@@ -11,6 +11,7 @@ from privacy.answering import Answer, answer
 from privacy.bounding import Options
 from privacy.errors import EngineFailed, PolicyError, PrivacyError, Refused
 from privacy.files import TablesMissing, TablesUnfit
+from privacy.layout import Layout, LayoutInvalid, layout
 from privacy.plan import Plan, PlanColumn, plan
 from privacy.planned import Cost
 from privacy.policy import Policy
@@ -24,6 +25,8 @@ __all__ = [
     "Answer",
     "Cost",
     "EngineFailed",
+    "Layout",
+    "LayoutInvalid",
     "Limits",
     "Options",
     "Plan",
@@ -41,6 +44,7 @@ __all__ = [
     "TablesUnfit",
     "admit",
     "answer",
+    "layout",
     "plan",
     "profile",
 ]

@@ -20,6 +20,7 @@ from privacy.sandbox import Limits, Sandbox, Task
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from privacy.layout import Layout
     from privacy.plan import Plan
     from privacy.planned import PlannedRelease
 
@@ -49,7 +50,13 @@ class Answer:
 
 
 def answer(
-    plan: Plan, tables: Files, *, salt: bytes, sandbox: Sandbox | None = None, admitted: bool = False
+    plan: Plan,
+    tables: Files,
+    *,
+    salt: bytes,
+    sandbox: Sandbox | None = None,
+    admitted: bool = False,
+    layout: Layout | None = None,
 ) -> Answer:
     """Answer a plan from Parquet files.
 
@@ -59,6 +66,7 @@ def answer(
         the same.
         sandbox: where the engine runs; without one, a sandbox is made for this answer alone.
         admitted: `admit` has already passed for this plan and these public tables.
+        layout: what is kept beside the files; the answer is the same without it, and later.
 
     Raises:
         TablesMissing: a table's files or the salt are missing.
@@ -71,15 +79,27 @@ def answer(
         raise TablesMissing(f"The salt must have at least {MIN_SALT_BYTES} bytes.")
     if sandbox is None:
         with Sandbox(Limits(), workers=1) as own:
-            return answer(plan, tables, salt=salt, sandbox=own, admitted=admitted)
+            return answer(plan, tables, salt=salt, sandbox=own, admitted=admitted, layout=layout)
     if not admitted:
         admit(plan, tables, sandbox=sandbox)
     check_private_files(plan, files, sandbox)
-    return _answer(plan, files, salt, sandbox)
+    usable = layout if layout is not None and layout.policy.tables == plan.policy.tables else None
+    return _answer(plan, _Reading(files, salt, sandbox, usable))
 
 
-def _answer(plan: Plan, files: dict[str, tuple[str, ...]], salt: bytes, sandbox: Sandbox) -> Answer:
-    released = Released(tuple(one.released(_noisy(one, files, salt, sandbox)) for one in plan.releases))
+@dataclass(frozen=True)
+class _Reading:
+    """What an answer is read from, and where."""
+
+    files: dict[str, tuple[str, ...]]
+    salt: bytes
+    sandbox: Sandbox
+    layout: Layout | None
+
+
+def _answer(plan: Plan, reading: _Reading) -> Answer:
+    files, sandbox = reading.files, reading.sandbox
+    released = Released(tuple(one.released(_noisy(one, reading)) for one in plan.releases))
     given = {
         released_table(place): one.shown(table.table)
         for place, (one, table) in enumerate(zip(plan.releases, released.tables, strict=True))
@@ -88,15 +108,16 @@ def _answer(plan: Plan, files: dict[str, tuple[str, ...]], salt: bytes, sandbox:
     return _shown(plan, sandbox.run(Task(plan.public_sql, public, given)), released)
 
 
-def _noisy(
-    one: PlannedRelease, files: dict[str, tuple[str, ...]], salt: bytes, sandbox: Sandbox
-) -> pa.Table | None:
+def _noisy(one: PlannedRelease, reading: _Reading) -> pa.Table | None:
     """The exact part with noise; nothing is read where earlier numbers suffice."""
     if one.drawn is None:
         return None
-    salted = {SALT_TABLE: pa.table({"salt": [salt.hex()]})}
-    read = {name: files[name] for name in tables_of(one.question.input)}
-    exact = sandbox.run(Task(one.candidates_sql, read, salted, EXACT_BYTES))
+    salted = {SALT_TABLE: pa.table({"salt": [reading.salt.hex()]})}
+    sql, read = one.candidates_sql, {name: reading.files[name] for name in tables_of(one.question.input)}
+    if reading.layout is not None:
+        served = reading.layout.serving(one.lowered.aggregate, reading.files)
+        sql, read = (sql, read) if served is None else (served.sql, dict(served.files))
+    exact = reading.sandbox.run(Task(sql, read, salted, EXACT_BYTES))
     columns = [*one.drawn.keys, *(noised.name for noised in one.drawn.noised)]
     return perturb(exact.select(columns), one.drawn)
 

@@ -123,6 +123,27 @@ class Sandbox:
         with self._own_pool().turn, _failing():
             return self._exchange(self._pool.take(), message, most)
 
+    def batches(self, task: Task) -> Iterator[pa.RecordBatch]:
+        """Run the task in a fresh worker and hand on its result as it comes, so that it need not fit into
+        memory; an empty batch comes first. The worker ends with the iterator.
+
+        Raises:
+            EngineFailed: as `run`; of what was handed on nothing is to be kept then.
+        """
+        with _failing():
+            most = self.limits.result_bytes if task.result_bytes is None else task.result_bytes
+            message = _encode(task, most)
+        with self._own_pool().turn, _failing(), self._pool.take() as worker:
+            worker.deadline = time.monotonic() + self.limits.timeout_s + _GRACE_S
+            for part in message:
+                worker.send(part)
+            source = pa.PythonFile(_Arriving(worker, most), mode="r")
+            with pa.ipc.open_stream(source) as reader:
+                yield pa.RecordBatch.from_pylist([], reader.schema)
+                for batch in reader:
+                    batch.validate(full=True)
+                    yield batch
+
     def close(self) -> None:
         """End all workers, running or idle, and remove their scratch space. Running tasks fail."""
         self._own_pool().close()
@@ -181,16 +202,21 @@ class _Handle:
     def receive_result(self, most: int) -> bytearray:
         """All data frames up to the end frame, at most `most` bytes."""
         result = bytearray()
-        while True:
-            kind, size = FRAME.unpack(self._receive(FRAME.size))
-            if size > MAX_FRAME or len(result) + size > most:
-                raise _failure("query_too_large")
-            data = self._receive(size)
-            if kind == b"Z":
-                return result
-            if kind != b"D":
-                raise _failure(data.decode("ascii", "replace"))
+        while (data := self.receive_data(most - len(result))) is not None:
             result += data
+        return result
+
+    def receive_data(self, most: int) -> bytearray | None:
+        """The next data frame, of at most `most` bytes; None at the end frame."""
+        kind, size = FRAME.unpack(self._receive(FRAME.size))
+        if size > min(MAX_FRAME, most):
+            raise _failure("query_too_large")
+        data = self._receive(size)
+        if kind == b"Z":
+            return None
+        if kind != b"D":
+            raise _failure(data.decode("ascii", "replace"))
+        return data
 
     def _receive(self, size: int) -> bytearray:
         data = bytearray(size)
@@ -208,6 +234,35 @@ class _Handle:
         if left <= 0:
             raise TimeoutError
         self.channel.settimeout(left)
+
+
+class _Arriving:
+    """A read-only file of the bytes that a worker sends, up to a limit."""
+
+    closed = False
+
+    def __init__(self, worker: _Handle, most: int) -> None:
+        self._worker = worker
+        self._left = most
+        self._held = bytearray()
+        self._ended = False
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, or as many as there still are."""
+        while len(self._held) < size and not self._ended:
+            data = self._worker.receive_data(self._left)
+            self._ended = data is None
+            self._left -= len(data or b"")
+            self._held += data or b""
+        found = bytes(self._held[:size])
+        del self._held[:size]
+        return found
+
+    def flush(self) -> None:
+        """Nothing is written."""
+
+    def close(self) -> None:
+        """Leaving the handle ends the worker."""
 
 
 class _Pool:

@@ -4,15 +4,19 @@ written anew.
 
 from privacy.engines.duckdb.exact import candidates_sql, exact_sql
 from privacy.engines.duckdb.factors import held_together
+from privacy.engines.duckdb.layouts import NUMBER, STORED, Selected, stored_parts_sql, synopsis_of
 from privacy.engines.duckdb.literals import literal, normalised, quoted
 from privacy.engines.duckdb.public import public_sql
 from privacy.engines.duckdb.relations import SALT_TABLE, Multiplicity, fan_out_sql, released_table, unique_sql
 from privacy.engines.duckdb.scalars import OPERATIONS, scalar
 
 __all__ = [
+    "NUMBER",
     "OPERATIONS",
     "SALT_TABLE",
+    "STORED",
     "Multiplicity",
+    "Selected",
     "candidates_sql",
     "exact_sql",
     "fan_out_sql",
@@ -23,5 +27,7 @@ __all__ = [
     "quoted",
     "released_table",
     "scalar",
+    "stored_parts_sql",
+    "synopsis_of",
     "unique_sql",
 ]

@@ -12,11 +12,17 @@ from privacy.engines.duckdb.values import capped_weight, distinct_sql, histogram
 from privacy.values import MAX_KEY_BYTES
 
 
-def exact_sql(aggregate: Aggregate) -> str:
+def exact_sql(aggregate: Aggregate, parts: str | None = None) -> str:
     """Exact integer sums: keys ``k0``.. and one BIGINT for each sum, in key order. Never leaves the
-    release step."""
+    release step.
+
+    Args:
+        parts: a SELECT of what each unit contributes to each group, where that is known already.
+    """
     bound = aggregate.input
     steps = [f"unit_rows AS ({_unit_rows(aggregate)})", f"parts AS ({_parts(aggregate)})"]
+    if parts is not None:
+        steps = [f"parts AS ({parts})"]
     kept = "parts"
     if bound.ranked:
         steps.append(f"ranked AS ({_ranked(bound)})")
@@ -34,13 +40,28 @@ def exact_sql(aggregate: Aggregate) -> str:
     return f"WITH {', '.join(steps)} {_result(aggregate)}"
 
 
-def candidates_sql(aggregate: Aggregate) -> str:
+def candidates_sql(aggregate: Aggregate, parts: str | None = None) -> str:
     """The exact sums of the groups that may be shown. Those to which nobody adds anything never are, and one
     unit with many keys of its own has any number of them: whether they fit must not hang on it."""
-    sql = exact_sql(aggregate)
+    sql = exact_sql(aggregate, parts)
     if aggregate.shown_by is None:
         return sql
     return f"SELECT * FROM ({sql}) AS q WHERE {quoted(aggregate.shown_by)} > 0"
+
+
+def parts_sql(aggregate: Aggregate) -> str:
+    """What each unit contributes to each group, before it is bounded: ``u``, the keys, `part_columns`."""
+    return f"WITH unit_rows AS ({_unit_rows(aggregate)}) {_parts(aggregate)}"
+
+
+def part_columns(aggregate: Aggregate) -> list[str]:
+    """The counts and totals of `parts_sql`."""
+    names = []
+    for one in aggregate.sums + aggregate.limits:
+        names.append(f"n_{one.name}")
+        if one.argument is not None and one.additive:
+            names.append(f"t_{one.name}")
+    return names
 
 
 def _summed(aggregate: Aggregate, kept: str) -> str:

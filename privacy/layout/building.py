@@ -1,0 +1,221 @@
+"""Builds a layout part by part, so that neither memory nor a kill bounds how much can be laid out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from privacy.engines.duckdb import NUMBER, STORED
+from privacy.files import Files, check_private_files, files_of
+from privacy.layout.documents import (
+    DOCUMENT,
+    FORMAT,
+    Layout,
+    LayoutInvalid,
+    Part,
+    digests_of,
+    sha256_of,
+)
+from privacy.layout.selections import selections
+from privacy.sandbox import Limits, Sandbox, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from privacy.layout.selections import Selection
+    from privacy.policy import Policy
+
+ROWS_IN_PART = 4_000_000
+"""About so many rows are sorted at a time."""
+MAX_PARTS = 4_096
+MAX_UNITS = 2**31 - 1
+_ROW_GROUP = 122_880
+_JOURNAL = "building.json"
+_RESULT_BYTES = 2**40
+LIMITS = Limits(cpu_s=14_400, timeout_s=7_200.0, file_bytes=2**40)
+
+
+def layout(
+    policy: Policy,
+    tables: Files,
+    folder: str | Path,
+    *,
+    sandbox: Sandbox | None = None,
+    rows_in_part: int = ROWS_IN_PART,
+    progress: Callable[[str, float], None] | None = None,
+) -> Layout:
+    """Build the layout of a version, or what is missing of it, and verify it against the files.
+
+    What an earlier call finished is kept: after a kill the next call goes on. A folder that is a layout of
+    the same files already is opened.
+
+    Args:
+        tables: files of every private table of the policy, by name.
+        folder: where it is kept; made if it is not there.
+        sandbox: where the engine runs, with limits that suffice; without one, a sandbox is made for this.
+        rows_in_part: about how many rows are sorted at a time: what bounds memory.
+        progress: told what is being built and how much of all is done, from 0 to 1.
+
+    Raises:
+        TablesMissing: a private table's files were not given.
+        TablesUnfit: a private table's file is not one that every question can be answered from.
+        LayoutInvalid: what was built is not what the files hold.
+        EngineFailed: the engine did not finish.
+        OSError: the folder cannot be written, as when the disk is full; what was finished is kept.
+    """
+    if sandbox is None:
+        with Sandbox(LIMITS, workers=1) as own:
+            return layout(policy, tables, folder, sandbox=own, rows_in_part=rows_in_part, progress=progress)
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    private = [table.name for table in policy.tables.values() if table.private]
+    builder = _Builder(path, files_of(private, tables), sandbox, rows_in_part)
+    builder.begin()
+    wanted = selections(policy)
+    for place, one in enumerate(wanted):
+        if progress is not None:
+            progress(one.about, place / max(len(wanted), 1))
+        check_private_files(one.reading, builder.files, sandbox)
+        builder.store(one)
+    builder.finish(wanted)
+    if progress is not None:
+        progress("done", 1.0)
+    return Layout.open(path, policy)
+
+
+@dataclass
+class _Builder:
+    """The layout in the making: its journal grows with every part."""
+
+    folder: Path
+    files: Mapping[str, tuple[str, ...]]
+    sandbox: Sandbox
+    rows_in_part: int
+
+    def begin(self) -> None:
+        """Take up what was finished of the same files; remove what is of others, or unfinished."""
+        self.sources = {name.lower(): list(digests_of(paths)) for name, paths in self.files.items()}
+        self.done: dict[str, dict[str, Any]] = {}
+        for name in (DOCUMENT, _JOURNAL):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                found = json.loads((self.folder / name).read_text(encoding="utf-8"))
+                if (found["format"], found["sources"]) == (FORMAT, self.sources):
+                    self.done |= found["stored"]
+
+    def store(self, one: Selection) -> None:
+        """Build the parts of a selection that are not there yet, and compare them with what they are of."""
+        held = self.done.setdefault(one.digest, {"about": one.about, "tables": list(one.tables), "parts": []})
+        if "count" not in held:
+            rows = self._asked(one.selected.count_sql(), one)["rows"]
+            held["count"] = min(max(-(-rows // self.rows_in_part), 1), MAX_PARTS)
+        parts = self._sound(held)
+        while len(parts) < held["count"]:
+            parts.append(self._part(one, len(parts), held["count"], sum(part.units for part in parts)))
+            held |= {"parts": [asdict(part) for part in parts], "verified": False}
+            self._write(_JOURNAL)
+        if not held["verified"]:
+            self._verify(one, parts)
+            held["verified"] = True
+            self._write(_JOURNAL)
+
+    def finish(self, wanted: Sequence[Selection]) -> None:
+        """Write the document, once all is there; what nothing names any more is removed."""
+        self.done = {one.digest: self.done[one.digest] for one in wanted}
+        self._write(DOCUMENT)
+        kept = {part["file"] for one in self.done.values() for part in one["parts"]}
+        for stray in self.folder.glob("*.parquet*"):
+            if stray.name not in kept:
+                stray.unlink()
+        (self.folder / _JOURNAL).unlink(missing_ok=True)
+
+    def _sound(self, held: dict[str, Any]) -> list[Part]:
+        """The finished parts, up to the first that is not as it was written."""
+        parts: list[Part] = []
+        for part in (Part(**one) for one in held["parts"]):
+            path = self.folder / part.file
+            if not path.is_file() or sha256_of(path) != part.sha256:
+                break
+            parts.append(part)
+        return parts
+
+    def _part(self, one: Selection, place: int, count: int, first: int) -> Part:
+        """Write one part, or nothing of it."""
+        path = self.folder / f"{one.digest[:24]}-{place:04d}.parquet"
+        unfinished = path.with_suffix(".unfinished")
+        task = Task(one.selected.part_sql(place, count, first), self._files(one), {}, _RESULT_BYTES)
+        try:
+            rows, last = _written(unfinished, self.sandbox.batches(task))
+            units = 0 if last is None else last + 1 - first
+            if first + units > MAX_UNITS:
+                raise LayoutInvalid("There are more units than a layout can number.")
+            made = Part(path.name, rows, units, unfinished.stat().st_size, sha256_of(unfinished))
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return made
+
+    def _verify(self, one: Selection, parts: list[Part]) -> None:
+        """Compare what is stored with what it was made of: rows, values, and who has which number.
+
+        Raises:
+            LayoutInvalid: they differ. The parts are removed.
+        """
+        stored = {STORED: tuple(str(self.folder / part.file) for part in parts)}
+        source = self._asked(one.selected.fingerprint_sql(), one)
+        found = self._run(one.selected.fingerprint_sql(STORED), stored)
+        numbered = self._run(one.selected.numbering_sql(STORED), stored)["fit"]
+        if source == found and numbered and found["rows"] == sum(part.rows for part in parts):
+            return
+        for part in parts:
+            (self.folder / part.file).unlink(missing_ok=True)
+        raise LayoutInvalid(f"What was stored of {one.about} is not what the files hold.")
+
+    def _asked(self, sql: str, one: Selection) -> dict[str, Any]:
+        return self._run(sql, self._files(one))
+
+    def _run(self, sql: str, files: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+        row: dict[str, Any] = self.sandbox.run(Task(sql, files)).to_pylist()[0]
+        return row
+
+    def _files(self, one: Selection) -> dict[str, tuple[str, ...]]:
+        return {name: self.files[name] for name in one.tables}
+
+    def _write(self, name: str) -> None:
+        """A document in the place of the one before, or that one."""
+        document = {"format": FORMAT, "sources": self.sources, "stored": self.done}
+        unfinished = self.folder / f"{name}.unfinished"
+        with unfinished.open("w", encoding="utf-8") as file:
+            json.dump(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self.folder / name)
+
+
+def _written(path: Path, batches: Iterator[pa.RecordBatch]) -> tuple[int, int | None]:
+    """Write the batches in row groups of an even size: how many rows there were, the last unit's number."""
+    rows, last = 0, None
+    held: list[pa.RecordBatch] = []
+    with contextlib.ExitStack() as opened:
+        writer = None
+        for batch in batches:
+            if writer is None:
+                writer = opened.enter_context(pq.ParquetWriter(path, batch.schema, compression="zstd"))
+            held.append(batch)
+            if sum(one.num_rows for one in held) >= _ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(held))
+                held = []
+            rows += batch.num_rows
+            if batch.num_rows:
+                last = batch.column(NUMBER)[-1].as_py()
+        if writer is not None and held:
+            writer.write_table(pa.Table.from_batches(held))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return rows, last
