@@ -15,9 +15,10 @@ by no more. The proofs stand here; `tests/privacy/test_sensitivity.py` looks for
     ``w^2 |v|^2 <= 2^60 norm^2`` for every vector v whose length is limited, checked in exact integers. The
     unit's part in a group is ``v_g * w // 2**(30 - shift)``, rounded toward zero: so its length is at most
     ``f |v| 2^shift <= norm 2^shift``. A vector of which each row adds at most ``reach`` needs no limit of its
-    own where the count of rows has one: ``|v| <= reach |n|`` holds group by group. Vectors too long for the
-    engine's integers are measured by their values halved b times and rounded away from zero: they are longer
-    so, never shorter.
+    own where the count of rows has one: ``|v| <= reach |n|`` holds group by group. Before anything is
+    measured or scaled, each v_g is clamped to what the engine's integers can square, a sum never beyond
+    ``reach`` times what a count of rows is clamped to, so that this holds still. Vectors too long even so are
+    measured by their values halved b times and rounded away from zero: they are longer so, never shorter.
 
 ``weights``
     As ``clip``, with ``w <= 2^30 K / n`` for the n rows of the unit that meet the condition: then the sizes

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from privacy.repeating import Repeat
     from privacy.strategies import Choice
 
-DIGEST_FORMAT = 5
+DIGEST_FORMAT = 6
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ rows. Deterministic bounding means that the claim holds with certainty, so one c
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import random
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 import privacy
 from privacy.bounding import STRATEGIES
+from privacy.engines.duckdb import exact_sql
 from privacy.release import Histogram
 from tests.privacy.profiles import visits
 
@@ -274,3 +277,36 @@ def test_averages_of_heavy_units_stay_nearly_unbiased(noiseless: Any) -> None:
     assert noiseless(plan, {"visits": table}).to_pylist() == [
         {"a": pytest.approx((4 * 10 + 4) / 5, abs=0.25)}
     ]
+
+
+@pytest.mark.parametrize("strategy", ["clip", "weights"])
+@pytest.mark.parametrize("bits", [0, 10, 24, 25, 26, 40, 60])
+def test_numbers_that_do_not_fit_the_engines_words_are_bounded_too(
+    engine: Any, strategy: str, bits: int
+) -> None:
+    """Whatever length is allowed, a unit alone in the table has no longer numbers, however large its own."""
+    document = copy.deepcopy(POLICY)
+    document["tables"]["visits"]["columns"]["cost"] = {"bounds": [-(10**12), 10**12]}  # type: ignore[index]
+    policy = privacy.Policy.from_document(document, TYPES)
+    sql = "SELECT ward, sum(cost) AS s, avg(cost) AS a FROM visits GROUP BY ward"
+    plan = privacy.plan(sql, policy, rho=1.0, options=privacy.Options(strategy=strategy))
+    whole = plan.releases[0].lowered.aggregate
+    rows = [
+        {"person": "p", "ward": ward, "cost": cost}
+        for ward, cost in [("a", 10**12), ("b", -(10**12)), ("c", 3)]
+        for _ in range({"a": 900, "b": 400, "c": 7}[ward])
+    ]
+    for limited in range(len(whole.sums)):
+        sums = [
+            dataclasses.replace(one, norm_squared=4**bits, shift=max(20 - bits, 0))
+            if place == limited
+            else one
+            for place, one in enumerate(whole.sums)
+        ]
+        aggregate = dataclasses.replace(whole, sums=tuple(sums))
+        tables = {"visits": pa.Table.from_pylist(rows, VISITS), "_salt": pa.table({"salt": ["aa"]})}
+        found = engine(exact_sql(aggregate), tables).to_pylist()
+        for one in sums:
+            length = sum(row[one.name] ** 2 for row in found)
+            assert length <= one.sensitivity_squared
+            assert length > 0 or bits < 40

@@ -17,6 +17,10 @@ PRECISION = 30
 """Factors are integers over ``2 ** PRECISION``."""
 LONGEST = 48
 """Bits of a vector's entries when its length is taken: squares of 2^31 of them fit HUGEINT."""
+NARROW = 31
+"""Bits of entries that fit 64 bits squared, and times a factor: dividing those takes a tenth of the time."""
+_ROOM = 6
+"""Bits by which an entry must exceed the length allowed before it is cut for that."""
 SMALLEST, LARGEST = -(2**62), 2**62
 _WHOLE = 2**92
 """What a unit has over all groups is taken within this, so that its product with a factor fits HUGEINT."""
@@ -25,6 +29,11 @@ _WHOLE = 2**92
 def huge(number: int) -> str:
     """An integer constant of 128 bits."""
     return f"CAST('{number}' AS HUGEINT)"
+
+
+def big(number: int) -> str:
+    """An integer constant of 64 bits."""
+    return f"CAST('{number}' AS BIGINT)"
 
 
 def uncut(one: Sum) -> str:
@@ -42,15 +51,25 @@ def halvings(one: Sum) -> int:
     return max(math.isqrt(one.norm_squared).bit_length() - PRECISION, 0)
 
 
+def narrow(one: Sum) -> bool:
+    """Whether a unit may add so little that what does not fit 31 bits is far beyond it."""
+    return math.isqrt(one.norm_squared).bit_length() + _ROOM <= NARROW
+
+
 def held(one: Sum) -> str:
-    """`uncut` within what the length of a vector can be taken of."""
-    most = 2 ** (LONGEST + halvings(one))
-    return f"greatest(least({uncut(one)}, {huge(most)}), {huge(-most)})"
+    """`uncut` within what the length of a vector can be taken of: a BIGINT where that is `narrow`.
+
+    Never more than ``reach`` times what a count is held within: no sum outgrows the count of its rows.
+    """
+    most = 2**NARROW if narrow(one) else min(2 ** (LONGEST + halvings(one)), one.reach << NARROW)
+    within = f"greatest(least({uncut(one)}, {huge(most)}), {huge(-most)})"
+    return f"CAST({within} AS BIGINT)" if narrow(one) else within
 
 
 def scaled(one: Sum) -> str:
     """A unit's part in a group: its numbers times its factor, toward zero, in steps of ``2 ** -shift``."""
-    return f"(({held(one)} * {quoted('w_' + one.name)}) // {huge(2 ** (PRECISION - one.shift))})"
+    steps = 2 ** (PRECISION - one.shift)
+    return f"(({held(one)} * {quoted('w_' + one.name)}) // {(big if narrow(one) else huge)(steps)})"
 
 
 def held_together(one: Sum, sums: Sequence[Sum]) -> list[Sum]:
@@ -68,8 +87,8 @@ def _class(one: Sum) -> str:
 def not_small(part: str, one: Sum, groups: int) -> str:
     """The part, or 0 where ``groups`` parts of its size would be shorter than a unit's numbers may be: no
     more than ``groups`` parts of a unit are left."""
-    large = f"{part} * {part} * {huge(groups)} >= {huge(one.sensitivity_squared)}"
-    return f"CASE WHEN {large} THEN {part} ELSE {huge(0)} END"
+    large = f"{huge(groups)} * {part} * {part} >= {huge(one.sensitivity_squared)}"
+    return f"CASE WHEN {large} THEN {part} ELSE 0 END"
 
 
 def as_bigint(total: str) -> str:
@@ -101,7 +120,7 @@ class Factors:
             lengths += [f"sum({self._entry(one)}) AS {quoted('q_' + one.name)}" for one in limits]
             parted = ", ".join(self._factor(one) for one in limits)
             factor = f"least({parted})" if len(limits) > 1 else parted
-            factors += [f"{factor} AS {quoted('w_' + one.name)}" for one in members]
+            factors += [f"CAST({factor} AS BIGINT) AS {quoted('w_' + one.name)}" for one in members]
         summed = {total.of.name: total.of for total in self._totals}
         lengths += [f"sum({held(one)}) AS {quoted('l_' + name)}" for name, one in summed.items()]
         factors += [quoted("l_" + name) for name in summed]
