@@ -10,9 +10,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from privacy.algebra import scans_of, tables_of
+from privacy.engines import duckdb
 from privacy.engines.duckdb import STORED
 from privacy.errors import PrivacyError
+from privacy.layout.rows import LaidRows, over_rows
 from privacy.layout.selections import selections
+from privacy.layout.synopses import Synopsis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,11 +140,27 @@ class Layout:
 
     def serving(self, aggregate: Aggregate, files: Mapping[str, Sequence[str]]) -> Served | None:
         """How stored rows answer an aggregate over these files; None where they do not."""
-        for one in self._selections:
-            if one.serves(aggregate) and self.is_of(one.tables, files):
-                stored = self.stored[one.digest]
-                return Served(one.candidates_sql(aggregate), {STORED: self.paths(stored)}, stored.about)
-        return None
+        usable = [one for one in self._selections if self._holds(one, files)]
+        for one in usable:
+            sql = one.candidates_sql(aggregate) if isinstance(one, Synopsis) else None
+            if sql is not None:
+                return Served(sql, {STORED: self._paths(one)}, one.about)
+        scanned = {scan.table for scan in scans_of(aggregate.input.input) if scan.unit is not None}
+        laid = {one.table: one for one in usable if isinstance(one, LaidRows) and one.table in scanned}
+        if not laid:
+            return None
+        moved = over_rows(aggregate, laid)
+        read = {name: tuple(files[name]) for name in tables_of(moved.input.input)}
+        read |= {name: self._paths(one) for name, one in laid.items()}
+        about = " and ".join(one.about for one in laid.values())
+        return Served(duckdb.candidates_sql(moved), read, about)
+
+    def _holds(self, one: Selection, files: Mapping[str, Sequence[str]]) -> bool:
+        """Whether the selection was stored of exactly these files, and still is there."""
+        return all(name in files for name in one.tables) and self.is_of(one.tables, files)
+
+    def _paths(self, one: Selection) -> tuple[str, ...]:
+        return self.paths(self.stored[one.digest])
 
     def paths(self, one: Stored) -> tuple[str, ...]:
         """The files of stored rows."""

@@ -1,6 +1,6 @@
 # ruff: noqa: S608 - generating SQL is what this file is for; no foreign text comes in
-"""SQL of what is stored beside a table so that questions are answered sooner: synopses, which hold what each
-unit contributes to each group.
+"""SQL of what is stored beside a table so that questions are answered sooner: its rows in the order of their
+units, and synopses, which hold what each unit contributes to each group.
 
 What is stored is a SELECT with a column ``#owner``, the unit. It is stored in parts: each holds all rows of
 its units, in their order. ``#unit`` numbers the units of all parts, from 0 on.
@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING
 
 from privacy.engines.duckdb.exact import part_columns, parts_sql
 from privacy.engines.duckdb.literals import quoted
+from privacy.engines.duckdb.relations import Relations
+from privacy.engines.duckdb.scalars import named
 
 if TYPE_CHECKING:
-    from privacy.algebra import Aggregate
+    from collections.abc import Sequence
+
+    from privacy.algebra import Aggregate, Column, Scan
 
 OWNER, NUMBER = "#owner", "#unit"
 STORED = "_stored"
@@ -68,6 +72,15 @@ class Selected:
         counted = f"count(DISTINCT {owner}) = count(*) AND count(DISTINCT {number}) = count(*)"
         whole = f"coalesce(min({number}) = 0 AND max({number}) = count(*) - 1, TRUE)"
         return f"SELECT {counted} AND {whole} AS fit FROM ({pairs}) AS q"
+
+
+def rows_of(scan: Scan, columns: Sequence[Column], order: Sequence[str]) -> Selected:
+    """The rows of a private table, as a scan shows them, with their unit."""
+    assert scan.unit is not None
+    shown = [f"{named(one)} AS {quoted(one.name)}" for one in columns]
+    relation = Relations({*columns, scan.unit}).sql(scan)
+    sql = f"SELECT {', '.join([f'{named(scan.unit)} AS {quoted(OWNER)}', *shown])} FROM ({relation}) AS q"
+    return Selected(sql, tuple(one.name for one in columns), tuple(order))
 
 
 def synopsis_of(aggregate: Aggregate) -> Selected:
