@@ -115,7 +115,8 @@ def exact(
     sandbox: privacy.Sandbox, plan: privacy.Plan, files: dict[str, str], laid: privacy.Layout | None = None
 ) -> list[Rows]:
     """The exact rows of a plan, from the plain files or from a layout that must serve them."""
-    tables, given = [], {name: (path,) for name, path in files.items()}
+    tables = []
+    given: dict[str, tuple[str, ...]] = {name: (path,) for name, path in files.items()}
     for one in plan.releases:
         sql, read = one.candidates_sql, given
         if laid is not None:
