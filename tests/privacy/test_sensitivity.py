@@ -18,6 +18,8 @@ import pytest
 import privacy
 from privacy.bounding import STRATEGIES
 from privacy.engines.duckdb import exact_sql
+from privacy.engines.duckdb.factors import Factors
+from privacy.engines.duckdb.values import scaled_weight
 from privacy.release import Histogram
 from tests.privacy.profiles import visits
 
@@ -310,3 +312,25 @@ def test_numbers_that_do_not_fit_the_engines_words_are_bounded_too(
             length = sum(row[one.name] ** 2 for row in found)
             assert length <= one.sensitivity_squared
             assert length > 0 or bits < 40
+
+
+@pytest.mark.parametrize("strategy", ["clip", "weights"])
+@pytest.mark.parametrize("bits", [0, 24, 25, 31, 36, 44])
+def test_rows_of_a_histogram_never_weigh_more_than_is_allowed(engine: Any, strategy: str, bits: int) -> None:
+    """However many rows there are: no file is needed for that, rows are counted before they are weighed."""
+    policy = privacy.Policy.from_document(POLICY, TYPES)
+    sql = "SELECT ward, median(cost) AS m FROM visits GROUP BY ward"
+    plan = privacy.plan(sql, policy, rho=1.0, options=privacy.Options(strategy=strategy))
+    whole = plan.releases[0].lowered.aggregate
+    (one,) = whole.sums
+    made = dataclasses.replace(one, norm_squared=4**bits, shift=max(20 - bits - 1, 0))
+    limits = tuple(dataclasses.replace(limit, norm_squared=4**bits) for limit in whole.limits)
+    factors = Factors(dataclasses.replace(whole, sums=(made,), limits=limits))
+    for rows in (2**bits, 2**bits + 1, 2**31, 2**33, 2**40, 2**50, 2**60):
+        counted = {f"n_{summed.name}": [rows] for summed in (made, *limits)}
+        row = f"SELECT {scaled_weight(made)} AS weight FROM ({factors.sql('parts')}) AS p"
+        parts = pa.table({"u": ["p"], **counted})
+        huge = "SELECT u, " + ", ".join(f"CAST({name} AS HUGEINT) AS {name}" for name in counted)
+        (found,) = engine(f"WITH parts AS ({huge} FROM given) {row}", {"given": parts}).to_pylist()
+        assert int(found["weight"]) * rows <= 2 ** (bits + made.shift)
+        assert found["weight"] > 0 or rows > 2**bits

@@ -59,9 +59,12 @@ def narrow(one: Sum) -> bool:
 def held(one: Sum) -> str:
     """`uncut` within what the length of a vector can be taken of: a BIGINT where that is `narrow`.
 
-    Never more than ``reach`` times what a count is held within: no sum outgrows the count of its rows.
+    A total never is more than ``reach`` times what any count is held within: no sum outgrows the count of its
+    rows. A count is held in what is far beyond the length allowed: rows of a histogram weigh nothing there.
     """
-    most = 2**NARROW if narrow(one) else min(2 ** (LONGEST + halvings(one)), one.reach << NARROW)
+    most = 2**NARROW if narrow(one) else 2 ** (LONGEST + halvings(one))
+    if one.kind in ("total", "centred"):
+        most = min(most, one.reach << NARROW)
     within = f"greatest(least({uncut(one)}, {huge(most)}), {huge(-most)})"
     return f"CAST({within} AS BIGINT)" if narrow(one) else within
 

@@ -12,7 +12,10 @@
 ``histogram``
     All rows of a unit in a group weigh the same. The strategy leaves the unit's number of rows in group g at
     most at c_g, with the squares of the c_g summing to at most N^2; a row weighs c_g over the number of rows,
-    rounded down, in steps of ``2 ** -shift``. So the leaves of group g move by at most c_g in L1.
+    rounded down, in steps of ``2 ** -shift``. So the leaves of group g move by at most c_g in L1. Scaled
+    down, a row weighs as its unit's factor says, for which the number of rows is held in 2^31 or in 2^18
+    times the length N and more: with more rows the factor is so small that they weigh 0, because ``N
+    2^shift`` is less than what the number is held in.
 """
 
 from __future__ import annotations
