@@ -12,6 +12,7 @@ import pyarrow as pa
 from privacy.admission import admit
 from privacy.algebra import tables_of
 from privacy.engines.duckdb import SALT_TABLE, released_table
+from privacy.errors import EngineFailed
 from privacy.files import Files, TablesMissing, check_private_files, files_of
 from privacy.release import perturb
 from privacy.released import Released
@@ -112,14 +113,33 @@ def _noisy(one: PlannedRelease, reading: _Reading) -> pa.Table | None:
     """The exact part with noise; nothing is read where earlier numbers suffice."""
     if one.drawn is None:
         return None
-    salted = {SALT_TABLE: pa.table({"salt": [reading.salt.hex()]})}
-    sql, read = one.candidates_sql, {name: reading.files[name] for name in tables_of(one.question.input)}
-    if reading.layout is not None:
-        served = reading.layout.serving(one.lowered.aggregate, reading.files)
-        sql, read = (sql, read) if served is None else (served.sql, dict(served.files))
-    exact = reading.sandbox.run(Task(sql, read, salted, EXACT_BYTES))
+    exact = _laid(one, reading)
+    if exact is None:
+        read = {name: reading.files[name] for name in tables_of(one.question.input)}
+        exact = _exact(one.candidates_sql, read, reading)
     columns = [*one.drawn.keys, *(noised.name for noised in one.drawn.noised)]
     return perturb(exact.select(columns), one.drawn)
+
+
+def _laid(one: PlannedRelease, reading: _Reading) -> pa.Table | None:
+    """The exact part from the layout; None where it does not serve, or its files cannot be read: those may
+    be removed or spoiled at any time, and nobody's answer is to hang on that."""
+    if reading.layout is None:
+        return None
+    served = reading.layout.serving(one.lowered.aggregate, reading.files)
+    if served is None:
+        return None
+    try:
+        return _exact(served.sql, served.files, reading)
+    except EngineFailed as failed:
+        if failed.code != "query_failed":
+            raise
+        return None
+
+
+def _exact(sql: str, read: Mapping[str, tuple[str, ...]], reading: _Reading) -> pa.Table:
+    salted = {SALT_TABLE: pa.table({"salt": [reading.salt.hex()]})}
+    return reading.sandbox.run(Task(sql, read, salted, EXACT_BYTES))
 
 
 def _shown(plan: Plan, computed: pa.Table, released: Released) -> Answer:

@@ -32,7 +32,7 @@ from privacy.errors import EngineFailed
 from privacy.worker import FRAME, LENGTH, MAX_FRAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from types import TracebackType
 
 _GRACE_S = 1.0  # the engine stops itself at the time limit; this much later the worker is killed
@@ -123,9 +123,10 @@ class Sandbox:
         with self._own_pool().turn, _failing():
             return self._exchange(self._pool.take(), message, most)
 
-    def batches(self, task: Task) -> Iterator[pa.RecordBatch]:
+    def batches(self, task: Task) -> Generator[pa.RecordBatch]:
         """Run the task in a fresh worker and hand on its result as it comes, so that it need not fit into
-        memory; an empty batch comes first. The worker ends with the iterator.
+        memory; an empty batch comes first. The worker ends, and another caller has its turn, when the
+        iterator is through or closed: close it (`contextlib.closing`).
 
         Raises:
             EngineFailed: as `run`; of what was handed on nothing is to be kept then.

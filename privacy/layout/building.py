@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -17,10 +19,12 @@ from privacy.files import Files, check_private_files, files_of
 from privacy.layout.documents import (
     DOCUMENT,
     FORMAT,
+    OURS,
     Layout,
     LayoutInvalid,
     Part,
     digests_of,
+    parts_of,
     sha256_of,
 )
 from privacy.layout.selections import selections
@@ -54,7 +58,8 @@ def layout(
     """Build the layout of a version, or what is missing of it, and verify it against the files.
 
     What an earlier call finished is kept: after a kill the next call goes on. A folder that is a layout of
-    the same files already is opened.
+    the same files already is opened. Of two calls at a time for one folder the second waits for the first.
+    A layout of other files that is in the folder stays whole until this one is.
 
     Args:
         tables: files of every private table of the policy, by name.
@@ -66,7 +71,7 @@ def layout(
     Raises:
         TablesMissing: a private table's files were not given.
         TablesUnfit: a private table's file is not one that every question can be answered from.
-        LayoutInvalid: what was built is not what the files hold.
+        LayoutInvalid: what was built is not what the files hold, as when they changed meanwhile.
         EngineFailed: the engine did not finish.
         OSError: the folder cannot be written, as when the disk is full; what was finished is kept.
     """
@@ -77,17 +82,29 @@ def layout(
     path.mkdir(parents=True, exist_ok=True)
     private = [table.name for table in policy.tables.values() if table.private]
     builder = _Builder(path, files_of(private, tables), sandbox, rows_in_part)
-    builder.begin()
-    wanted = selections(policy)
-    for place, one in enumerate(wanted):
+    with _alone(path):
+        builder.begin()
+        wanted = selections(policy)
+        for place, one in enumerate(wanted):
+            if progress is not None:
+                progress(one.about, place / max(len(wanted), 1))
+            check_private_files(one.reading, builder.files, sandbox)
+            builder.store(one)
+        builder.finish(wanted)
         if progress is not None:
-            progress(one.about, place / max(len(wanted), 1))
-        check_private_files(one.reading, builder.files, sandbox)
-        builder.store(one)
-    builder.finish(wanted)
-    if progress is not None:
-        progress("done", 1.0)
-    return Layout.open(path, policy)
+            progress("done", 1.0)
+        return Layout.open(path, policy)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else builds in the folder meanwhile; whoever ends, however, lets go of it."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 @dataclass
@@ -104,10 +121,12 @@ class _Builder:
         self.sources = {name.lower(): list(digests_of(paths)) for name, paths in self.files.items()}
         self.done: dict[str, dict[str, Any]] = {}
         for name in (DOCUMENT, _JOURNAL):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            with contextlib.suppress(
+                OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
+            ):
                 found = json.loads((self.folder / name).read_text(encoding="utf-8"))
                 if (found["format"], found["sources"]) == (FORMAT, self.sources):
-                    self.done |= found["stored"]
+                    self.done |= {digest: _sane(held) for digest, held in found["stored"].items()}
 
     def store(self, one: Selection) -> None:
         """Build the parts of a selection that are not there yet, and compare them with what they are of."""
@@ -130,15 +149,16 @@ class _Builder:
         self.done = {one.digest: self.done[one.digest] for one in wanted}
         self._write(DOCUMENT)
         kept = {part["file"] for one in self.done.values() for part in one["parts"]}
-        for stray in self.folder.glob("*.parquet*"):
-            if stray.name not in kept:
-                stray.unlink()
-        (self.folder / _JOURNAL).unlink(missing_ok=True)
+        for stray in self.folder.iterdir():
+            if OURS.fullmatch(stray.name) and stray.name not in kept:
+                stray.unlink(missing_ok=True)
+        for name in (_JOURNAL, _unfinished(_JOURNAL), _unfinished(DOCUMENT)):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _sound(self, held: dict[str, Any]) -> list[Part]:
         """The finished parts, up to the first that is not as it was written."""
         parts: list[Part] = []
-        for part in (Part(**one) for one in held["parts"]):
+        for part in parts_of(held):
             path = self.folder / part.file
             if not path.is_file() or sha256_of(path) != part.sha256:
                 break
@@ -146,12 +166,16 @@ class _Builder:
         return parts
 
     def _part(self, one: Selection, place: int, count: int, first: int) -> Part:
-        """Write one part, or nothing of it."""
-        path = self.folder / f"{one.digest[:24]}-{place:04d}.parquet"
+        """Write one part, or nothing of it.
+
+        Its name is its own among layouts of other files, so that it takes the place of no part of those.
+        """
+        path = self.folder / f"{self._name(one)}-{place:04d}.parquet"
         unfinished = path.with_suffix(".unfinished")
         task = Task(one.selected.part_sql(place, count, first), self._files(one), {}, _RESULT_BYTES)
         try:
-            rows, last = _written(unfinished, self.sandbox.batches(task))
+            with contextlib.closing(self.sandbox.batches(task)) as batches:
+                rows, last = _written(unfinished, batches)
             units = 0 if last is None else last + 1 - first
             if first + units > MAX_UNITS:
                 raise LayoutInvalid("There are more units than a layout can number.")
@@ -171,11 +195,19 @@ class _Builder:
         source = self._asked(one.selected.fingerprint_sql(), one)
         found = self._run(one.selected.fingerprint_sql(STORED), stored)
         numbered = self._run(one.selected.numbering_sql(STORED), stored)["fit"]
-        if source == found and numbered and found["rows"] == sum(part.rows for part in parts):
+        unchanged = all(
+            list(digests_of(self.files[name])) == self.sources[name.lower()] for name in one.tables
+        )
+        if source == found and numbered and unchanged and found["rows"] == sum(part.rows for part in parts):
             return
         for part in parts:
             (self.folder / part.file).unlink(missing_ok=True)
         raise LayoutInvalid(f"What was stored of {one.about} is not what the files hold.")
+
+    def _name(self, one: Selection) -> str:
+        """Names the stored rows of a selection of these files."""
+        named = json.dumps([one.digest, *(self.sources[name.lower()] for name in one.tables)])
+        return hashlib.sha256(named.encode()).hexdigest()[:24]
 
     def _asked(self, sql: str, one: Selection) -> dict[str, Any]:
         return self._run(sql, self._files(one))
@@ -190,12 +222,33 @@ class _Builder:
     def _write(self, name: str) -> None:
         """A document in the place of the one before, or that one."""
         document = {"format": FORMAT, "sources": self.sources, "stored": self.done}
-        unfinished = self.folder / f"{name}.unfinished"
+        unfinished = self.folder / _unfinished(name)
         with unfinished.open("w", encoding="utf-8") as file:
             json.dump(document, file)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(self.folder / name)
+
+
+def _unfinished(name: str) -> str:
+    return f"{name}.unfinished"
+
+
+def _sane(held: dict[str, Any]) -> dict[str, Any]:
+    """What a document says of a selection's stored rows.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not written as it should be.
+    """
+    parts = [asdict(part) for part in parts_of(held)]
+    if "count" not in held:
+        return {"about": held["about"], "tables": list(held["tables"]), "parts": []}
+    count = int(held["count"])
+    if not len(parts) <= count <= MAX_PARTS:
+        raise ValueError("more parts than there can be")
+    verified = held["verified"] is True
+    named = {"about": str(held["about"]), "tables": list(held["tables"])}
+    return {**named, "parts": parts, "count": count, "verified": verified}
 
 
 def _written(path: Path, batches: Iterator[pa.RecordBatch]) -> tuple[int, int | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DOCUMENT = "layout.json"
+OURS = re.compile(r"[0-9a-f]{24}-[0-9]{4}\.(parquet|unfinished)")
+"""Names of files of stored rows, and of such in the making. Whatever else is in the folder is left alone."""
 _FILES_REMEMBERED = 4_096
 
 
@@ -91,12 +94,14 @@ class Layout:
         sources: SHA-256 of each file of each table that it was made of, by the table's name in lower case.
         stored: by the SHA-256 of the SELECT that made it: what another policy or another release of this
             package would select differently is not found, and so never used.
+        states: what tells of each file whether it is the one that was opened.
     """
 
     folder: Path
     policy: Policy
     sources: Mapping[str, tuple[str, ...]]
     stored: Mapping[str, Stored]
+    states: Mapping[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, folder: str | Path, policy: Policy) -> Layout:
@@ -112,12 +117,12 @@ class Layout:
         try:
             document = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))
             found = _read(path, policy, document)
-            sizes = {part.file: (path / part.file).stat().st_size for part in found.files}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            states = {part.file: _state(path / part.file) for part in found.files}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise LayoutInvalid("The folder holds no layout that can be read.") from None
-        if any(sizes[part.file] != part.size for part in found.files):
+        if any(states[part.file][0] != part.size for part in found.files):
             raise LayoutInvalid("A file of the layout has another size than it was built with.")
-        return found
+        return replace(found, states=states)
 
     @property
     def files(self) -> list[Part]:
@@ -128,9 +133,13 @@ class Layout:
         """The layout, after its files' bytes were compared with what was built.
 
         Raises:
-            LayoutInvalid: some were altered.
+            LayoutInvalid: some were altered, or are gone.
         """
-        if any(sha256_of(self.folder / part.file) != part.sha256 for part in self.files):
+        try:
+            altered = any(sha256_of(self.folder / part.file) != part.sha256 for part in self.files)
+        except OSError:
+            raise LayoutInvalid("A file of the layout cannot be read.") from None
+        if altered:
             raise LayoutInvalid("A file of the layout was altered.")
         return self
 
@@ -140,13 +149,13 @@ class Layout:
 
     def serving(self, aggregate: Aggregate, files: Mapping[str, Sequence[str]]) -> Served | None:
         """How stored rows answer an aggregate over these files; None where they do not."""
-        usable = [one for one in self._selections if self._holds(one, files)]
-        for one in usable:
+        for one in self._selections:
             sql = one.candidates_sql(aggregate) if isinstance(one, Synopsis) else None
-            if sql is not None:
+            if sql is not None and self._holds(one, files):
                 return Served(sql, {STORED: self._paths(one)}, one.about)
         scanned = {scan.table for scan in scans_of(aggregate.input.input) if scan.unit is not None}
-        laid = {one.table: one for one in usable if isinstance(one, LaidRows) and one.table in scanned}
+        rows = [one for one in self._selections if isinstance(one, LaidRows) and one.table in scanned]
+        laid = {one.table: one for one in rows if self._holds(one, files)}
         if not laid:
             return None
         moved = over_rows(aggregate, laid)
@@ -156,8 +165,18 @@ class Layout:
         return Served(duckdb.candidates_sql(moved), read, about)
 
     def _holds(self, one: Selection, files: Mapping[str, Sequence[str]]) -> bool:
-        """Whether the selection was stored of exactly these files, and still is there."""
-        return all(name in files for name in one.tables) and self.is_of(one.tables, files)
+        """Whether the selection was stored of exactly these files, and what was opened still is there."""
+        try:
+            return (
+                all(name in files for name in one.tables)
+                and self.is_of(one.tables, files)
+                and all(
+                    _state(self.folder / part.file) == self.states.get(part.file)
+                    for part in self.stored[one.digest].parts
+                )
+            )
+        except OSError:
+            return False
 
     def _paths(self, one: Selection) -> tuple[str, ...]:
         return self.paths(self.stored[one.digest])
@@ -175,22 +194,39 @@ def _read(folder: Path, policy: Policy, document: dict[str, Any]) -> Layout:
     if document["format"] != FORMAT:
         raise ValueError("another format")
     stored = {
-        name: Stored(one["about"], tuple(one["tables"]), tuple(Part(**part) for part in one["parts"]))
+        name: Stored(one["about"], tuple(one["tables"]), tuple(parts_of(one)))
         for name, one in document["stored"].items()
     }
-    if any(Path(part.file).name != part.file for one in stored.values() for part in one.parts):
-        raise ValueError("a file outside of the folder")
     return Layout(folder, policy, {name: tuple(files) for name, files in document["sources"].items()}, stored)
+
+
+def parts_of(held: Mapping[str, Any]) -> list[Part]:
+    """The parts that a document names.
+
+    Raises:
+        KeyError, TypeError: they are not written as they should be.
+        ValueError: one is no file of a layout, be it of this folder or another.
+    """
+    parts = [Part(**part) for part in held["parts"]]
+    if not all(OURS.fullmatch(part.file) and part.file.endswith(".parquet") for part in parts):
+        raise ValueError("not a file of a layout")
+    return parts
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Size, time of the last change, and which file it is: another when it was replaced."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def digests_of(paths: Sequence[str]) -> tuple[str, ...]:
     """SHA-256 of each file; a file that did not change is read once."""
-    states = [(os.path.realpath(path), Path(path).stat()) for path in paths]
-    return tuple(_remembered(path, state.st_size, state.st_mtime_ns) for path, state in states)
+    real = [os.path.realpath(path) for path in paths]
+    return tuple(_remembered(path, _state(Path(path))) for path in real)
 
 
 @lru_cache(maxsize=_FILES_REMEMBERED)
-def _remembered(path: str, _size: int, _mtime_ns: int) -> str:
+def _remembered(path: str, _as_it_is: tuple[int, int, int]) -> str:
     return sha256_of(Path(path))
 
 

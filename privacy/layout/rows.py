@@ -40,6 +40,23 @@ class LaidRows:
         return hashlib.sha256(self.selected.sql.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Owner(Column):
+    """The unit where stored rows have it. It keeps its place among the columns: what rows are ranked by, and
+    how ties are broken, hangs on their order.
+
+    Attributes:
+        was: text of the column that it stands for.
+    """
+
+    was: str = ""
+
+    @property
+    def text(self) -> str:
+        """As of the column that it stands for."""
+        return self.was
+
+
 def over_rows(aggregate: Aggregate, laid: Collection[str]) -> Aggregate:
     """The aggregate over the stored rows of these tables.
 
@@ -60,7 +77,7 @@ def _moved(node: Any, units: Mapping[str, Column]) -> Any:
     if isinstance(node, tuple):
         return tuple(_moved(one, units) for one in node)
     if isinstance(node, Column):
-        return replace(node, name=OWNER) if units.get(node.source) == node else node
+        return _Owner(node.source, OWNER, node.type, node.text) if units.get(node.source) == node else node
     if not hasattr(node, "__dataclass_fields__"):
         return node
     parts = {name: _moved(getattr(node, name), units) for name in node.__dataclass_fields__}

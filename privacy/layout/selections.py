@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from privacy.algebra import Column, scans_of, tables_of
 from privacy.bounding import Options
 from privacy.engines import duckdb
+from privacy.errors import Refused
 from privacy.layout.rows import LaidRows
 from privacy.layout.synopses import Synopsis
 from privacy.plan import plan
@@ -32,11 +34,15 @@ def selections(policy: Policy) -> tuple[Selection, ...]:
 
 
 def _of(policy: Policy, table: Table) -> Iterator[Selection]:
-    rows = _rows(policy, table)
-    if rows is not None:
-        yield rows
+    with contextlib.suppress(Refused):
+        rows = _rows(policy, table)
+        if rows is not None:
+            yield rows
     for key in [None, *(one.name for one in profiled_keys(table))]:
-        reading = _everything(policy, table, key)
+        try:
+            reading = _everything(policy, table, key)
+        except Refused:
+            continue  # no buyer can ask this either, as where the key names another table's units
         (one,) = reading.releases
         aggregate = one.lowered.aggregate
         about = f"synopsis of {table.name} by unit" + (f" and {key}" if key else "")
@@ -45,8 +51,11 @@ def _of(policy: Policy, table: Table) -> Iterator[Selection]:
 
 
 def _rows(policy: Policy, table: Table) -> LaidRows | None:
-    """All columns of known type; none where a column is called as another table's unit is."""
+    """All columns of known type; none where a column is called as another table's unit is, or as what is
+    added to the columns."""
     known = [one for one in table.columns.values() if one.type is not None]
+    if {one.name.lower() for one in known} & {duckdb.OWNER, duckdb.NUMBER}:
+        return None
     named = " AND ".join(f"{duckdb.quoted(one.name)} IS NOT NULL" for one in known) or "TRUE"
     sql = f"SELECT count(*) FROM {duckdb.quoted(table.name)} WHERE {named}"  # noqa: S608 - a policy's names
     reading = plan(sql, policy, rho_nano=policy.max_rho_per_query_nano)
@@ -55,7 +64,7 @@ def _rows(policy: Policy, table: Table) -> LaidRows | None:
     if table.path and table.column(question.unit.name) is not None:
         return None
     columns = [Column(scan.source, one.name, one.type or "text") for one in known]
-    order = [one.name for one in profiled_keys(table)]
+    order = [one.name for one in profiled_keys(table) if one in known]
     tables = tuple(sorted(tables_of(scan)))
     return LaidRows(
         f"rows of {table.name}", tables, duckdb.rows_of(scan, columns, order), reading, table.name
