@@ -17,6 +17,7 @@ import pytest
 
 import privacy
 from privacy.layout import building
+from privacy.layout.documents import sha256_of
 from privacy.sandbox import Task
 from tests.privacy.conftest import SALT, SALTED
 
@@ -108,8 +109,8 @@ def test_a_document_names_nothing_but_files_of_a_layout(
     plain = [tmp_path / "plain.parquet", folder / "plain.parquet"]
     for path in plain:
         path.write_bytes(b"not ours")
-    sources = {"t": [building.sha256_of(Path(files["t"]))]}
-    part = {"file": name, "rows": 1, "units": 1, "size": 8, "sha256": building.sha256_of(plain[0])}
+    sources = {"t": [sha256_of(Path(files["t"]))]}
+    part = {"file": name, "rows": 1, "units": 1, "size": 8, "sha256": sha256_of(plain[0])}
     stored = {"x": {"about": "", "tables": ["t"], "count": 1, "verified": False, "parts": [part]}}
     (folder / "layout.json").write_text(json.dumps({"format": 1, "sources": sources, "stored": stored}))
     with pytest.raises(privacy.LayoutInvalid):
