@@ -213,7 +213,7 @@ def _bounds(one: PlannedRelease) -> dict[str, Any]:
         "max_groups": bound.groups if bound.keys and capped else None,
         "max_rows_per_group": bound.rows if bound.keys and capped else None,
         "max_rows": bound.rows if capped and not bound.keys else None,
-        "lengths_squared": [summed.norm_squared for summed in aggregate.sums],
+        "lengths": [math.sqrt(summed.norm_squared) for summed in aggregate.sums],  # squares outgrow JSON
         "threshold_units": None
         if threshold is None or units is None
         else threshold.value / (1 << units.shift),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -304,7 +305,7 @@ def test_answer_states_what_a_reader_needs(
     stated = json.loads(answer.table.schema.metadata[b"privacy"])
     assert stated["rho_nano"] == plan.cost.rho_nano == 100_000_000
     assert stated["releases"][0]["strategy"] == "clip"
-    assert stated["releases"][0]["lengths_squared"] == [8 * 50**2]
+    assert stated["releases"][0]["lengths"] == [math.sqrt(8 * 50**2)]
     assert stated["columns"]["n"]["sigma"] == plan.columns[0].sigma
     assert answer.table.schema.field("n").type == pa.int64()
 
