@@ -362,6 +362,7 @@ class ServerError(ExchangeError):
         "overdrawn",
         "charge_mismatch",
         "exact_table_invalid",
+        "layout_invalid",
         "profile_invalid",
         "released_invalid",
         "tables_missing",

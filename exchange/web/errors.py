@@ -105,6 +105,7 @@ STATUS: dict[str, int] = {
     "privacy_error": 500,
     "charge_mismatch": 500,
     "exact_table_invalid": 500,
+    "layout_invalid": 500,
     "profile_invalid": 500,
     "released_invalid": 500,
     "tables_missing": 500,
