@@ -13,6 +13,7 @@ Sources:
 from __future__ import annotations
 
 import math
+import sys
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache
@@ -23,6 +24,7 @@ from privacy.errors import PrivacyError
 NANO = 10**9
 PICO = 10**12
 MAX_RHO_NANO = 10**6 * NANO
+_LARGEST = Decimal(sys.float_info.max)
 """No budget is larger than rho = 1e6, which protects nothing: a larger figure is a mistake in its unit."""
 MAX_SIGMA = 2.0**58
 """Values are clamped to +-2^62 before noise: up to this sigma int64 saturates with probability < 1e-50."""
@@ -92,10 +94,19 @@ def rho_nano_for_epsilon(epsilon_: float, delta_pico: int) -> int:
     Raises:
         ParameterInvalid: epsilon is not a finite number >= 0, or delta does not lie in (0, 1).
     """
-    asked = float(_fraction(epsilon_, "epsilon"))
+    asked = epsilon_asked(epsilon_)
     _require(asked >= 0, "epsilon must not be negative.")
     _require(0 < delta_pico < PICO, "delta must lie between 0 and 1, both excluded.")
     return _largest_rho(asked, delta_pico)
+
+
+def epsilon_asked(value: float | str | Decimal) -> float:
+    """An asked epsilon as a double.
+
+    Raises:
+        ParameterInvalid: it is no finite number, or far out of any range.
+    """
+    return float(_fraction(value, "epsilon"))
 
 
 def sigma_for(sensitivity_squared: int, rho_nano: int) -> float:
@@ -278,7 +289,10 @@ def _fraction(value: float | str | Decimal | Fraction, name: str) -> Fraction:
     except InvalidOperation:
         raise ParameterInvalid(f"{name} must be a number.") from None
     _require(number.is_finite(), f"{name} must be finite.")
-    _require(number == 0 or abs(number.adjusted()) <= 300, f"{name} is out of range.")
+    _require(
+        number.copy_abs() <= _LARGEST and (number == 0 or number.adjusted() >= -300),
+        f"{name} is out of range.",
+    )
     return Fraction(number)
 
 

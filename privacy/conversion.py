@@ -40,8 +40,12 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from privacy.accounting import MAX_RHO_NANO, NANO, PICO, epsilon, rho_nano_for_epsilon
+from privacy.accounting import MAX_RHO_NANO, NANO, PICO, epsilon, epsilon_asked, rho_nano_for_epsilon
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 _REACH = 12.0
 _OUTSIDE = 2.0**42 * math.exp(-72.0)
@@ -73,13 +77,19 @@ def gaussian_epsilon(rho_nano: int, delta_pico: int, sensitivity_squared: int) -
     return high
 
 
-@lru_cache(maxsize=1024)
-def rho_nano_for_gaussian_epsilon(asked: float, delta_pico: int, sensitivity_squared: int) -> int:
+def rho_nano_for_gaussian_epsilon(
+    asked: float | str | Decimal, delta_pico: int, sensitivity_squared: int
+) -> int:
     """The largest nano-rho whose `gaussian_epsilon` at this delta is at most the one asked; 0 when none is.
 
     Raises:
         ParameterInvalid: epsilon is not a finite number >= 0, or delta does not lie in (0, 1).
     """
+    return _largest_rho(epsilon_asked(asked), delta_pico, sensitivity_squared)
+
+
+@lru_cache(maxsize=1024)
+def _largest_rho(asked: float, delta_pico: int, sensitivity_squared: int) -> int:
     low = rho_nano_for_epsilon(asked, delta_pico)
     high = min(4 * low + 1, MAX_RHO_NANO + 1) if 0 < asked < _WIDEST else low
     while high - low > 1:
