@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 SHOWING = 0.3
 """The part of rho that showing private keys is worth."""
 _SPILT = 0.05
+"""The share of rows that a limit on a sum around its centre may cost beside the limit on rows."""
 _OWN = 2.0
 """Units with as many rows differ in their sum around a centre: some have so many times what is usual."""
-"""The share of rows that a limit on a sum around its centre may cost beside the limit on rows."""
 _UNKNOWN = 4.0
 """A row is taken to add a quarter of the most that it can, where nothing is known."""
 _VARIED = ((1 / 2, 0.5), (1 / 3, 1.0), (1 / 6, 2.5))
@@ -36,6 +36,7 @@ _ALIKE = 0.25
 _EVEN = 0.5
 """How much less a ratio depends on the kinds of units than a sum does."""
 _MIDST = 0.5
+"""The quantile that is taken to be read from a histogram: the noise there is about that of any other."""
 _MIXED = 0.15
 """How far the shares of a unit's rows below a quantile lie from those of its group, as a rule."""
 _FINE = 1_000_000

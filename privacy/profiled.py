@@ -2,7 +2,7 @@
 
 A profile's counts carry noise of sigma = sqrt(H / (2 rho)) units, for the H histograms of a table. Plans made
 with a profile are as good as those made with exact counts where sigma is up to a tenth of the units, and
-beyond that sometimes worse than those made without (tried on skewed populations of 1,000 to 100,000 units).
+beyond that sometimes worse than those made without (tried on skewed populations of 1,000 to 10,000 units).
 So a sigma of more than 1,000 units, with which a population of 10,000 could not be described, is refused.
 """
 

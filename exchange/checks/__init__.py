@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from catalog import CatalogError, listings
 from exchange.audit import log
 from exchange.checks import profiles
-from exchange.checks.differences import changed, document
+from exchange.checks.differences import differing, document
 from exchange.queries import SETTLED, query
 from exchange.schema import append_only
 from settlement import ledger, licences, orders
@@ -149,16 +149,9 @@ def _differing_queries(session: Session) -> list[str]:
         .join(log.audit_entry, log.audit_entry.c.id == query.c.entry_id)
         .where(query.c.state == SETTLED)
     )
-    findings = []
-    for row in rows:
-        leaf = document(row.leaf)
-        if leaf is None:
-            findings.append(f"{row.id} has a leaf that cannot be read")
-            continue
-        told = {
-            name: leaf[name] or {} for name in ("object", "query", "licence", "privacy", "money", "result")
-        }
-        same = {
+
+    def same(row: Row[Any], told: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        return {
             "sql": (hashlib.sha256(row.sql.encode()).hexdigest(), told["query"].get("sql_sha256")),
             "plan": (row.plan_sha256, told["query"].get("plan_sha256")),
             "dataset": (row.slug, told["object"].get("dataset")),
@@ -173,8 +166,8 @@ def _differing_queries(session: Session) -> list[str]:
             "journal": (row.settle_journal, told["money"].get("journal")),
             "result": (row.result_sha256, told["result"].get("sha256")),
         }
-        findings += changed(row.id, same)
-    return findings
+
+    return differing(rows, same)
 
 
 def _differing_agreements(session: Session) -> list[str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from catalog.tables import contribution_profile
 from exchange.audit import log
-from exchange.checks.differences import changed, document
+from exchange.checks.differences import differing
 from exchange.profiles import RELEASED, profile_release, profile_reuse
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
 # Each selects (who, what is wrong); no row means that the law holds.
@@ -82,14 +83,9 @@ def differing_releases(session: Session) -> list[str]:
         .join(contribution_profile, contribution_profile.c.version == profile_release.c.version)
         .where(profile_release.c.state == RELEASED)
     )
-    findings = []
-    for row in rows:
-        leaf = document(row.leaf)
-        if leaf is None:
-            findings.append(f"{row.id} has a leaf that cannot be read")
-            continue
-        told = {name: leaf[name] or {} for name in ("object", "privacy", "money", "result")}
-        same = {
+
+    def same(row: Row[Any], told: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        return {
             "document": (hashlib.sha256(row.document.encode()).hexdigest(), told["result"].get("sha256")),
             "digest": (row.sha256, told["result"].get("sha256")),
             "dataset": (row.slug, told["object"].get("dataset")),
@@ -98,8 +94,8 @@ def differing_releases(session: Session) -> list[str]:
             "rho": (str(row.rho_nano), told["privacy"].get("rho_nano")),
             "journal": (row.settle_journal, told["money"].get("journal")),
         }
-        findings += changed(row.id, same)
-    return findings
+
+    return differing(rows, same)
 
 
 def differing_reuses(session: Session) -> list[str]:
@@ -109,18 +105,14 @@ def differing_reuses(session: Session) -> list[str]:
         .join(log.audit_entry, log.audit_entry.c.id == profile_reuse.c.entry_id)
         .join(contribution_profile, contribution_profile.c.version == profile_reuse.c.version)
     )
-    findings = []
-    for row in rows:
-        leaf = document(row.leaf)
-        if leaf is None:
-            findings.append(f"{row.version} has a leaf that cannot be read")
-            continue
-        about, logged = leaf["object"] or {}, (leaf["result"] or {}).get("sha256")
-        same = {
+
+    def same(row: Row[Any], told: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        about, logged = told["object"], told["result"].get("sha256")
+        return {
             "document": (hashlib.sha256(row.document.encode()).hexdigest(), logged),
             "digest": (row.sha256, logged),
             "version": (row.version, about.get("version")),
             "release": (row.release, about.get("id")),
         }
-        findings += changed(row.version, same)
-    return findings
+
+    return differing(rows, same, named="version")

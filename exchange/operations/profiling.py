@@ -115,9 +115,9 @@ def told(session: Session, version: str) -> dict[str, Any] | None:
     """What a provider reads of the release of a version's profile; None where there was none."""
     row = profiles.of_version(session, version)
     if row is None:
-        reused = profiles.reuse_of(session, version)
-        told = {"state": "reused", "rho": "0", "rho_nano": 0}
-        return None if reused is None else {**told, "ended_at": reused.reused_at}
+        again = profiles.reuse_of(session, version)
+        free = {"state": "reused", "rho": "0", "rho_nano": 0}
+        return None if again is None else {**free, "ended_at": again.reused_at}
     return {
         "state": _STATES[row.state],
         "rho": decimal_text(row.rho_nano, NANO),

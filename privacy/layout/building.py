@@ -33,7 +33,7 @@ from privacy.sandbox import Limits, Sandbox, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from privacy.layout.selections import Selection
+    from privacy.layout.wanted import Wanted
     from privacy.policy import Policy
 
 ROWS_IN_PART = 4_000_000
@@ -128,9 +128,11 @@ class _Builder:
                 if (found["format"], found["sources"]) == (FORMAT, self.sources):
                     self.done |= {digest: _sane(held) for digest, held in found["stored"].items()}
 
-    def store(self, one: Selection) -> None:
+    def store(self, one: Wanted) -> None:
         """Build the parts of a selection that are not there yet, and compare them with what they are of."""
-        held = self.done.setdefault(one.digest, {"about": one.about, "tables": list(one.tables), "parts": []})
+        held = self.done.setdefault(
+            one.selected.digest, {"about": one.about, "tables": list(one.tables), "parts": []}
+        )
         if "count" not in held:
             rows = self._asked(one.selected.count_sql(), one)["rows"]
             held["count"] = min(max(-(-rows // self.rows_in_part), 1), MAX_PARTS)
@@ -144,9 +146,9 @@ class _Builder:
             held["verified"] = True
             self._write(_JOURNAL)
 
-    def finish(self, wanted: Sequence[Selection]) -> None:
+    def finish(self, wanted: Sequence[Wanted]) -> None:
         """Write the document, once all is there; what nothing names any more is removed."""
-        self.done = {one.digest: self.done[one.digest] for one in wanted}
+        self.done = {one.selected.digest: self.done[one.selected.digest] for one in wanted}
         self._write(DOCUMENT)
         kept = {part["file"] for one in self.done.values() for part in one["parts"]}
         for stray in self.folder.iterdir():
@@ -165,7 +167,7 @@ class _Builder:
             parts.append(part)
         return parts
 
-    def _part(self, one: Selection, place: int, count: int, first: int) -> Part:
+    def _part(self, one: Wanted, place: int, count: int, first: int) -> Part:
         """Write one part, or nothing of it.
 
         Its name is its own among layouts of other files, so that it takes the place of no part of those.
@@ -185,7 +187,7 @@ class _Builder:
             unfinished.unlink(missing_ok=True)
         return made
 
-    def _verify(self, one: Selection, parts: list[Part]) -> None:
+    def _verify(self, one: Wanted, parts: list[Part]) -> None:
         """Compare what is stored with what it was made of: rows, values, and who has which number.
 
         Raises:
@@ -204,19 +206,19 @@ class _Builder:
             (self.folder / part.file).unlink(missing_ok=True)
         raise LayoutInvalid(f"What was stored of {one.about} is not what the files hold.")
 
-    def _name(self, one: Selection) -> str:
+    def _name(self, one: Wanted) -> str:
         """Names the stored rows of a selection of these files."""
-        named = json.dumps([one.digest, *(self.sources[name.lower()] for name in one.tables)])
+        named = json.dumps([one.selected.digest, *(self.sources[name.lower()] for name in one.tables)])
         return hashlib.sha256(named.encode()).hexdigest()[:24]
 
-    def _asked(self, sql: str, one: Selection) -> dict[str, Any]:
+    def _asked(self, sql: str, one: Wanted) -> dict[str, Any]:
         return self._run(sql, self._files(one))
 
     def _run(self, sql: str, files: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
         row: dict[str, Any] = self.sandbox.run(Task(sql, files)).to_pylist()[0]
         return row
 
-    def _files(self, one: Selection) -> dict[str, tuple[str, ...]]:
+    def _files(self, one: Wanted) -> dict[str, tuple[str, ...]]:
         return {name: self.files[name] for name in one.tables}
 
     def _write(self, name: str) -> None:
@@ -252,14 +254,14 @@ def _sane(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _written(path: Path, batches: Iterator[pa.RecordBatch]) -> tuple[int, int | None]:
-    """Write the batches in row groups of an even size: how many rows there were, the last unit's number."""
+    """Write the batches in row groups of an even size: how many rows there were, the last unit's number.
+
+    An empty batch comes first, from which a part without rows has its columns.
+    """
     rows, last = 0, None
-    held: list[pa.RecordBatch] = []
-    with contextlib.ExitStack() as opened:
-        writer = None
+    held = [next(batches)]
+    with pq.ParquetWriter(path, held[0].schema, compression="zstd") as writer:
         for batch in batches:
-            if writer is None:
-                writer = opened.enter_context(pq.ParquetWriter(path, batch.schema, compression="zstd"))
             held.append(batch)
             if sum(one.num_rows for one in held) >= _ROW_GROUP:
                 writer.write_table(pa.Table.from_batches(held))
@@ -267,7 +269,7 @@ def _written(path: Path, batches: Iterator[pa.RecordBatch]) -> tuple[int, int | 
             rows += batch.num_rows
             if batch.num_rows:
                 last = batch.column(NUMBER)[-1].as_py()
-        if writer is not None and held:
+        if held:
             writer.write_table(pa.Table.from_batches(held))
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from privacy.algebra import Aggregate
-    from privacy.layout.selections import Selection
+    from privacy.layout.wanted import Wanted
     from privacy.policy import Policy
 
 FORMAT = 1
@@ -144,8 +144,8 @@ class Layout:
         return self
 
     @cached_property
-    def _selections(self) -> tuple[Selection, ...]:
-        return tuple(one for one in selections(self.policy) if one.digest in self.stored)
+    def _selections(self) -> tuple[Wanted, ...]:
+        return tuple(one for one in selections(self.policy) if one.selected.digest in self.stored)
 
     def serving(self, aggregate: Aggregate, files: Mapping[str, Sequence[str]]) -> Served | None:
         """How stored rows answer an aggregate over these files; None where they do not."""
@@ -164,7 +164,7 @@ class Layout:
         about = " and ".join(one.about for one in laid.values())
         return Served(duckdb.candidates_sql(moved), read, about)
 
-    def _holds(self, one: Selection, files: Mapping[str, Sequence[str]]) -> bool:
+    def _holds(self, one: Wanted, files: Mapping[str, Sequence[str]]) -> bool:
         """Whether the selection was stored of exactly these files, and what was opened still is there."""
         try:
             return (
@@ -172,14 +172,14 @@ class Layout:
                 and self.is_of(one.tables, files)
                 and all(
                     _state(self.folder / part.file) == self.states.get(part.file)
-                    for part in self.stored[one.digest].parts
+                    for part in self.stored[one.selected.digest].parts
                 )
             )
         except OSError:
             return False
 
-    def _paths(self, one: Selection) -> tuple[str, ...]:
-        return self.paths(self.stored[one.digest])
+    def _paths(self, one: Wanted) -> tuple[str, ...]:
+        return self.paths(self.stored[one.selected.digest])
 
     def paths(self, one: Stored) -> tuple[str, ...]:
         """The files of stored rows."""

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from privacy.algebra import Column, Filter, Join, Scan, Semi, inputs_of, scans_of
 from privacy.engines.duckdb import NUMBER, OWNER
+from privacy.layout.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from privacy.algebra import Aggregate, Relation
-    from privacy.engines.duckdb import Selected
-    from privacy.plan import Plan
 
 
 @dataclass(frozen=True)
-class LaidRows:
+class LaidRows(Wanted):
     """The rows of one private table, as a scan shows them, with their unit.
 
     Attributes:
-        tables: whose files they are made of: those on the way to the unit too.
-        reading: a plan that reads what it reads.
         table: whose rows they are.
     """
 
-    about: str
-    tables: tuple[str, ...]
-    selected: Selected
-    reading: Plan
     table: str
-
-    @cached_property
-    def digest(self) -> str:
-        """Names the stored rows."""
-        return hashlib.sha256(self.selected.sql.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

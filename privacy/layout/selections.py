@@ -17,23 +17,22 @@ from privacy.profiled import profiled_keys, profiled_numbers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from privacy.layout.wanted import Wanted
     from privacy.plan import Plan
     from privacy.policy import Policy, Table
-
-Selection = LaidRows | Synopsis
 
 _LARGEST_REACH = 2**31
 """A unit's total of numbers so far from 0 fits 64 bits, whatever number of its rows a machine could hold."""
 
 
-def selections(policy: Policy) -> tuple[Selection, ...]:
+def selections(policy: Policy) -> tuple[Wanted, ...]:
     """What is worth storing: of each private table its rows, a synopsis without a key, and one for each key
     that is likely to be grouped by."""
     private = [table for table in policy.tables.values() if table.private]
     return tuple(one for table in private for one in _of(policy, table))
 
 
-def _of(policy: Policy, table: Table) -> Iterator[Selection]:
+def _of(policy: Policy, table: Table) -> Iterator[Wanted]:
     with contextlib.suppress(Refused):
         rows = _rows(policy, table)
         if rows is not None:

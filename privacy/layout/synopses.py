@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from privacy.engines import duckdb
+from privacy.layout.wanted import Wanted
 
 if TYPE_CHECKING:
     from privacy.algebra import Aggregate, Literal, Scalar, Sum
-    from privacy.engines.duckdb import Selected
-    from privacy.plan import Plan
 
 
 @dataclass(frozen=True)
-class Synopsis:
-    """A synopsis of one private table that is worth storing.
+class Synopsis(Wanted):
+    """A synopsis of one private table.
 
     Attributes:
-        tables: whose files it is made of.
-        reading: a plan that reads what it reads.
         aggregate: whose parts it holds.
     """
 
-    about: str
-    tables: tuple[str, ...]
-    selected: Selected
-    reading: Plan
     aggregate: Aggregate
-
-    @cached_property
-    def digest(self) -> str:
-        """Names the stored rows."""
-        return hashlib.sha256(self.selected.sql.encode()).hexdigest()
 
     def candidates_sql(self, asked: Aggregate) -> str | None:
         """The exact part of an aggregate out of this synopsis; None where it does not have the parts."""

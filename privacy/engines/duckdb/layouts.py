@@ -8,7 +8,9 @@ its units, in their order. ``#unit`` numbers the units of all parts, from 0 on.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from privacy.engines.duckdb.exact import part_columns, parts_sql
@@ -38,6 +40,11 @@ class Selected:
     sql: str
     columns: tuple[str, ...]
     order: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the stored rows."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
 
     def count_sql(self) -> str:
         """One row: how many rows there are."""
