@@ -6,7 +6,16 @@ remain the truth, and answer where a layout has nothing, is of other files, or w
 by another release of this package.
 """
 
-from privacy.layout.building import layout
+from privacy.layout.building import LIMITS, is_complete, layout, left_out
 from privacy.layout.documents import Layout, LayoutInvalid, Part, Stored
 
-__all__ = ["Layout", "LayoutInvalid", "Part", "Stored", "layout"]
+__all__ = [
+    "LIMITS",
+    "Layout",
+    "LayoutInvalid",
+    "Part",
+    "Stored",
+    "is_complete",
+    "layout",
+    "left_out",
+]

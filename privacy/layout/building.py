@@ -6,8 +6,10 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,8 @@ MAX_UNITS = 2**31 - 1
 _ROW_GROUP = 122_880
 _JOURNAL = "building.json"
 _RESULT_BYTES = 2**40
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a document raises that was damaged, or is none."""
 LIMITS = Limits(cpu_s=14_400, timeout_s=7_200.0, file_bytes=2**40)
 
 
@@ -53,6 +57,7 @@ def layout(
     *,
     sandbox: Sandbox | None = None,
     rows_in_part: int = ROWS_IN_PART,
+    max_bytes: float = math.inf,
     progress: Callable[[str, float], None] | None = None,
 ) -> Layout:
     """Build the layout of a version, or what is missing of it, and verify it against the files.
@@ -66,7 +71,10 @@ def layout(
         folder: where it is kept; made if it is not there.
         sandbox: where the engine runs, with limits that suffice; without one, a sandbox is made for this.
         rows_in_part: about how many rows are sorted at a time: what bounds memory.
-        progress: told what is being built and how much of all is done, from 0 to 1.
+        max_bytes: the most that the stored files may take together. What serves most is built first; what
+            would go past this is left out (`left_out`), and what is smaller may follow.
+        progress: told what is being built and how much of all is done, from 0 to 1, part by part. What it
+            raises ends the call; what was finished is kept.
 
     Raises:
         TablesMissing: a private table's files were not given.
@@ -76,24 +84,52 @@ def layout(
         OSError: the folder cannot be written, as when the disk is full; what was finished is kept.
     """
     if sandbox is None:
+        given: dict[str, Any] = {"rows_in_part": rows_in_part, "max_bytes": max_bytes, "progress": progress}
         with Sandbox(LIMITS, workers=1) as own:
-            return layout(policy, tables, folder, sandbox=own, rows_in_part=rows_in_part, progress=progress)
+            return layout(policy, tables, folder, sandbox=own, **given)
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     private = [table.name for table in policy.tables.values() if table.private]
-    builder = _Builder(path, files_of(private, tables), sandbox, rows_in_part)
+    builder = _Builder(path, files_of(private, tables), sandbox, rows_in_part, max_bytes)
+    wanted = selections(policy)
+
+    def tell(place: int, part: float = 0.0) -> None:
+        if progress is not None:
+            about = wanted[place].about if place < len(wanted) else "done"
+            progress(about, (place + part) / len(wanted) if wanted else 1.0)
+
     with _alone(path):
         builder.begin()
-        wanted = selections(policy)
         for place, one in enumerate(wanted):
-            if progress is not None:
-                progress(one.about, place / max(len(wanted), 1))
+            tell(place)
             check_private_files(one.reading, builder.files, sandbox)
-            builder.store(one)
+            builder.store(one, partial(tell, place))
         builder.finish(wanted)
-        if progress is not None:
-            progress("done", 1.0)
+        tell(len(wanted))
         return Layout.open(path, policy)
+
+
+def left_out(folder: str | Path) -> dict[str, str]:
+    """What there was no room for in a built layout, for people, by what names it.
+
+    Raises:
+        LayoutInvalid: the folder holds no layout that can be read.
+    """
+    try:
+        document = json.loads((Path(folder) / DOCUMENT).read_text(encoding="utf-8"))
+        return {name: str(one["about"]) for name, one in document["left_out"].items()}
+    except _UNREADABLE:
+        raise LayoutInvalid("The folder holds no layout that can be read.") from None
+
+
+def is_complete(layout: Layout) -> bool:
+    """Whether all is stored, or was left out, that this release of the package would store.
+
+    Raises:
+        LayoutInvalid: the folder holds no layout that can be read.
+    """
+    settled = {*layout.stored, *left_out(layout.folder)}
+    return all(one.selected.digest in settled for one in selections(layout.policy))
 
 
 @contextlib.contextmanager
@@ -107,6 +143,14 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(opened)
 
 
+class _NoRoom(Exception):
+    """A selection takes more bytes than are left; at least so many."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__()
+        self.bytes = found
+
+
 @dataclass
 class _Builder:
     """The layout in the making: its journal grows with every part."""
@@ -115,40 +159,73 @@ class _Builder:
     files: Mapping[str, tuple[str, ...]]
     sandbox: Sandbox
     rows_in_part: int
+    room: float
 
     def begin(self) -> None:
         """Take up what was finished of the same files; remove what is of others, or unfinished."""
         self.sources = {name.lower(): list(digests_of(paths)) for name, paths in self.files.items()}
         self.done: dict[str, dict[str, Any]] = {}
+        self.left: dict[str, dict[str, Any]] = {}
         for name in (DOCUMENT, _JOURNAL):
-            with contextlib.suppress(
-                OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
-            ):
+            with contextlib.suppress(*_UNREADABLE):
                 found = json.loads((self.folder / name).read_text(encoding="utf-8"))
                 if (found["format"], found["sources"]) == (FORMAT, self.sources):
                     self.done |= {digest: _sane(held) for digest, held in found["stored"].items()}
+                    self.left |= {
+                        digest: {"about": str(one["about"]), "bytes": int(one["bytes"])}
+                        for digest, one in found["left_out"].items()
+                    }
 
-    def store(self, one: Wanted) -> None:
-        """Build the parts of a selection that are not there yet, and compare them with what they are of."""
-        held = self.done.setdefault(
-            one.selected.digest, {"about": one.about, "tables": list(one.tables), "parts": []}
-        )
+    def store(self, one: Wanted, tell: Callable[[float], None]) -> None:
+        """Build a selection where there is room for it; of one that is left out nothing stays.
+
+        How large it is at least is kept, so that it is not tried again before there is more room.
+        """
+        digest = one.selected.digest
+        held = self.done.setdefault(digest, {"about": one.about, "tables": list(one.tables), "parts": []})
+        known = self.left.pop(digest, {"bytes": 0})["bytes"]
+        try:
+            self._require(known)
+            self.room -= self._stored(one, held, tell)
+        except _NoRoom as found:
+            del self.done[digest]
+            self.left[digest] = {"about": one.about, "bytes": found.bytes}
+            self._write(_JOURNAL)
+            for part in parts_of(held):
+                (self.folder / part.file).unlink(missing_ok=True)
+
+    def _stored(self, one: Wanted, held: dict[str, Any], tell: Callable[[float], None]) -> int:
+        """Build the parts of a selection that are not there yet, and compare them with what they are of;
+        their bytes.
+
+        Raises:
+            _NoRoom: they are more than there is room for.
+        """
         if "count" not in held:
             rows = self._asked(one.selected.count_sql(), one)["rows"]
             held["count"] = min(max(-(-rows // self.rows_in_part), 1), MAX_PARTS)
         parts = self._sound(held)
+        self._require(sum(part.size for part in parts))
         while len(parts) < held["count"]:
-            parts.append(self._part(one, len(parts), held["count"], sum(part.units for part in parts)))
+            parts.append(self._part(one, parts, held["count"]))
             held |= {"parts": [asdict(part) for part in parts], "verified": False}
             self._write(_JOURNAL)
+            tell(len(parts) / held["count"])
         if not held["verified"]:
             self._verify(one, parts)
             held["verified"] = True
             self._write(_JOURNAL)
+        return sum(part.size for part in parts)
+
+    def _require(self, found: int) -> None:
+        if found > self.room:
+            raise _NoRoom(found)
 
     def finish(self, wanted: Sequence[Wanted]) -> None:
         """Write the document, once all is there; what nothing names any more is removed."""
-        self.done = {one.selected.digest: self.done[one.selected.digest] for one in wanted}
+        digests = [one.selected.digest for one in wanted]
+        self.done = {one: self.done[one] for one in digests if one in self.done}
+        self.left = {one: self.left[one] for one in digests if one in self.left}
         self._write(DOCUMENT)
         kept = {part["file"] for one in self.done.values() for part in one["parts"]}
         for stray in self.folder.iterdir():
@@ -167,21 +244,24 @@ class _Builder:
             parts.append(part)
         return parts
 
-    def _part(self, one: Wanted, place: int, count: int, first: int) -> Part:
-        """Write one part, or nothing of it.
+    def _part(self, one: Wanted, before: Sequence[Part], count: int) -> Part:
+        """Write the part after these, or nothing of it.
 
         Its name is its own among layouts of other files, so that it takes the place of no part of those.
         """
+        place, first = len(before), sum(part.units for part in before)
+        taken = sum(part.size for part in before)
         path = self.folder / f"{self._name(one)}-{place:04d}.parquet"
         unfinished = path.with_suffix(".unfinished")
         task = Task(one.selected.part_sql(place, count, first), self._files(one), {}, _RESULT_BYTES)
         try:
             with contextlib.closing(self.sandbox.batches(task)) as batches:
-                rows, last = _written(unfinished, batches)
+                rows, last = _written(unfinished, batches, lambda size: self._require(taken + size))
             units = 0 if last is None else last + 1 - first
             if first + units > MAX_UNITS:
                 raise LayoutInvalid("There are more units than a layout can number.")
             made = Part(path.name, rows, units, unfinished.stat().st_size, sha256_of(unfinished))
+            self._require(taken + made.size)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -223,7 +303,8 @@ class _Builder:
 
     def _write(self, name: str) -> None:
         """A document in the place of the one before, or that one."""
-        document = {"format": FORMAT, "sources": self.sources, "stored": self.done}
+        kept = {"stored": self.done, "left_out": self.left}
+        document = {"format": FORMAT, "sources": self.sources, **kept}
         unfinished = self.folder / _unfinished(name)
         with unfinished.open("w", encoding="utf-8") as file:
             json.dump(document, file)
@@ -253,10 +334,13 @@ def _sane(held: dict[str, Any]) -> dict[str, Any]:
     return {**named, "parts": parts, "count": count, "verified": verified}
 
 
-def _written(path: Path, batches: Iterator[pa.RecordBatch]) -> tuple[int, int | None]:
+def _written(
+    path: Path, batches: Iterator[pa.RecordBatch], require: Callable[[int], None]
+) -> tuple[int, int | None]:
     """Write the batches in row groups of an even size: how many rows there were, the last unit's number.
 
-    An empty batch comes first, from which a part without rows has its columns.
+    An empty batch comes first, from which a part without rows has its columns. ``require`` is told how many
+    bytes there are after each row group, and raises where that is too many.
     """
     rows, last = 0, None
     held = [next(batches)]
@@ -265,6 +349,7 @@ def _written(path: Path, batches: Iterator[pa.RecordBatch]) -> tuple[int, int | 
             held.append(batch)
             if sum(one.num_rows for one in held) >= _ROW_GROUP:
                 writer.write_table(pa.Table.from_batches(held))
+                require(path.stat().st_size)
                 held = []
             rows += batch.num_rows
             if batch.num_rows:

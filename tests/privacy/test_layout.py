@@ -241,12 +241,12 @@ class Killed(BaseException):
 def _failing_after(parts: int, error: BaseException) -> Callable[..., Any]:
     written, left = building.__dict__["_written"], [parts]
 
-    def write(path: Path, batches: Iterator[pa.RecordBatch]) -> Any:
+    def write(path: Path, batches: Iterator[pa.RecordBatch], *more: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
             path.write_bytes(b"half")
             raise error
-        return written(path, batches)
+        return written(path, batches, *more)
 
     return write
 

@@ -208,7 +208,7 @@ def test_a_full_disk_leaves_the_sandbox_to_others(
     """Also to whoever handles the error, with the unfinished result still at hand."""
     files, held = written(tmp_path), policy()
 
-    def full(_: Path, batches: Iterator[pa.RecordBatch]) -> Any:
+    def full(_: Path, batches: Iterator[pa.RecordBatch], *__: Any) -> Any:
         next(batches)
         raise OSError(28, "No space left on device")
 
