@@ -1,6 +1,6 @@
-"""The data that accuracy is measured on: skewed events, the flights out of New York, TPC-H.
+"""The data that answers are measured on: skewed events, the flights out of New York, TPC-H.
 
-    python -m bench.data [events] [flights] [lineitem]
+    python -m bench.data [events] [flights] [lineitem] [events-10m] [tpch-10]
 
 Made once into the ignored folder ``.bench/data``, from a fixed seed or a fixed package, so that every run and
 every engine reads the same rows. Bounds and key sets are declared here, as a provider would: nothing is taken
@@ -13,38 +13,24 @@ aggregate; with the wide table they are compared all the same.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench import events, tpch
+from bench.events import MILLION, REGIONS
 from bench.peers import environments
+from bench.tpch import NATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDER = environments.FOLDER / "data"
-SEED = 20_261_122
-EVENT_ROWS = 1_000_000
-USERS = 10_000
-LARGEST_USER = 46_000
-REGIONS = tuple(f"region-{place:02d}" for place in range(50))
-HOME_SHARE = 0.8
-COMMON_CATEGORIES, RARE_CATEGORIES = 4_500, 500
-RARE_ROWS = 25
-"""Rows that all rare categories together are expected to have: most of them have none."""
-
-NATIONS = (
-    *("ALGERIA", "ARGENTINA", "BRAZIL", "CANADA", "CHINA", "EGYPT", "ETHIOPIA", "FRANCE", "GERMANY", "INDIA"),
-    *("INDONESIA", "IRAN", "IRAQ", "JAPAN", "JORDAN", "KENYA", "MOROCCO", "MOZAMBIQUE", "PERU", "ROMANIA"),
-    *("RUSSIA", "SAUDI ARABIA", "UNITED KINGDOM", "UNITED STATES", "VIETNAM"),
-)
 CARRIERS = (
     *("9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"),
 )
@@ -69,82 +55,28 @@ class Column:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One private table with the column that names the privacy unit."""
+    """One private table with the column that names the privacy unit.
+
+    Attributes:
+        stem: of its file's name, where that is not the table's.
+    """
 
     name: str
     unit: str
     write: Callable[[Path], None]
     columns: dict[str, Column] = field(hash=False)
+    stem: str = ""
 
     @property
     def file(self) -> Path:
         """The Parquet file, made if it is not there."""
-        path = FOLDER / f"{self.name}.parquet"
+        path = FOLDER / f"{self.stem or self.name}.parquet"
         if not path.exists():
             FOLDER.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".unfinished")
             self.write(unfinished)
             unfinished.rename(path)
         return path
-
-
-def write_events(path: Path) -> None:
-    """A million rows of ten thousand users, in the order of their times."""
-    rng = np.random.default_rng(SEED)
-    user = np.repeat(np.arange(USERS), rows_per_user(rng))
-    region = _regions(rng, user)
-    amount = _amounts(rng, user, region)
-    second = np.sort(rng.integers(0, 365 * 86_400, EVENT_ROWS))
-    start = np.datetime64("2025-01-01T00:00:00", "us")
-    order = rng.permutation(EVENT_ROWS)
-    names = np.array([f"cat-{place:04d}" for place in range(COMMON_CATEGORIES + RARE_CATEGORIES)])
-    table = pa.table(
-        {
-            "user_id": user[order],
-            "region": np.array(REGIONS)[region[order]],
-            "category": names[_categories(rng)],
-            "amount": amount[order],
-            "happened_at": start + second.astype("timedelta64[s]"),
-        }
-    )
-    pq.write_table(table, path, compression="zstd")
-
-
-def rows_per_user(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """A lognormal body with a Zipf-like tail: median 54, the largest with 46,000 of a million rows."""
-    body = np.exp(rng.normal(0.0, 1.05, USERS))
-    tail = LARGEST_USER / np.arange(1, USERS + 1) ** 1.25
-    body *= (EVENT_ROWS - tail.sum()) / body.sum()
-    rows = np.maximum(np.rint(body + tail), 1).astype(np.int64)
-    largest = int(rows.argmax())
-    rows[largest] = LARGEST_USER
-    others = np.flatnonzero((np.arange(USERS) != largest) & (rows > 10))
-    surplus = int(rows.sum()) - EVENT_ROWS
-    corrected = rng.choice(others, abs(surplus), replace=abs(surplus) > len(others))
-    np.add.at(rows, corrected, -1 if surplus > 0 else 1)
-    return rng.permutation(rows)
-
-
-def _regions(rng: np.random.Generator, user: Any) -> Any:
-    """A home region for four rows of five, any other for the rest: a user touches a median of 11."""
-    weights = 1 / (10 + np.arange(len(REGIONS)))
-    home = rng.choice(len(REGIONS), USERS, p=weights / weights.sum())[user]
-    elsewhere = (home + rng.integers(1, len(REGIONS), EVENT_ROWS)) % len(REGIONS)
-    return np.where(rng.random(EVENT_ROWS) < HOME_SHARE, home, elsewhere)
-
-
-def _categories(rng: np.random.Generator) -> Any:
-    common = 1 / np.arange(1, COMMON_CATEGORIES + 1)
-    common *= (1 - RARE_ROWS / EVENT_ROWS) / common.sum()
-    rare = np.full(RARE_CATEGORIES, RARE_ROWS / EVENT_ROWS / RARE_CATEGORIES)
-    weights = np.concatenate([common, rare])
-    return rng.choice(len(weights), EVENT_ROWS, p=weights / weights.sum())
-
-
-def _amounts(rng: np.random.Generator, user: Any, region: Any) -> Any:
-    """Skewed sums of money that differ by region and by user, in cents, within [0, 1000]."""
-    level = np.log(40) + rng.normal(0, 0.3, len(REGIONS))[region] + rng.normal(0, 0.4, USERS)[user]
-    return np.round(np.clip(np.exp(level + rng.normal(0, 0.9, EVENT_ROWS)), 0, 1000), 2)
 
 
 def write_flights(path: Path) -> None:
@@ -162,18 +94,11 @@ def write_flights(path: Path) -> None:
 
 
 def write_lineitem(path: Path) -> None:
-    """TPC-H at scale factor 1, from the tables of ``tpchgen-cli``."""
-    tables = FOLDER / "tpch"
-    program = environments.installed("tpch").parent / "tpchgen-cli"
-    names = "lineitem,orders,customer,supplier,nation,region"
-    command = [str(program), "parquet", "--scale-factor", "1", f"--tables={names}", f"--output-dir={tables}"]
-    subprocess.run(command, check=True)
+    """TPC-H at scale factor 1 as one table."""
     with duckdb.connect(config={"threads": 2}) as connection:
-        for name in names.split(","):
-            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{tables / name}.parquet')")
+        for name, file in tpch.tables(1).items():
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{file}')")
         connection.execute(f"COPY ({_WIDE}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)")
-    for name in names.split(","):
-        (tables / f"{name}.parquet").unlink()
 
 
 _WIDE = """
@@ -188,17 +113,24 @@ FROM lineitem JOIN orders ON l_orderkey = o_orderkey JOIN customer ON o_custkey 
      JOIN nation sn ON s_nationkey = sn.n_nationkey JOIN region ON sn.n_regionkey = r_regionkey
 """
 
-EVENTS = Dataset(
-    "events",
-    "user_id",
-    write_events,
-    {
-        "user_id": Column("integer"),
-        "region": Column("text", keys=REGIONS),
-        "category": Column("text"),
-        "amount": Column("float", (0, 1000), 2),
-    },
-)
+
+def events_of(size: events.Size) -> Dataset:
+    """So many events. A million of them have no size in their file's name."""
+    return Dataset(
+        "events",
+        "user_id",
+        partial(events.write, size=size),
+        {
+            "user_id": Column("integer"),
+            "region": Column("text", keys=REGIONS),
+            "category": Column("text"),
+            "amount": Column("float", (0, 1000), 2),
+        },
+        "" if size == events.size_of(MILLION) else f"events-{size.name}",
+    )
+
+
+EVENTS = events_of(events.size_of(MILLION))
 FLIGHTS = Dataset(
     "flights",
     "tailnum",
@@ -235,6 +167,16 @@ LINEITEM = Dataset(
 )
 DATASETS = {dataset.name: dataset for dataset in (EVENTS, FLIGHTS, LINEITEM)}
 
+
+def files_of(name: str) -> list[Path]:
+    """The files of what is called so, made if they are not there."""
+    if name.startswith("events-"):
+        return [events_of(events.size_of(events.rows_in(name.removeprefix("events-")))).file]
+    if name.startswith("tpch-"):
+        return list(tpch.tables(int(name.removeprefix("tpch-"))).values())
+    return [DATASETS[name].file]
+
+
 if __name__ == "__main__":
-    for each in sys.argv[1:] or DATASETS:
-        print(f"{DATASETS[each].file.name}: {DATASETS[each].file.stat().st_size:,} bytes")
+    for file in [path for each in sys.argv[1:] or DATASETS for path in files_of(each)]:
+        print(f"{file.name}: {file.stat().st_size:,} bytes")

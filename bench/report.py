@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -32,8 +33,22 @@ def p95(values: Sequence[float]) -> float:
     return ordered[max(0, -(-95 * len(ordered) // 100) - 1)]
 
 
-def show(name: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table."""
+def milliseconds(seconds: float) -> str:
+    """For a table."""
+    return "-" if math.isnan(seconds) else f"{seconds * 1000:.{1 if seconds < 0.1 else 0}f}"
+
+
+def multiple(ratio: float) -> str:
+    """For a table."""
+    return "-" if math.isnan(ratio) else f"{ratio:.{2 if ratio < 10 else 1}f}x"
+
+
+def show(name: str, headings: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool = False) -> None:
+    """Print a table: for a terminal, or as it stands in a document."""
+    if markdown:
+        lines = [headings, ["---"] * len(headings), *rows]
+        print(f"{name}\n", *("| " + " | ".join(line) + " |" for line in lines), "", sep="\n")
+        return
     table = Table(title=name, title_justify="left")
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right")

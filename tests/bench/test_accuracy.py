@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from bench import accuracy, data
+from bench import accuracy
 from bench.peers import environments, runner, runs, scores
 from bench.peers.questions import QUESTIONS
 from bench.peers.scores import Score
@@ -104,13 +103,6 @@ def test_what_a_peer_cannot_do_is_recorded_with_its_reason(
     peer: Counting, limit_s: float, reason: str
 ) -> None:
     assert runner.answered(peer, {}, "rows", REQUEST | {"limit_s": limit_s}) == {"unable": reason}
-
-
-def test_users_are_skewed_as_described() -> None:
-    rows = data.rows_per_user(np.random.default_rng(data.SEED))
-    assert (int(rows.sum()), int(rows.max())) == (data.EVENT_ROWS, data.LARGEST_USER)
-    assert 50 <= np.median(rows) <= 58
-    assert 150 <= np.quantile(rows, 0.9) <= 400
 
 
 def test_every_question_can_be_sent_and_names_declared_columns() -> None:

@@ -1,0 +1,122 @@
+"""A sandbox under watch: how long its tasks over private rows take, and the most memory that a worker has.
+
+Memory is what Linux calls the high-water mark of a process's resident set: of a worker, read from outside as
+long as it lives; of plain DuckDB, read by a process of its own at its end. Both have Python, DuckDB and
+Arrow loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from privacy.sandbox import Limits, Sandbox, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping
+
+    import pyarrow as pa
+
+LIMITS = Limits(timeout_s=600.0, cpu_s=1_200, file_bytes=32 * 2**30)
+"""The usual memory, and time enough for what is slow."""
+_SAMPLE_S = 0.002
+_PLAIN = """
+import json, sys
+import duckdb, pyarrow
+files, sql, threads = json.loads(sys.argv[1])
+connection = duckdb.connect(config={"threads": threads})
+for name, path in files.items():
+    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}')")
+connection.sql(sql).to_arrow_table()
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) * 1024)
+"""
+
+
+class Watched(Sandbox):
+    """A sandbox that notes when tasks ran that read from watched places: files, and all in a folder."""
+
+    def __init__(self, limits: Limits = LIMITS, workers: int = 2) -> None:
+        super().__init__(limits, workers)
+        self.places: frozenset[str] = frozenset()
+        self._spans: list[tuple[float, float]] = []
+
+    def run(self, task: Task) -> pa.Table:
+        """Run it, with a note of when."""
+        with self._noting(task):
+            return super().run(task)
+
+    def batches(self, task: Task) -> Generator[pa.RecordBatch]:
+        """Run it, with a note of when."""
+        with self._noting(task):
+            yield from super().batches(task)
+
+    @contextlib.contextmanager
+    def _noting(self, task: Task) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            paths = {Path(path).resolve() for parts in task.files.values() for path in parts}
+            if any({str(path), str(path.parent)} & self.places for path in paths):
+                self._spans.append((started, time.perf_counter()))
+
+    def taken_s(self) -> float:
+        """Seconds in which some such task ran since this was asked last."""
+        spans, self._spans = sorted(self._spans), []
+        taken, until = 0.0, 0.0
+        for start, end in spans:
+            taken += max(end - max(start, until), 0.0)
+            until = max(until, end)
+        return taken
+
+
+def worker_peak(run: Callable[[], object]) -> int:
+    """The largest high-water mark, in bytes, of any worker of this process's sandboxes while it runs."""
+    done, peaks = threading.Event(), [0]
+    sampler = threading.Thread(target=_sample, args=(done, peaks))
+    sampler.start()
+    try:
+        run()
+    finally:
+        done.set()
+        sampler.join()
+    return max(peaks)
+
+
+def _sample(done: threading.Event, peaks: list[int]) -> None:
+    """Workers are children of a zygote, which is a child of this process. A mark only grows, so that no more
+    is missed than what the last two milliseconds of a worker add to it."""
+    while not done.wait(_SAMPLE_S):
+        workers = [worker for zygote in _children(os.getpid()) for worker in _children(zygote)]
+        peaks[0] = max([peaks[0], *map(_high_water, workers)])
+
+
+def _children(process: int) -> list[int]:
+    found: list[int] = []
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, path.read_text(encoding="ascii").split())
+    return found
+
+
+def _high_water(process: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def plain_peak(files: Mapping[str, Path], sql: str, threads: int = 2) -> int:
+    """The high-water mark, in bytes, of a process that answers the statement in plain DuckDB."""
+    asked = json.dumps([{name: str(path) for name, path in files.items()}, sql, threads])
+    done = subprocess.run([sys.executable, "-c", _PLAIN, asked], capture_output=True, text=True, check=True)
+    return int(done.stdout)
