@@ -32,11 +32,12 @@ from privacy.errors import EngineFailed
 from privacy.worker import FRAME, LENGTH, MAX_FRAME
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from types import TracebackType
 
 _GRACE_S = 1.0  # the engine stops itself at the time limit; this much later the worker is killed
 _START_S = 30.0
+_MORE = 2
 _WILDCARDS = frozenset("*?[")
 
 # The package's own front (SQL parser, noise) is not loaded into workers: a bare package stands in its place.
@@ -77,12 +78,15 @@ class Task:
         files: view name -> the Parquet files that it reads, at least one; no wildcard characters in paths.
         tables: table name -> an Arrow table, copied into the worker.
         result_bytes: size of this task's result, in place of the sandbox's own limit.
+        at_once: the result is known to be small: all of it is computed before any of it is sent. That saves
+            reading a long statement twice; a large result would fill memory and scratch space.
     """
 
     sql: str
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     result_bytes: int | None = None
+    at_once: bool = False
 
 
 class Sandbox:
@@ -173,10 +177,11 @@ class Sandbox:
 class _Handle:
     """The parent's hold on one worker; leaving it kills the worker, whatever it does."""
 
-    def __init__(self, channel: socket.socket, pidfd: int) -> None:
+    def __init__(self, channel: socket.socket, pidfd: int, ended: Callable[[], None]) -> None:
         self.channel = channel
         self.pidfd = pidfd
         self.deadline = 0.0
+        self._ended = ended
 
     def __enter__(self) -> _Handle:
         return self
@@ -189,6 +194,7 @@ class _Handle:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         self.channel.close()
         os.close(self.pidfd)
+        self._ended()
 
     def alive(self) -> bool:
         poll = select.poll()
@@ -267,14 +273,18 @@ class _Arriving:
 
 
 class _Pool:
-    """The zygote, and the workers that it has forked ahead of demand: they wait in the control socket."""
+    """The zygote, and the workers that it has forked ahead of demand: they wait in the control socket.
+
+    An answer runs two tasks, one after the other. Two more wait than can be in use, and when two are missing
+    they are replaced as a task ends: so none waits for a start, nor shares the processor with one.
+    """
 
     def __init__(self, limits: Limits, workers: int) -> None:
         self.owner = os.getpid()
         self.turn = threading.BoundedSemaphore(workers)
         self.protections: tuple[str, ...] = ()
         self._limits = limits
-        self._ahead = workers
+        self._workers = workers
         self._lock = threading.Lock()
         self._zygote: _Zygote | None = None
         self._closed = False
@@ -285,15 +295,14 @@ class _Pool:
         if self._zygote is not None and self._zygote.alive():
             return self._zygote
         self._stop()
-        self._zygote = _Zygote(self._limits)
+        self._zygote = _Zygote(self._limits, self._workers)
         self.protections = self._zygote.protections
-        for _ in range(self._ahead):
-            self._zygote.ask()
+        self._zygote.refill()
         return self._zygote
 
     def take(self) -> _Handle:
-        """A worker that lives, from a zygote that lives; another is forked in its place at once."""
-        for _ in range(3 * self._ahead + 3):
+        """A worker that lives, from a zygote that lives."""
+        for _ in range(3 * self._workers + 9):
             with self._lock:
                 try:
                     worker = self.ensure_started().take()
@@ -317,7 +326,10 @@ class _Pool:
 
 
 class _Zygote:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, workers: int) -> None:
+        self._least = workers
+        self._waiting = 0
+        self._counting = threading.Lock()
         self.scratch = tempfile.mkdtemp(prefix="sandbox-")
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         start = {"parent": os.getpid(), "scratch": self.scratch, "limits": asdict(limits)}
@@ -342,17 +354,24 @@ class _Zygote:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def ask(self) -> None:
-        self.control.send(b"+")
+    def refill(self) -> None:
+        """More workers, if few are left; where the zygote is gone, the next one starts with all of them."""
+        with self._counting, contextlib.suppress(OSError):
+            if self._waiting > self._least:
+                return
+            while self._waiting < self._least + _MORE:
+                self.control.send(b"+")
+                self._waiting += 1
 
     def take(self) -> _Handle:
         _, descriptors, _, _ = socket.recv_fds(self.control, 16, 2)
         if len(descriptors) != 2:
             raise ConnectionResetError
-        self.ask()
+        with self._counting:
+            self._waiting -= 1
         channel, pidfd = descriptors
         os.set_inheritable(pidfd, False)
-        return _Handle(socket.socket(fileno=channel), pidfd)
+        return _Handle(socket.socket(fileno=channel), pidfd, self.refill)
 
     def stop(self) -> None:
         self._finalizer()
@@ -395,7 +414,13 @@ def _encode(task: Task, most: int) -> list[bytes]:
     files = {name: [os.path.realpath(path) for path in parts] for name, parts in task.files.items()}
     if any(_WILDCARDS.intersection(path) for parts in files.values() for path in parts):
         raise EngineFailed("query_failed", "A table's file has a wildcard (* ? [) in its path.")
-    document = {"sql": task.sql, "files": files, "tables": list(task.tables), "result_bytes": most}
+    document = {
+        "sql": task.sql,
+        "files": files,
+        "tables": list(task.tables),
+        "result_bytes": most,
+        "at_once": task.at_once,
+    }
     header = json.dumps(document).encode()
     message = [LENGTH.pack(len(header)), header]
     for table in task.tables.values():

@@ -1,8 +1,10 @@
 """The inside of the sandbox: a zygote that forks workers, and a worker that runs one statement and ends.
 
 Started by `privacy.sandbox` with one end of a socket pair as standard input. The zygote imports DuckDB and
-Arrow once, gives up what it does not need, stays single-threaded, and forks a worker whenever it is asked to;
-each worker prepares its connection, waits for one task, and is used once.
+Arrow once, gives up what it does not need, opens an empty database, stays single-threaded, and forks a worker
+whenever it is asked to. Each worker has a copy of that database for itself alone; before its task comes it
+rehearses a statement over made-up rows, so that memory and code that any task needs are there. It waits for
+one task, and is used once.
 
 Protocol. Parent to zygote: any byte means "one more worker". Zygote to parent: its protections as JSON, then
 for each worker one byte with two descriptors, the worker's socket and its pidfd. Parent to worker: frames of
@@ -22,6 +24,7 @@ import signal
 import socket
 import struct
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,6 +38,14 @@ LENGTH = struct.Struct("!Q")
 FRAME = struct.Struct("!cI")
 MAX_FRAME = 1 << 20
 _BATCH_ROWS = 16_384
+_SINGLE_THREADED = 1 << 20  # up to so many bytes of rows another thread takes longer to start than it saves
+
+_REHEARSED = (
+    "SELECT key, count(*)::HUGEINT AS rows, sum(greatest(number, 0))::HUGEINT AS added FROM rehearsed"
+    " WHERE number < 900 AND key IN (SELECT key FROM released) GROUP BY key",
+    "SELECT key AS o0, number + 1.5 AS o1 FROM released ORDER BY key DESC NULLS LAST LIMIT 9",
+)
+_REHEARSED_ROWS = "SELECT 'k' || range % 7 AS key, range AS number FROM range(1000)"
 
 
 def main() -> NoReturn:
@@ -42,9 +53,9 @@ def main() -> NoReturn:
     start = json.loads(sys.argv[1])
     _load_engine()
     protections = _confine_zygote()
-    control = socket.socket(fileno=0)
-    control.send(json.dumps(protections).encode())
-    _Zygote(control, start).serve()
+    zygote = _Zygote(socket.socket(fileno=0), start)
+    zygote.control.send(json.dumps(protections).encode())
+    zygote.serve()
 
 
 def _load_engine() -> None:
@@ -56,8 +67,7 @@ def _load_engine() -> None:
     import pyarrow.dataset
 
     pa.set_cpu_count(1)
-    gc.collect()
-    gc.freeze()
+    warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)  # see _Worker.reader
     _ = (duckdb.__version__, pyarrow.dataset.dataset)
 
 
@@ -74,12 +84,85 @@ def _confine_zygote() -> list[str]:
     return [name for name, holds in held.items() if holds]
 
 
+def _open_database(limits: Mapping[str, Any]) -> Any:
+    """An in-memory database, without threads of its own, with the settings that hold for any task."""
+    import duckdb
+
+    memory = int(limits["memory_bytes"] * 0.5)
+    config: dict[str, Any] = {"threads": 1, "async_threads": 0, "memory_limit": f"{memory}B"}
+    connection = duckdb.connect(":memory:", config=config)
+    settings: dict[str, str | int] = {
+        "max_temp_directory_size": f"{limits['file_bytes']}B",
+        "max_execution_time": max(int(limits["timeout_s"] * 1000), 1),
+        "disabled_optimizers": "top_n_window_elimination",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        "allow_extension_repositories": "forbidden",
+        "allow_persistent_secrets": False,
+        "enable_external_file_cache": False,
+        "parquet_metadata_cache": True,  # a view and its query read a file's footer once
+        "python_enable_replacements": False,
+    }
+    connection.execute("; ".join(f"SET {name} = {_literal(value)}" for name, value in settings.items()))
+    return connection
+
+
+class _Rehearsal:
+    """A task over made-up rows: they come as an Arrow stream, and from a file without a name, which the
+    zygote's children inherit."""
+
+    def __init__(self, connection: Any, scratch: Path) -> None:
+        import pyarrow as pa
+
+        named = scratch / "rehearsed.parquet"
+        connection.execute(f"COPY ({_REHEARSED_ROWS}) TO {_literal(str(named))} (FORMAT parquet)")
+        self.descriptor = os.open(named, os.O_RDONLY)
+        named.unlink()
+        table = connection.sql(_REHEARSED_ROWS).to_arrow_table()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        self.stream = sink.getvalue().to_pybytes()
+
+    def run(self, connection: Any) -> None:
+        """Leaves the database as empty as it was."""
+        worker = _Worker(_Script(LENGTH.pack(len(self.stream)) + self.stream), Path(), {})
+        json.loads(bytearray(json.dumps({"sql": _REHEARSED, "files": {}}).encode()))
+        worker.create_table(connection, "released")
+        worker.create_view(connection, "rehearsed", [f"/proc/self/fd/{self.descriptor}"])
+        for sql, at_once in zip(_REHEARSED, (True, False), strict=True):
+            worker.stream(worker.reader(connection, sql, at_once=at_once), MAX_FRAME)
+        connection.execute("DROP VIEW rehearsed; DROP TABLE released")
+
+
+class _Script:
+    """In place of the parent: what it would send; what it is sent is lost."""
+
+    def __init__(self, text: bytes) -> None:
+        self.left = memoryview(text)
+
+    def recv_into(self, view: memoryview) -> int:
+        count = min(len(view), len(self.left))
+        view[:count], self.left = self.left[:count], self.left[count:]
+        return count
+
+    def sendall(self, data: bytes) -> None:
+        """Nobody listens."""
+
+
 class _Zygote:
     def __init__(self, control: socket.socket, start: Mapping[str, Any]) -> None:
         self.control = control
         self.parent: int = start["parent"]
         self.scratch = Path(start["scratch"])
         self.limits: Mapping[str, Any] = start["limits"]
+        self.connection = _open_database(self.limits)
+        self.rehearsal = _Rehearsal(self.connection, self.scratch)
+        self.rehearsal.run(self.connection)
+        confinement.require_single_thread()
+        gc.collect()
+        gc.freeze()
         self.pid = os.getpid()
         self.children: dict[int, Path] = {}
         self.serial = 0
@@ -139,7 +222,7 @@ class _Zygote:
             for held in (self.control, self.woken, self.wake):
                 held.close()
             os.open(os.devnull, os.O_RDONLY)  # becomes descriptor 0
-            _Worker(channel, scratch, self.limits).serve()
+            _Worker(channel, scratch, self.limits).serve(self.connection, self.rehearsal)
             status = 0
         finally:
             os._exit(status)
@@ -165,12 +248,12 @@ class _Zygote:
 class _Worker:
     """One connection, one task. What fails, fails by name only: engine messages carry cell values."""
 
-    def __init__(self, channel: socket.socket, scratch: Path, limits: Mapping[str, Any]) -> None:
+    def __init__(self, channel: socket.socket | _Script, scratch: Path, limits: Mapping[str, Any]) -> None:
         self.channel = channel
         self.scratch = scratch
         self.limits = limits
 
-    def serve(self) -> None:
+    def serve(self, connection: Any, rehearsal: _Rehearsal) -> None:
         import duckdb
 
         self.scratch.mkdir()
@@ -180,9 +263,12 @@ class _Worker:
             file_bytes=self.limits["file_bytes"],
         )
         confinement.forbid_processes_and_signals()
-        connection = self.connect()
-        header = self.channel.recv(LENGTH.size, socket.MSG_WAITALL)
-        if len(header) < LENGTH.size:
+        connection.execute(f"SET temp_directory = {_literal(str(self.scratch))}")
+        rehearsal.run(connection)
+        os.close(rehearsal.descriptor)
+        try:
+            header = self.receive(LENGTH.size)
+        except EOFError:
             return  # the parent closed without a task
         try:
             self.run(connection, LENGTH.unpack(header)[0])
@@ -193,67 +279,56 @@ class _Worker:
         except BaseException:  # the reason must not leave
             self.send(b"E", b"query_failed")
 
-    def connect(self) -> Any:
-        """An in-memory database, without threads of its own yet, with the settings that hold for any task."""
-        import duckdb
-
-        memory = int(self.limits["memory_bytes"] * 0.5)
-        config: dict[str, Any] = {"threads": 1, "async_threads": 0, "memory_limit": f"{memory}B"}
-        connection = duckdb.connect(":memory:", config=config)
-        settings: dict[str, str | int] = {
-            "temp_directory": str(self.scratch),
-            "max_temp_directory_size": f"{self.limits['file_bytes']}B",
-            "max_execution_time": max(int(self.limits["timeout_s"] * 1000), 1),
-            "disabled_optimizers": "top_n_window_elimination",
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "allow_community_extensions": False,
-            "allow_extension_repositories": "forbidden",
-            "allow_persistent_secrets": False,
-            "enable_external_file_cache": False,
-            "python_enable_replacements": False,
-        }
-        for name, value in settings.items():
-            connection.execute(f"SET {name} = {_literal(value)}")
-        return connection
-
     def run(self, connection: Any, size: int) -> None:
         task = json.loads(self.receive(size))
         files: dict[str, list[str]] = task["files"]
         paths = sorted({path for parts in files.values() for path in parts})
         confinement.confine_files(paths, str(self.scratch))
-        connection.execute(f"SET threads = {int(self.limits['threads'])}")
-        for name in task["tables"]:
-            self.create_table(connection, name)
+        arrived = sum(self.create_table(connection, name) for name in task["tables"])
+        if files or arrived > _SINGLE_THREADED:
+            connection.execute(f"SET threads = {int(self.limits['threads'])}")
         self.lock(connection, paths)
         for name, parts in files.items():
-            source = f"read_parquet({_literal(parts)}, hive_partitioning = false)"
-            connection.execute(f"CREATE VIEW {_identifier(name)} AS FROM {source}")
+            self.create_view(connection, name, parts)
         connection.execute("SET lock_configuration = true")
-        self.stream(connection, task["sql"], int(task["result_bytes"]))
+        reader = self.reader(connection, task["sql"], at_once=task["at_once"])
+        self.stream(reader, int(task["result_bytes"]))
 
-    def create_table(self, connection: Any, name: str) -> None:
+    def create_view(self, connection: Any, name: str, parts: list[str]) -> None:
+        source = f"read_parquet({_literal(parts)}, hive_partitioning = false)"
+        connection.execute(f"CREATE VIEW {_identifier(name)} AS FROM {source}")
+
+    def create_table(self, connection: Any, name: str) -> int:
+        """Returns the bytes that arrived for it."""
         import pyarrow as pa
 
         size = LENGTH.unpack(self.receive(LENGTH.size))[0]
         connection.register("__arriving", pa.ipc.open_stream(self.receive(size)).read_all())
         connection.execute(f"CREATE TABLE {_identifier(name)} AS FROM __arriving")
         connection.unregister("__arriving")
+        return int(size)
 
     def lock(self, connection: Any, paths: list[str]) -> None:
         """Exactly these files stay readable. The list cannot grow once external access is off."""
-        connection.execute(f"SET allowed_paths = {_literal(paths)}")
-        connection.execute("SET enable_external_access = false")
+        connection.execute(f"SET allowed_paths = {_literal(paths)}; SET enable_external_access = false")
 
-    def stream(self, connection: Any, sql: str, most: int) -> None:
-        """Run the one SELECT and send its result as it comes."""
+    def reader(self, connection: Any, sql: str, *, at_once: bool) -> Any:
+        """The result of the one SELECT, batch by batch.
+
+        A result that comes as it is computed costs one more round of parsing and two of binding.
+        """
         import duckdb
-        import pyarrow as pa
 
         (statement,) = connection.extract_statements(sql)
         if statement.type != duckdb.StatementType.SELECT:
             raise ValueError("not a SELECT")
-        reader = connection.sql(statement.query).to_arrow_reader(_BATCH_ROWS)
+        result = connection.execute(statement) if at_once else connection.sql(statement)
+        return result.to_arrow_reader(_BATCH_ROWS)
+
+    def stream(self, reader: Any, most: int) -> None:
+        """Send a result as it comes."""
+        import pyarrow as pa
+
         sink = _Sink(self, most)
         with pa.PythonFile(sink, mode="w") as out, pa.ipc.new_stream(out, reader.schema) as writer:
             for batch in reader:

@@ -133,7 +133,9 @@ def test_an_empty_result_has_its_columns(sandbox: Sandbox, files: dict[str, tupl
     assert table.column_names == ["unit", "x"]
 
 
-def test_settings_of_the_engine_are_the_agreed_ones(sandbox: Sandbox) -> None:
+def test_settings_of_the_engine_are_the_agreed_ones(
+    sandbox: Sandbox, files: dict[str, tuple[str, ...]]
+) -> None:
     names = [
         "lock_configuration",
         "enable_external_access",
@@ -145,11 +147,36 @@ def test_settings_of_the_engine_are_the_agreed_ones(sandbox: Sandbox) -> None:
         "threads",
     ]
     settings = ", ".join(f"current_setting('{name}')::VARCHAR AS {name}" for name in names)
-    found = rows(sandbox, f"SELECT {settings}")[0]
+    found = rows(sandbox, f"SELECT {settings} FROM events LIMIT 1", files)[0]
     assert found.pop("threads") == "2"
     assert found.pop("disabled_optimizers") == "top_n_window_elimination"
     assert found.pop("lock_configuration") == "true"
     assert set(found.values()) == {"false"}
+
+
+def test_a_result_computed_at_once_is_the_same(sandbox: Sandbox, files: dict[str, tuple[str, ...]]) -> None:
+    sql = "SELECT unit, x, x::HUGEINT AS big FROM events ORDER BY unit, x"
+    assert sandbox.run(Task(sql, files, at_once=True)).equals(sandbox.run(Task(sql, files)))
+    none = sandbox.run(Task("SELECT unit, x FROM events WHERE false", files, at_once=True))
+    assert (none.num_rows, none.column_names) == (0, ["unit", "x"])
+
+
+@pytest.mark.parametrize(
+    "name", ["copy out", "attach in a second statement", "set", "create", "nothing", "an error with a value"]
+)
+def test_at_once_is_no_way_around(
+    name: str, sandbox: Sandbox, folder: Path, files: dict[str, tuple[str, ...]]
+) -> None:
+    before = sorted(folder.iterdir())
+    with pytest.raises(EngineFailed):
+        sandbox.run(Task(HOSTILE[name].format(folder=folder), files, at_once=True))
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_worker_knows_nothing_of_its_rehearsal(sandbox: Sandbox) -> None:
+    found = "FROM duckdb_tables() UNION ALL BY NAME FROM duckdb_views() WHERE NOT internal"
+    listed = f"SELECT count(*) AS n FROM ({found})"
+    assert rows(sandbox, listed) == [{"n": 0}]
 
 
 HOSTILE = {
