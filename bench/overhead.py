@@ -1,7 +1,7 @@
 """What privacy costs: a whole private answer against the same statement in plain DuckDB, side by side.
 
     python -m bench.overhead [--rows 1m,10m] [--tpch 1] [--flights] [--only Q02,U05] [--rounds 5]
-                             [--strategy caps] [--markdown]
+                             [--strategy caps | --profile] [--markdown]
 
 Plain DuckDB reads the provider's own Parquet in this process, on two threads. The private answer is measured
 on the same files and on a layout of them, each with all that belongs to it, and its exact part alone ("no
@@ -22,17 +22,16 @@ from typing import TYPE_CHECKING
 
 import privacy
 from bench import events, report, watching, worlds
-from bench.watching import Watched
+from bench.watching import MIB, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bench.worlds import Question, World
 
 PLACES = {"files": "plain files", "layout": "laid out"}
 """Where a private answer reads from."""
 PLAIN, NOISY, EXACT = "plain", "", ", no noise"
-MIB = 2**20
 
 
 @dataclass
@@ -74,7 +73,10 @@ def main(arguments: Sequence[str]) -> None:
     sandbox = Watched()
     with sandbox:
         for world in _worlds(asked):
-            measured = [measure(world, one, sandbox, asked.rounds) for one in chosen(world, asked)]
+            measured = [
+                measure(world, one, sandbox, asked.rounds, profiled=asked.profile)
+                for one in chosen(world, asked)
+            ]
             report.show(
                 _title(world, asked.rounds), HEADINGS, [_row(one) for one in measured], asked.markdown
             )
@@ -90,7 +92,11 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--flights", action="store_true", help="the questions of the demo as well")
     parser.add_argument("--only", help="names of questions, with commas between")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--strategy", help="how units are bounded, instead of what the planner chooses")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--strategy", help="how units are bounded, instead of what the planner chooses")
+    which.add_argument(
+        "--profile", action="store_true", help="plan with a contribution profile, without caps"
+    )
     parser.add_argument("--markdown", action="store_true", help="tables as they stand in documents")
     return parser.parse_args(arguments)
 
@@ -119,11 +125,19 @@ def chosen(world: World, asked: argparse.Namespace) -> list[Question]:
 # Measuring
 
 
-def measure(world: World, question: Question, sandbox: Watched, rounds: int) -> Measured:
+def measure(
+    world: World,
+    question: Question,
+    sandbox: Watched,
+    rounds: int,
+    *,
+    memory: bool = True,
+    profiled: bool = False,
+) -> Measured:
     """All ways in turn, so many times after one that is thrown away; then their memory."""
     found = Measured(question.id, question.title, question.kind, world.name)
     print(f"{world.name}: {question.id} {question.title}", file=sys.stderr, flush=True)
-    plan, layout = world.plan(question), world.layout
+    plan, layout = world.plan(question, profiled=profiled), world.layout
     found.served = served(plan, layout, world)
     sandbox.places = world.private_files | {str(world.folder.resolve())}
     with world.connection() as connection:
@@ -136,11 +150,18 @@ def measure(world: World, question: Question, sandbox: Watched, rounds: int) -> 
             for way, run in ways.items():
                 if way not in found.failed:
                     _timed(found, way, run, sandbox, kept=turn > 0)
+        if memory:
+            _weigh(found, world, question, ways)
+    return found
+
+
+def _weigh(
+    found: Measured, world: World, question: Question, ways: Mapping[str, Callable[[], object]]
+) -> None:
     found.peak_bytes[PLAIN] = watching.plain_peak(world.files, question.sql)
     for way in PLACES:
         if way not in found.failed:
             found.peak_bytes[way] = watching.worker_peak(ways[way])
-    return found
 
 
 def answered(

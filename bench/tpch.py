@@ -21,6 +21,8 @@ NATIONS = (
     *("INDONESIA", "IRAN", "IRAQ", "JAPAN", "JORDAN", "KENYA", "MOROCCO", "MOZAMBIQUE", "PERU", "ROMANIA"),
     *("RUSSIA", "SAUDI ARABIA", "UNITED KINGDOM", "UNITED STATES", "VIETNAM"),
 )
+PERSONAL = ("c_name", "c_address", "c_phone", "c_comment", "o_comment", "l_comment")
+"""Columns that point at one customer, or hold free text: to filter by, never to group by."""
 SEGMENTS = ("AUTOMOBILE", "BUILDING", "FURNITURE", "HOUSEHOLD", "MACHINERY")
 
 
@@ -40,7 +42,7 @@ def tables(scale: int) -> dict[str, Path]:
 def document() -> dict[str, Any]:
     """The tables of a policy. Caps are what an analyst who knows shops would choose."""
     money: dict[str, Any] = {"decimals": 2}
-    return {
+    found: dict[str, Any] = {
         "lineitem": {
             "unit": "o_custkey",
             "path": [{"from": "l_orderkey", "table": "orders", "to": "o_orderkey"}],
@@ -77,3 +79,7 @@ def document() -> dict[str, Any]:
         "nation": {"public": True, "columns": {"n_name": {"keys": list(NATIONS)}}},
         "region": {"public": True},
     }
+    for column in PERSONAL:
+        table = {"c": "customer", "o": "orders", "l": "lineitem"}[column[0]]
+        found[table]["columns"][column] = {"selectable": False}
+    return found

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LIMITS = Limits(timeout_s=600.0, cpu_s=1_200, file_bytes=32 * 2**30)
 """The usual memory, and time enough for what is slow."""
+MIB = 2**20
 _SAMPLE_S = 0.002
 _PLAIN = """
 import json, sys
@@ -78,10 +79,14 @@ class Watched(Sandbox):
         return taken
 
 
-def worker_peak(run: Callable[[], object]) -> int:
-    """The largest high-water mark, in bytes, of any worker of this process's sandboxes while it runs."""
+def worker_peak(run: Callable[[], object], every_s: float = _SAMPLE_S) -> int:
+    """The largest high-water mark, in bytes, of any worker of this process's sandboxes while it runs.
+
+    Workers are children of a zygote, which is a child of this process. A mark only grows, so that no more is
+    missed than what a worker adds to it between the last look and its end.
+    """
     done, peaks = threading.Event(), [0]
-    sampler = threading.Thread(target=_sample, args=(done, peaks))
+    sampler = threading.Thread(target=_sample, args=(done, peaks, every_s))
     sampler.start()
     try:
         run()
@@ -91,10 +96,13 @@ def worker_peak(run: Callable[[], object]) -> int:
     return max(peaks)
 
 
-def _sample(done: threading.Event, peaks: list[int]) -> None:
-    """Workers are children of a zygote, which is a child of this process. A mark only grows, so that no more
-    is missed than what the last two milliseconds of a worker add to it."""
-    while not done.wait(_SAMPLE_S):
+def own_peak() -> int:
+    """This process's high-water mark, in bytes."""
+    return _high_water(os.getpid())
+
+
+def _sample(done: threading.Event, peaks: list[int], every_s: float) -> None:
+    while not done.wait(every_s):
         workers = [worker for zygote in _children(os.getpid()) for worker in _children(zygote)]
         peaks[0] = max([peaks[0], *map(_high_water, workers)])
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EPSILON, DELTA = 1.0, 1e-6
+PROFILE_RHO = 0.01
 LAYOUTS = environments.FOLDER / "layouts"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "flights"
 DECLARED, UNDECLARED, FLIGHTS = "declared", "undeclared", "flights"
@@ -71,8 +72,15 @@ class World:
         """The layout, built where it is not there yet, opened once."""
         return privacy.layout(self.policy, self.files, self.folder, progress=_building)
 
-    def plan(self, question: Question) -> privacy.Plan:
-        """The question's plan."""
+    @cached_property
+    def profile(self) -> privacy.Profile:
+        """A contribution profile: what an exchange plans with."""
+        return privacy.profile(self.policy, self.files)
+
+    def plan(self, question: Question, *, profiled: bool = False) -> privacy.Plan:
+        """The question's plan: with its caps, or as the planner chooses with a contribution profile."""
+        if profiled:
+            return privacy.plan(question.sql, self.policy, epsilon=EPSILON, profile=self.profile)
         return privacy.plan(question.sql, self.policy, epsilon=EPSILON, options=question.options)
 
     @cached_property
@@ -128,6 +136,7 @@ def _world(
         "domain": f"bench:{name}",
         "rho": 1000,
         "max_rho_per_query": 100,
+        "profile_rho": PROFILE_RHO,
         "delta": DELTA,
         "max_delta_per_query": DELTA / 2,
         "tables": tables,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.data import DATASETS, Dataset
+from bench.data import DATASETS, Dataset, events_of
+from bench.events import size_of
 
 Value = str | int | float | dict[str, str] | None
 
@@ -42,6 +43,7 @@ class Question:
         and None with ``is not`` is NULL.
         top: only the groups with the most rows are asked for.
         quick: among those of a quick run.
+        rows: of events, where it is not a million of them.
     """
 
     id: str
@@ -52,10 +54,11 @@ class Question:
     filters: tuple[tuple[str, str, Value], ...] = ()
     top: int | None = None
     quick: bool = False
+    rows: int | None = None
 
     @property
     def data(self) -> Dataset:
-        return DATASETS[self.dataset]
+        return DATASETS[self.dataset] if self.rows is None else events_of(size_of(self.rows))
 
     @property
     def private_keys(self) -> bool:
