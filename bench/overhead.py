@@ -5,9 +5,9 @@
 
 Plain DuckDB reads the provider's own Parquet in this process, on two threads. The private answer is measured
 on the same files and on a layout of them, each with all that belongs to it, and its exact part alone ("no
-noise"). All of them take turns, so that a noisy machine troubles them alike; the first round is thrown away,
-the ratio of each pair is kept, and its median is the figure. Memory is measured in a round of its own.
-Layouts are built once, in ``.bench/layouts``.
+noise"). All of them take turns, so that a noisy machine troubles them alike; none begins before the workers
+that replace used ones are ready. The first round is thrown away, the ratio of each pair is kept, and its
+median is the figure. Memory is measured in a round of its own. Layouts are built once, in ``.bench/layouts``.
 """
 
 from __future__ import annotations
@@ -173,6 +173,7 @@ def answered(
 
 
 def _timed(found: Measured, way: str, run: Callable[[], object], sandbox: Watched, *, kept: bool) -> None:
+    watching.settle()
     sandbox.taken_s()
     started = time.perf_counter()
     try:

@@ -28,6 +28,7 @@ LIMITS = Limits(timeout_s=600.0, cpu_s=1_200, file_bytes=32 * 2**30)
 """The usual memory, and time enough for what is slow."""
 MIB = 2**20
 _SAMPLE_S = 0.002
+_QUIET_LOOKS, _QUIET_S, _QUIET_AT_MOST_S = 5, 0.004, 3.0
 _PLAIN = """
 import json, sys
 import duckdb, pyarrow
@@ -79,11 +80,39 @@ class Watched(Sandbox):
         return taken
 
 
+def settle() -> None:
+    """Wait until this process's sandboxes have made their workers ready.
+
+    A worker that a task has used up is replaced at once. That takes none of the task's own time, but would
+    take some of whatever is timed next.
+    """
+    deadline, quiet = time.monotonic() + _QUIET_AT_MOST_S, 0
+    while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
+        time.sleep(_QUIET_S)
+        quiet = 0 if any(map(_busy, _sandboxed())) else quiet + 1
+
+
+def _busy(process: int) -> bool:
+    """Whether a thread of it runs or waits for a disk."""
+    for path in Path(f"/proc/{process}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            state = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+            if state in "RD":
+                return True
+    return False
+
+
+def _sandboxed() -> list[int]:
+    """Zygotes, which are children of this process, and their workers."""
+    zygotes = _children(os.getpid())
+    return [*zygotes, *(worker for zygote in zygotes for worker in _children(zygote))]
+
+
 def worker_peak(run: Callable[[], object], every_s: float = _SAMPLE_S) -> int:
     """The largest high-water mark, in bytes, of any worker of this process's sandboxes while it runs.
 
-    Workers are children of a zygote, which is a child of this process. A mark only grows, so that no more is
-    missed than what a worker adds to it between the last look and its end.
+    A mark only grows, so that no more is missed than what a worker adds to it between the last look and its
+    end.
     """
     done, peaks = threading.Event(), [0]
     sampler = threading.Thread(target=_sample, args=(done, peaks, every_s))
@@ -103,8 +132,7 @@ def own_peak() -> int:
 
 def _sample(done: threading.Event, peaks: list[int], every_s: float) -> None:
     while not done.wait(every_s):
-        workers = [worker for zygote in _children(os.getpid()) for worker in _children(zygote)]
-        peaks[0] = max([peaks[0], *map(_high_water, workers)])
+        peaks[0] = max([peaks[0], *map(_high_water, _sandboxed())])
 
 
 def _children(process: int) -> list[int]:
