@@ -153,6 +153,12 @@ def version_of(session: Session, version_id: str) -> ListingView:
     return views[0]
 
 
+def offered(session: Session) -> tuple[str, ...]:
+    """The ids of all versions on offer now."""
+    found = select(listing.c.version).where(listing.c.state == PUBLISHED, listing.c.version.is_not(None))
+    return tuple(session.scalars(found.order_by(listing.c.version)))
+
+
 def profiled_alike(session: Session, view: ListingView) -> list[ListingView]:
     """Other versions of the same dataset with the same policy and the same files that have a contribution
     profile, the latest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from catalog.objects import LocalObjects
@@ -11,8 +12,10 @@ from exchange import config, migrate
 from exchange.audit.note import SigningKey
 from exchange.audit.receipts import ReceiptSigner
 from exchange.config import Settings, SettingsError
+from exchange.layouts import Layouts
 from exchange.market import Market, OutsideEngine, OutsideObjects
 from exchange.store import Store
+from privacy.layout import LIMITS
 from privacy.sandbox import Limits, Sandbox
 
 if TYPE_CHECKING:
@@ -52,7 +55,13 @@ def open_market(settings: Settings) -> Market:
         ),
         receipts=ReceiptSigner(receipt_key(settings), settings.log_origin),
         salt=lambda version: _derive(settings, f"bounding:{version}"),
+        layouts=Layouts(settings.home / "layouts", lambda: Sandbox(_building(settings), workers=1)),
     )
+
+
+def _building(settings: Settings) -> Limits:
+    """What a sandbox may use that builds layouts: as long as it takes, with no more memory than an ingest."""
+    return replace(LIMITS, memory_bytes=settings.ingest_memory_bytes, threads=settings.query_threads)
 
 
 def receipt_key(settings: Settings) -> SigningKey:

@@ -64,7 +64,12 @@ class Settings:
     query_threads: int = _setting(2, "Threads of one query worker")
     query_workers: int = _setting(2, "Query workers kept warm")
     ingest_timeout_s: int = _setting(600, "Seconds that one table may take to ingest")
-    ingest_memory_bytes: int = _setting(4 * _GIB, "Address space of one ingest worker")
+    ingest_memory_bytes: int = _setting(
+        4 * _GIB, "Address space of one ingest worker, and of one that builds a layout"
+    )
+    layout_percent: int = _setting(
+        300, "Largest layout of a version, in percent of its private files; 0 builds none"
+    )
     reply_grid_ms: int = _setting(250, "Answers leave on a grid of this many milliseconds; 0 sends at once")
     platform_share_percent: int = _setting(10, "Share of a charge that the platform keeps, in percent")
     web_threads: int = _setting(16, "Threads of one web process")

@@ -92,6 +92,13 @@ class Overloaded(MarketError):
     retry_after_s = 3
 
 
+class LayoutStopped(MarketError):
+    """Building a layout ended before it was done: it was dropped meanwhile, or the process is to end."""
+
+    code = "layout_stopped"
+    hint = "Run `exchange layout build` to go on where it ended."
+
+
 class PriceAboveLimit(MarketError):
     """The price or the privacy cost is above the limit that the buyer set."""
 

@@ -1,4 +1,4 @@
-"""The market: the frozen bag of what an operation needs - store, objects, engine, signer, settings.
+"""The market: the frozen bag of what an operation needs - store, objects, engine, signer, layouts, settings.
 
 Adapters that touch files or processes are wrapped so that a call with a transaction open fails loudly.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from catalog.objects import LocalObjects
     from exchange.audit.receipts import ReceiptSigner
     from exchange.config import Settings
+    from exchange.layouts import Layouts
     from exchange.store import Store
     from privacy.sandbox import Sandbox
 
@@ -99,8 +100,10 @@ class Market:
     engine: OutsideEngine
     receipts: ReceiptSigner
     salt: Callable[[str], bytes]
+    layouts: Layouts
 
     def close(self) -> None:
         """End worker processes and database connections."""
         self.engine.close()
+        self.layouts.close()
         self.store.dispose()

@@ -12,6 +12,7 @@ from gunicorn.app.base import BaseApplication
 
 from exchange.bootstrap import open_market
 from exchange.config import Settings
+from exchange.operations import laying
 from exchange.web import create_app
 from exchange.worker import run_forever
 
@@ -33,6 +34,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         market = open_market(self._settings)
         market.engine.sandbox()
+        laying.warm(market)
         return create_app(market)
 
 

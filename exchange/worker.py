@@ -1,4 +1,6 @@
-"""The worker: sweeps what dead processes left behind, and publishes the log. It alone holds the log's key."""
+"""The worker sweeps what dead processes left behind, publishes the log and builds layouts. It alone holds the
+log's key.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from exchange.audit.errors import AuditError
 from exchange.audit.note import SigningKey
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
+from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
 
 if TYPE_CHECKING:
@@ -29,26 +32,37 @@ if TYPE_CHECKING:
 
 SWEEP_EVERY_S = 10.0
 PUBLISH_EVERY_S = 2.0
+LAY_OUT_EVERY_S = 2.0
+_BEHIND = 10
+"""Niceness of whoever builds layouts: queries come first."""
+_END_WITHIN_S = 10.0
 
 _LOG = logging.getLogger("exchange.worker")
 
 
 def run_once(settings: Settings) -> Checkpoint:
-    """Sweep and publish once; for scripts and tests."""
+    """Sweep, build layouts and publish once; for scripts and tests."""
     market = open_market(settings)
     try:
+        LayingOut(market).round()
         return _round(market, settings)
     finally:
         market.close()
 
 
 def run_forever(settings: Settings, *, parent: int | None = None) -> None:
-    """Sweep every 10 s and publish every 2 s until SIGTERM, SIGINT, or the end of the process ``parent``."""
+    """Sweep every 10 s and publish every 2 s until SIGTERM, SIGINT, or the end of the process ``parent``.
+
+    Layouts are built beside, in a thread: they may take hours. One that is not finished at the end is gone on
+    with by the next worker.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     market = open_market(settings)
+    builder = threading.Thread(target=_lay_out, args=(market, stop), name="layouts", daemon=True)
     try:
+        builder.start()
         waited = SWEEP_EVERY_S
         while not stop.is_set() and parent in (None, os.getppid()):
             try:
@@ -64,7 +78,22 @@ def run_forever(settings: Settings, *, parent: int | None = None) -> None:
             stop.wait(PUBLISH_EVERY_S)
             waited += PUBLISH_EVERY_S
     finally:
+        stop.set()
+        market.layouts.close()
+        builder.join(_END_WITHIN_S)
         market.close()
+
+
+def _lay_out(market: Market, stop: threading.Event) -> None:
+    """Keep layouts as they should be, until the end."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
+    kept = LayingOut(market, stop.is_set)
+    while not stop.is_set():
+        try:
+            kept.round()
+        except Exception as error:  # whatever it is: answers need no layout, but the next round may pass
+            _LOG.error("layouts wait: %s", type(error).__name__)
+        stop.wait(LAY_OUT_EVERY_S)
 
 
 def publish(market: Market, settings: Settings) -> Checkpoint:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from catalog import CatalogError, listings
 from exchange.audit import log
-from exchange.checks import profiles
+from exchange.checks import layouts, profiles
 from exchange.checks.differences import differing, document
 from exchange.queries import SETTLED, query
 from exchange.schema import append_only
@@ -140,6 +140,7 @@ _LAWS: dict[str, str] = {
     "L9": "every charge equals what its journal moved, and what its price plan names",
     "L12": "append-only tables refuse change, and documents have the digests that were logged",
 }
+_FILES = "layouts have the bytes with which they were built, and are of the files that they stand beside"
 
 
 def _differing_queries(session: Session) -> list[str]:
@@ -238,12 +239,12 @@ def _plan_of(text: str) -> PricePlan | None:
 
 
 def run(market: Market) -> list[Law]:
-    """Check every law on one snapshot of the database."""
-    return market.store.read(check)
+    """Check every law on one snapshot of the database, and those that files are held to."""
+    return [*market.store.read(check), Law("L13", _FILES, tuple(layouts.altered(market)))]
 
 
 def check(session: Session) -> list[Law]:
-    """Check every law in an open session."""
+    """Check every law of the database in an open session."""
     books = {name: tuple(found(session)) for name, found in ledger.CHECKS.items()}
     findings = {
         **books,

@@ -205,6 +205,8 @@ def _draw_dataset(found: Dataset) -> None:
     table(("plan", "terms"), plans)
     if found.profile is not None:
         table(("what one unit contributes",), [(sentence,) for sentence in found.profile.in_words])
+    if found.layout is not None:
+        facts([("layout", found.layout["state"]), ("", found.layout["in_words"])])
     budget = found.budget
     left = f"rho {budget.rho_remaining} of {budget.rho_granted} left, over all buyers"
     facts([("domain", budget.domain), ("budget", left), ("licence", found.licence.title)])

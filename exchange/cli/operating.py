@@ -56,9 +56,9 @@ def serve(host: str, port: int, worker: bool) -> None:
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Sweep and publish once, then end.")
+@click.option("--once", is_flag=True, help="Sweep, publish and build layouts once, then end.")
 def worker(once: bool) -> None:
-    """Sweep what dead processes left, and publish the log; the only process that reads the log key."""
+    """Sweep what dead processes left, publish the log, build layouts; alone reads the log key."""
     from exchange import worker as work
     from exchange.config import Settings
 
@@ -96,7 +96,7 @@ def check(as_json: bool) -> None:
     from exchange import checks
     from exchange.cli.failures import BROKEN_LAW
 
-    with _market() as market:
+    with opened() as market:
         laws = checks.run(market)
     rows = [(law.id, "holds" if law.holds else "BROKEN", law.text, "\n".join(law.findings)) for law in laws]
     document = [
@@ -132,7 +132,7 @@ def create_org(name: str, role: str, as_json: bool) -> None:
     from exchange.identity import Role
     from exchange.operations import administering
 
-    with _market() as market:
+    with opened() as market:
         made = administering.create_organisation(market, name=name, role=Role(role))
     show(as_json, made, lambda: facts(made.items()))
 
@@ -153,7 +153,7 @@ def create_token(name: str, role: str, expires: str | None, as_json: bool) -> No
     from exchange.operations import administering
 
     until = _moment(expires) if expires else None
-    with _market() as market:
+    with opened() as market:
         made = administering.create_token(market, org=name, role=Role(role), expires=until)
     show(as_json, made, lambda: click.echo(made["token"]))
 
@@ -165,7 +165,7 @@ def revoke_token(token_id: str, as_json: bool) -> None:
     """End a token at once, by its id: the part before the dot."""
     from exchange.operations import administering
 
-    with _market() as market:
+    with opened() as market:
         ended = administering.revoke_token(market, token=token_id.partition(".")[0])
     show(as_json, ended, lambda: click.echo(f"{ended['token_id']} is revoked"))
 
@@ -185,7 +185,7 @@ def credit(name: str, amount: str, currency: str, reference: str, as_json: bool)
     """Credit a wallet for a bank transfer that has arrived."""
     from exchange.operations import administering
 
-    with _market() as market:
+    with opened() as market:
         made = administering.credit_wallet(
             market, org=name, amount=amount, currency=currency, reference=reference
         )
@@ -203,7 +203,8 @@ wallet.add_command(show_wallet)
 
 
 @contextlib.contextmanager
-def _market() -> Iterator[Market]:
+def opened() -> Iterator[Market]:
+    """The market of this machine's home."""
     from exchange.bootstrap import open_market
     from exchange.config import Settings
 

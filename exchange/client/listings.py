@@ -263,6 +263,16 @@ class Dataset:
         return None if told is None else read(Profile.from_document, told)
 
     @property
+    def layout(self) -> dict[str, Any] | None:
+        """How far what is kept beside the files is, so that answers come sooner: for the provider alone.
+
+        ``state`` is none, building, ready or failed, with ``reason``, ``progress`` from 0 to 1, ``bytes`` and
+        what was ``left_out`` for want of room; ``in_words`` says it in a sentence. None for everybody else.
+        """
+        told = self.document.get("layout")
+        return None if told is None else dict(told)
+
+    @property
     def schema(self) -> dict[str, dict[str, str]]:
         """Column types by table and column."""
         return {table.name: {column.name: column.type for column in table.columns} for table in self.tables}

@@ -23,7 +23,7 @@ from exchange.audit.entry import (
 )
 from exchange.errors import InProgress, PriceAboveLimit, QueryLost, RequestInvalid
 from exchange.identity import Role, new_id, still_valid
-from exchange.operations import auditing, listing, results, settling
+from exchange.operations import auditing, laying, listing, results, settling
 from exchange.operations.quoting import (
     Question,
     Terms,
@@ -333,6 +333,7 @@ def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
                 salt=market.salt(terms.view.version_id),
                 sandbox=market.engine.sandbox(),
                 admitted=True,
+                layout=laying.serving(market, terms.view),
             )
             kept = results.keep(market, answer, terms)
     except privacy.PrivacyError:

@@ -86,6 +86,7 @@ STATUS: dict[str, int] = {
     "refused": 422,
     "key_reused": 409,
     "in_progress": 409,
+    "layout_stopped": 409,
     "overloaded": 503,
     "slug_of_another": 409,
     "too_large": 413,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
-from exchange.operations import drafting, listing, offering
+from exchange.operations import drafting, laying, listing, offering
 from exchange.web.api.body import body, idempotency_key, page
 from exchange.web.auth import actor, market
 
@@ -59,4 +59,4 @@ def withdraw(dataset: str) -> Response:
 @datasets.get("/<path:dataset>")
 def show(dataset: str) -> Response:
     """A listing with its licence, policy, plans and what is left of the privacy budget."""
-    return jsonify(listing.show(market(), actor(), dataset))
+    return jsonify(laying.show(market(), actor(), dataset))

@@ -7,7 +7,7 @@ from typing import Any
 from flask import render_template, request
 
 from exchange.identity import NOBODY, Actor
-from exchange.operations import listing
+from exchange.operations import laying, listing
 from exchange.store import REFUSALS
 from exchange.web.auth import market
 from exchange.web.portal import portal
@@ -29,7 +29,7 @@ def catalogue() -> Any:
 @visitor_page()
 def dataset_page(visitor: Actor, owner: str, name: str) -> Any:
     """A listing: dictionary, domains, licence, plans, what is left of the privacy budget, how to ask."""
-    found = listing.show(market(), visitor, f"{owner}/{name}")
+    found = laying.show(market(), visitor, f"{owner}/{name}")
     mine = found["provider"] == visitor.name
     counts = listing.profile(market(), visitor, f"{owner}/{name}") if mine else None
     return render_template("dataset.html", dataset=found, counts=counts)
