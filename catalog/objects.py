@@ -7,9 +7,14 @@ import hashlib
 import os
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from catalog.errors import NotFound, ObjectDamaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _BLOCK = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -18,8 +23,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class LocalObjects:
     """A content-addressed store in a local folder, safe for several processes at once.
 
-    An object lies at ``ab/cd/abcd...`` (two levels of 256 folders). It appears by an atomic rename after its
-    bytes and its folder are on disk, so that a reader, or a crash, never meets half of one.
+    An object lies at ``ab/cd/abcd...`` (two levels of 256 folders). It appears by an atomic link after its
+    bytes are on disk, so that a reader, or a crash, never meets half of one; once it is put, so is its name.
     """
 
     def __init__(self, root: Path) -> None:
@@ -28,20 +33,12 @@ class LocalObjects:
 
     def put(self, source: Path) -> str:
         """Keep a copy of ``source``; returns its SHA-256 as lower-case hex. Repeating it changes nothing."""
-        self._incoming.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._incoming)
-        draft = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as target, Path(source).open("rb") as file:
-                digest = hashlib.sha256()
-                while block := file.read(_BLOCK):
-                    digest.update(block)
-                    target.write(block)
-                target.flush()
-                os.fsync(target.fileno())
-            return self._keep(draft, digest.hexdigest())
-        finally:
-            draft.unlink(missing_ok=True)
+        with Path(source).open("rb") as file:
+            return self._keep([iter(partial(file.read, _BLOCK), b"")])[0]
+
+    def put_bytes(self, *contents: bytes) -> tuple[str, ...]:
+        """Keep each of these; returns their SHA-256. Several together are hardly slower than one."""
+        return self._keep([(content,) for content in contents])
 
     def path(self, sha256: str, *, verify: bool = False) -> Path:
         """Where an object's bytes are; with ``verify`` they are read and compared with the name first.
@@ -65,17 +62,38 @@ class LocalObjects:
             raise NotFound("There is no such object: its name is not a SHA-256.")
         return self._root / sha256[:2] / sha256[2:4] / sha256
 
-    def _keep(self, draft: Path, sha256: str) -> str:
-        place = self._place(sha256)
-        draft.chmod(0o440)
-        for folder in (place.parent.parent, place.parent):
-            folder.mkdir(exist_ok=True)
-            _sync_folder(folder.parent)
-        # A link refuses to replace what is there, so an object is written once even when two processes race.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, place)
-        _sync_folder(place.parent)
-        return sha256
+    def _keep(self, contents: Iterable[Iterable[bytes]]) -> tuple[str, ...]:
+        """Write the drafts, link them into their places, then sync the folders: a sync that follows another
+        finds little left to write."""
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            drafts = [_draft(self._incoming, blocks, stack) for blocks in contents]
+            folders = {self._root}
+            for draft, sha256 in drafts:
+                place = self._place(sha256)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                folders |= {place.parent, place.parent.parent}
+                # A link refuses to replace what is there: an object is written once also when two race.
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, place)
+            for folder in sorted(folders, reverse=True):
+                _sync_folder(folder)
+        return tuple(sha256 for _, sha256 in drafts)
+
+
+def _draft(folder: Path, blocks: Iterable[bytes], stack: contextlib.ExitStack) -> tuple[Path, str]:
+    """A file with these bytes, on disk, and their SHA-256; it is gone when the stack is left."""
+    handle, name = tempfile.mkstemp(dir=folder)
+    draft, digest = Path(name), hashlib.sha256()
+    stack.callback(draft.unlink, missing_ok=True)
+    with os.fdopen(handle, "wb") as target:
+        for block in blocks:
+            digest.update(block)
+            target.write(block)
+        target.flush()
+        os.fchmod(target.fileno(), 0o440)
+        os.fsync(target.fileno())
+    return draft, digest.hexdigest()
 
 
 def sha256_of(path: Path) -> str:

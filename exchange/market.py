@@ -38,6 +38,11 @@ class OutsideObjects:
         assert_outside_transaction()
         return self._objects.put(source)
 
+    def put_bytes(self, *contents: bytes) -> tuple[str, ...]:
+        """Keep each of these under its SHA-256; returns the digests."""
+        assert_outside_transaction()
+        return self._objects.put_bytes(*contents)
+
     def path(self, sha256: str) -> Path:
         """Where an object's bytes are."""
         return self._objects.path(sha256)

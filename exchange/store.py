@@ -38,7 +38,7 @@ from sqlalchemy.orm import Session
 from catalog import CatalogError, listings
 from exchange.audit import AuditError
 from exchange.audit.entry import ActorGroup, Entry, ObjectGroup, SourceGroup
-from exchange.audit.log import append
+from exchange.audit.log import append, touch
 from exchange.errors import InsideTransaction, KeyReused, MarketError
 from exchange.identity import Actor, new_id
 from privacy import PrivacyError
@@ -70,7 +70,8 @@ _OURS = re.compile(
     r"[a-z]{2,4}_[0-9a-f]{24}|[a-z]{1,20}(\.[a-z_]{1,40})?"
 )  # ids, and names of doors in the code
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-_WRITER_LOCK = 7_306_001  # any constant: the one advisory lock of this application
+_LOCK = "SELECT pg_advisory_xact_lock(7306001)"  # any constant: the one advisory lock of this application
+_LOCK_FOLLOWED = f"{_LOCK}, set_config('synchronous_commit', 'off', true)"
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside_transaction", default=False)
 
 
@@ -134,18 +135,28 @@ class Store:
         self.engine = _engine(url)
 
     def perform(
-        self, actor: Actor, command: Command, work: Callable[[Tx], dict[str, Any]], *, key: str | None = None
+        self,
+        actor: Actor,
+        command: Command,
+        work: Callable[[Tx], dict[str, Any]],
+        *,
+        key: str | None = None,
+        followed: bool = False,
     ) -> Outcome:
         """Run ``work`` once for (organisation, key) and write its one audit entry in the same transaction.
 
         ``work`` may run again after a serialization failure, so it must be repeatable. The same key with the
         same command returns the stored outcome; with another command it raises :class:`KeyReused`. A refusal
         rolls back, is logged in a transaction of its own and raised again.
+
+        Args:
+            followed: another command of ours follows before anybody is told, and nothing is lost if the
+                machine stops in between and takes this one back: it is on disk with the next one that is not
+                followed, at the latest. The end of the process alone takes nothing back.
         """
-        key = key or new_id("key")
         digest = digest_of(command)
         with self.refusing(actor, command):
-            return self._retrying(lambda: self._once(actor, command, work, key, digest))
+            return self._retrying(lambda: self._once(actor, command, work, key, digest, followed=followed))
 
     def replay(self, actor: Actor, command: Command, key: str | None) -> Outcome | None:
         """The stored outcome of a command that was performed under this key, or None.
@@ -186,6 +197,16 @@ class Store:
         refusal.audit_entry = logged  # type: ignore[attr-defined]
         return logged
 
+    def sync(self) -> None:
+        """Have every committed entry on disk, also those of commands that were to be followed: before the log
+        is published."""
+
+        def write() -> None:
+            with self._transaction(writing=True) as session:
+                touch(session)
+
+        self._retrying(write)
+
     def read(self, look: Callable[[Session], T]) -> T:
         """Run ``look`` in a reading transaction: one snapshot, and the database refuses to write."""
         with self._transaction(writing=False) as session:
@@ -200,10 +221,18 @@ class Store:
         self.engine.dispose()
 
     def _once(
-        self, actor: Actor, command: Command, work: Callable[[Tx], dict[str, Any]], key: str, digest: str
+        self,
+        actor: Actor,
+        command: Command,
+        work: Callable[[Tx], dict[str, Any]],
+        given: str | None,
+        digest: str,
+        *,
+        followed: bool,
     ) -> Outcome:
-        with self._transaction(writing=True) as session:
-            stored = _stored(session, actor, key, digest)
+        key = given or new_id("key")
+        with self._transaction(writing=True, followed=followed) as session:
+            stored = _stored(session, actor, given, digest) if given else None
             if stored is not None:
                 return stored
             entry = dataclasses.replace(command.entry(), id=new_id("evt"), kind=command.kind, outcome="done")
@@ -224,10 +253,10 @@ class Store:
         return Outcome(json.loads(outcome), appended.id, replayed=False)
 
     @contextlib.contextmanager
-    def _transaction(self, *, writing: bool) -> Iterator[Session]:
+    def _transaction(self, *, writing: bool, followed: bool = False) -> Iterator[Session]:
         if _inside.get():
             raise InsideTransaction("a transaction is open already: pass its session on")
-        options = {"writing": writing} | ({} if writing or self._sqlite else _SNAPSHOT)
+        options = {"writing": writing, "followed": followed} | ({} if writing or self._sqlite else _SNAPSHOT)
         with (
             self.engine.connect().execution_options(**options) as connection,
             Session(connection) as session,
@@ -236,7 +265,7 @@ class Store:
             try:
                 with session.begin():
                     if writing and not self._sqlite:
-                        session.execute(text(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
+                        session.execute(text(_LOCK_FOLLOWED if followed else _LOCK))
                     yield session
             finally:
                 _inside.reset(mark)
@@ -312,6 +341,10 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:
-    writing = connection.get_execution_options().get("writing", True)
+    options = connection.get_execution_options()
+    writing = options.get("writing", True)
     connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writing else 'ON'}")
+    if writing:  # NORMAL leaves the log of writes to the next commit in FULL, which syncs all before it
+        synced = "NORMAL" if options.get("followed") else "FULL"
+        connection.exec_driver_sql(f"PRAGMA synchronous = {synced}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

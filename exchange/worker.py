@@ -102,6 +102,8 @@ def publish(market: Market, settings: Settings) -> Checkpoint:
 
     def leaves(start: int) -> Iterator[bytes]:
         with_stop = market.store.read(log.size)
+        if start == 0 or start + 1 < with_stop:  # it asks for one leaf that is published already
+            market.store.sync()
         while start < with_stop:
             stop = min(start + 256, with_stop)
             yield from market.store.read(partial(_leaves_between, start=start, stop=stop))

@@ -121,7 +121,7 @@ def run(market: Market, actor: Actor, command: RunQuery, *, key: str | None) -> 
     terms = _terms(market, actor, command)
     with _turn(market, actor, command, terms):
         reserved = market.store.perform(
-            actor, command, lambda tx: _reserve(tx, market, command, terms), key=key
+            actor, command, lambda tx: _reserve(tx, market, command, terms), key=key, followed=True
         )
         if reserved.replayed:
             return _replayed(market, actor, command, reserved)
@@ -324,7 +324,8 @@ def _asked_under(session: Session, org: str, licence_id: str) -> int:
 
 def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
     """T2 start, run, T3 keep, T4 settle. A failure after the start keeps rho and returns money."""
-    settling.start(market, actor, query_id)
+    about = _about(terms, query_id)
+    settling.start(market, actor, query_id, about=about)
     try:
         with _on_grid(market):
             answer = privacy.answer(
@@ -343,8 +344,8 @@ def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
     except BaseException:
         settling.forfeit(market, actor, query_id, code="query_failed")
         raise
-    settling.keep(market, actor, query_id, kept)
-    settling.settle(market, actor, query_id)
+    settling.keep(market, actor, query_id, kept, about=about)
+    settling.settle(market, actor, query_id, about=about)
 
 
 @contextlib.contextmanager
@@ -363,6 +364,8 @@ def _on_grid(market: Market) -> Iterator[None]:
 def _deliver(market: Market, actor: Actor, reserved: Outcome) -> Answered:
     """The reply of a reservation: a lost one is given again word for word, charge and all."""
     query_id = reserved.value["query"]
+    if reserved.value["repeated"]:
+        market.store.sync()  # nothing followed the reservation
     row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
     _raise_unless_settled(row)
     return _load(market, row, repeated=reserved.value["repeated"])

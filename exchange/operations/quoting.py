@@ -209,18 +209,19 @@ def permitted(
             raise RequestInvalid("the grant is for another dataset")
     else:
         grant = _usable(session, actor, view.dataset_id, asked.plan, now)
-    licences.permit(
-        session,
-        acceptance_id=grant.acceptance_id,
-        org=actor.org,
+    accepted = licences.find_acceptance(session, grant.acceptance_id, org=actor.org)
+    licence = licences.find_licence(session, accepted.licence_id)
+    licences.evaluate(
+        licence.terms,
+        accepted,
         purpose=grant.purpose,
         territory=grant.territory,
         now=now,
+        withdrawn=licence.withdrawn_at is not None,
     )
-    accepted = licences.find_acceptance(session, grant.acceptance_id, org=actor.org)
-    if accepted.licence_id != view.licence_id:
+    if licence.id != view.licence_id:
         raise LicenceNotAccepted("The dataset has a new licence version.", clause="acceptance")
-    return view, grant, licences.find_licence(session, view.licence_id)
+    return view, grant, licence
 
 
 def _usable(session: Session, actor: Actor, dataset: str, plan: str, now: datetime) -> orders.Grant:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import hashlib
 import json
 import math
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -48,17 +47,16 @@ def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
         b"exchange.plan_sha256": terms.plan.digest.encode(),
         b"exchange.refines": (terms.reuse.refines or "").encode(),
     }
-    with tempfile.TemporaryDirectory(prefix="result-") as folder:
-        if answer.released.tables:
-            numbers = Path(folder) / "released"
-            numbers.write_bytes(answer.released.to_bytes())
-            metadata[_RELEASED] = market.objects.put(numbers).encode()
-        table = answer.table.replace_schema_metadata(metadata).combine_chunks()
-        path = Path(folder) / "result.arrow"
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        size = path.stat().st_size
-        return Kept(market.objects.put(path), size)
+    contents = []
+    if answer.released.tables:
+        contents.append(answer.released.to_bytes())
+        metadata[_RELEASED] = hashlib.sha256(contents[0]).hexdigest().encode()
+    table = answer.table.replace_schema_metadata(metadata).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    contents.append(sink.getvalue().to_pybytes())
+    return Kept(market.objects.put_bytes(*contents)[-1], len(contents[-1]))
 
 
 def as_plain(value: Any) -> Any:

@@ -30,6 +30,8 @@ from settlement.errors import Overdrawn
 from settlement.ledger import chart, entries
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
@@ -128,22 +130,28 @@ def spend_of(session: Session, terms: Terms) -> PrivacyGroup:
     return spend_in(session, listing.domain_of(terms.view), cost.rho_nano, cost.delta_pico)
 
 
-def start(market: Market, actor: Actor, query_id: str) -> None:
-    """T2: EXECUTING, committed before any data is read."""
+def start(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, Any]) -> None:
+    """T2: EXECUTING, committed before any data is read.
+
+    Args:
+        about: the audit groups that every entry of the query carries.
+    """
 
     def work(tx: Tx) -> dict[str, Any]:
         stamp = tx.now.isoformat(timespec="microseconds")
         queries.advance(
             tx.session, query_id, leave=queries.RESERVED, enter=queries.EXECUTING, started_at=stamp
         )
-        tx.record(kind="query.started", **_known(tx, queries.find(tx.session, query_id)))
+        tx.record(kind="query.started", **about)
         return {"query": query_id}
 
     market.store.perform(actor, MoveQuery(query_id, "start"), work)
 
 
-def keep(market: Market, actor: Actor, query_id: str, kept: Kept) -> None:
-    """T3: the result is durable and its digest is fixed."""
+def keep(market: Market, actor: Actor, query_id: str, kept: Kept, *, about: Mapping[str, Any]) -> None:
+    """T3: the result is durable and its digest is fixed. On disk with T4 at the latest: until then nobody is
+    told, and a query without its result is forfeited.
+    """
 
     def work(tx: Tx) -> dict[str, Any]:
         queries.advance(
@@ -154,18 +162,17 @@ def keep(market: Market, actor: Actor, query_id: str, kept: Kept) -> None:
             result_sha256=kept.sha256,
             result_bytes=kept.bytes,
         )
-        row = queries.find(tx.session, query_id)
-        tx.record(
-            kind="query.kept", result=ResultGroup(sha256=kept.sha256, bytes=kept.bytes), **_known(tx, row)
-        )
+        tx.record(kind="query.kept", result=ResultGroup(sha256=kept.sha256, bytes=kept.bytes), **about)
         return {"query": query_id}
 
-    market.store.perform(actor, MoveQuery(query_id, "keep", result_sha256=kept.sha256), work)
+    command = MoveQuery(query_id, "keep", result_sha256=kept.sha256)
+    market.store.perform(actor, command, work, followed=True)
 
 
-def settle(market: Market, actor: Actor, query_id: str) -> bool:
+def settle(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, Any] | None = None) -> bool:
     """T4: post both legs, SETTLED. Done once, by whoever comes first; returns whether it was this caller."""
-    return _end(market, actor, query_id, "settle", leave=queries.RESULT_DURABLE, enter=queries.SETTLED)
+    states = {"leave": queries.RESULT_DURABLE, "enter": queries.SETTLED}
+    return _end(market, actor, query_id, "settle", **states, about=about)
 
 
 def forfeit(market: Market, actor: Actor, query_id: str, *, code: str) -> bool:
@@ -207,7 +214,15 @@ _KINDS = {"settle": "query.settled", "forfeit": "query.forfeited", "void": "quer
 
 
 def _end(
-    market: Market, actor: Actor, query_id: str, ending: Ending, *, leave: str, enter: str, code: str = ""
+    market: Market,
+    actor: Actor,
+    query_id: str,
+    ending: Ending,
+    *,
+    leave: str,
+    enter: str,
+    code: str = "",
+    about: Mapping[str, Any] | None = None,
 ) -> bool:
     """End a query. Sweepers share a key for it, so that of two one ends it and the other learns of it."""
 
@@ -237,7 +252,7 @@ def _end(
             result=ResultGroup(sha256=row.result_sha256, bytes=row.result_bytes)
             if ending == "settle"
             else None,
-            **_known(tx, row),
+            **(about or _known(tx, row)),
         )
         return {"query": query_id}
 

@@ -80,6 +80,33 @@ def test_the_same_key_replays_the_outcome_and_does_nothing(shared_stand: Stand, 
     assert store.replay(ACTOR, WriteNote("twice"), None) is None
 
 
+def test_only_a_followed_command_leaves_the_disk_to_the_next(store: Store) -> None:
+    sqlite = store.engine.dialect.name == "sqlite"
+    asked = text("PRAGMA synchronous" if sqlite else "SHOW synchronous_commit")
+    told: list[Any] = []
+
+    def work(tx: Tx) -> dict[str, Any]:
+        told.append(tx.session.execute(asked).scalar_one())
+        return {}
+
+    for followed in (False, True, False):
+        store.perform(ACTOR, WriteNote("kept"), work, followed=followed)
+    assert told == ([2, 1, 2] if sqlite else ["on", "off", "on"])
+
+
+def test_a_sync_commits_something_and_changes_no_entry(shared_stand: Stand, store: Store) -> None:
+    store.perform(ACTOR, WriteNote("followed"), write, followed=True)
+    entries = shared_stand.entries()
+    sqlite = store.engine.dialect.name == "sqlite"
+    asked = text("PRAGMA data_version" if sqlite else "SELECT xmin::text FROM audit_sequence")
+    with store.engine.connect() as watching:
+        before = watching.execute(asked).scalar_one()
+        watching.rollback()
+        store.sync()
+        assert watching.execute(asked).scalar_one() != before
+    assert shared_stand.entries() == entries
+
+
 def test_a_key_belongs_to_its_organisation(store: Store) -> None:
     other = Actor(ref="tok_b", org="org_b", name="b", role="buyer")
     first = store.perform(ACTOR, WriteNote("mine"), write, key="same word")

@@ -59,8 +59,8 @@ def plant(patch: pytest.MonkeyPatch, name: str, die: Callable[[], Any]) -> None:
     if name == "after the start":
         start = settling.start
 
-        def started(*given: Any) -> None:
-            start(*given)
+        def started(*given: Any, **named: Any) -> None:
+            start(*given, **named)
             die()
 
         patch.setattr(settling, "start", started)

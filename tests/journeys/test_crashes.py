@@ -16,6 +16,7 @@ from sqlalchemy import select
 from exchange import profiles
 from exchange.errors import InProgress
 from exchange.operations import profiling, settling
+from exchange.store import Store
 from privacy.errors import EngineFailed
 from tests.journeys.crashes import (
     CRASHES,
@@ -144,12 +145,12 @@ def test_the_sweeper_overtakes_a_slow_process(stand: Stand) -> None:
 def test_the_sweeper_settles_before_a_slow_process(stand: Stand) -> None:
     settled = settling.settle
 
-    def slow(market: Any, actor: Any, query: str) -> bool:
+    def slow(*given: Any, **named: Any) -> bool:
         with pytest.MonkeyPatch.context() as back:
             back.setattr(settling, "settle", settled)
             stand.clock.advance(seconds=LEASE_S)
             assert stand.sweep()["settled"] == 1
-        return settled(market, actor, query)
+        return settled(*given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settling, "settle", slow)
@@ -157,6 +158,15 @@ def test_the_sweeper_settles_before_a_slow_process(stand: Stand) -> None:
     assert stand.run(key="slow").json()["charged"]["amount_minor"] == PRICE
     assert totals(stand) == (PRICE, RHO, 0, 0)
     assert stand.broken_laws() == []
+
+
+def test_a_repeat_leaves_only_after_its_entry_is_on_disk(sqlite_stand: Stand) -> None:
+    assert sqlite_stand.run(key="first").status_code == 200
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "sync", lambda _: die())
+        with pytest.raises(Died):
+            sqlite_stand.run(key="repeat")
+    assert sqlite_stand.run(key="repeat").json()["repeated"] is True
 
 
 @pytest.mark.parametrize("code", ["query_failed", "query_timeout", "query_too_large"])
