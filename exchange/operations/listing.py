@@ -14,6 +14,7 @@ from exchange.errors import NotFound
 from exchange.identity import Role, organisation_names
 from exchange.operations import contributions
 from exchange.operations.terms import NANO, budget, decimal_text
+from exchange.plans import Plans
 from settlement import licences
 from settlement.documents import canonical, sha256_hex
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from catalog.listings import ListingView
     from exchange.identity import Actor
     from exchange.market import Market
+
+
+_plans = Plans()
 
 
 def search(market: Market, actor: Actor, text: str, *, limit: int, page_token: str | None) -> dict[str, Any]:
@@ -119,10 +123,12 @@ def planned(
     ``ask`` is ("rho_nano" | "epsilon" | "error:COLUMN", value as text), ``earlier`` what the asking
     organisation was told before.
     """
-    policy = canonical(view.policy)
-    if earlier is None:
-        return _planned(policy, view.contribution_profile, sql, ask, options)
-    return _plan(policy, view.contribution_profile, sql, ask, options, earlier)
+    policy, profile = canonical(view.policy), view.contribution_profile
+    if earlier is not None:
+        return _plan(policy, profile, sql, ask, options, earlier)
+    return _plans.planned(
+        (policy, profile), sql, (ask, options), lambda: _plan(policy, profile, sql, ask, options, None)
+    )
 
 
 def domain_of(view: ListingView) -> str:
@@ -194,18 +200,6 @@ def _profile(document: str) -> privacy.Profile | None:
         return privacy.Profile.from_document(json.loads(document))
     except privacy.ProfileInvalid:
         return None
-
-
-@lru_cache(maxsize=512)
-def _planned(
-    policy: str,
-    profile: str | None,
-    sql: str,
-    ask: tuple[str, str],
-    options: tuple[tuple[str, int | bool | str], ...],
-) -> privacy.Plan:
-    """Planning is pure, so equal questions under equal policies share one plan."""
-    return _plan(policy, profile, sql, ask, options, None)
 
 
 def _plan(
