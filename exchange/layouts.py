@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import queue
+import re
 import shutil
 import threading
 from collections import OrderedDict
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     Files = Mapping[str, tuple[str, ...]]
 
 NONE, BUILDING, READY, FAILED = "none", "building", "ready", "failed"
-MAX_OPEN = 64
+MAX_OPEN = 256
 """Layouts that one process keeps open: what they consist of, not their rows."""
 _DOCUMENT, _STATE, _LOCK, _DROPPED = "layout.json", "state.json", "lock", "dropped"
-_NAME_DIGITS = 32
+_NAME = re.compile(r"[0-9a-f]{32}")
 _LOG = logging.getLogger("exchange.layouts")
 
 
@@ -88,7 +89,7 @@ def name_of(view: ListingView) -> str:
         return ""
     files = {table.name: table.objects for table in view.tables}
     of = json.dumps([view.policy.get("tables"), files], sort_keys=True)
-    return hashlib.sha256(of.encode()).hexdigest()[:_NAME_DIGITS]
+    return hashlib.sha256(of.encode()).hexdigest()[:32]
 
 
 class Layouts:
@@ -113,9 +114,9 @@ class Layouts:
         return self._root / name
 
     def names(self) -> set[str]:
-        """All that have a folder."""
+        """All that have a folder. Whatever else is there is left alone."""
         with contextlib.suppress(FileNotFoundError):
-            return {path.name for path in self._root.iterdir() if path.is_dir()}
+            return {path.name for path in self._root.iterdir() if _NAME.fullmatch(path.name)}
         return set()
 
     def state(self, name: str) -> State:

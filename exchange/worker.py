@@ -60,7 +60,7 @@ def run_forever(settings: Settings, *, parent: int | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     market = open_market(settings)
-    builder = threading.Thread(target=_lay_out, args=(market, stop), name="layouts", daemon=True)
+    builder = threading.Thread(target=_lay_out, args=(market, stop), name="builder", daemon=True)
     try:
         builder.start()
         waited = SWEEP_EVERY_S

@@ -101,7 +101,8 @@ def run(*, serve_port: int | None) -> int:
                 keep_receipt(receipts[-1])
         with step("Officer: read the log, verify it with the books behind it"):
             code = audit(url, tokens[OFFICER])
-        with step("Operator: the laws of the books"):
+        with step("Operator: the layout that the worker builds beside the files; the laws of the books"):
+            laid_out()
             laws()
         console.print(f"\nAll of it in {time.monotonic() - began:.1f} s. Everything lies in {HOME.name}/.")
         if serve_port is not None and code == 0:
@@ -254,6 +255,13 @@ def proved(receipt: Receipt) -> Receipt:
         time.sleep(0.2)
         receipt = receipt.refresh()
     return receipt
+
+
+def laid_out() -> None:
+    """Wait for the layout that was begun when the flights were published: later questions start from it."""
+    (layout,) = cli("layout", "build", "nyc/flights", "--json")
+    size = f", {layout['bytes'] / 1e6:.1f} MB" if layout["bytes"] else ""
+    say(f"layout of {layout['dataset']}: {layout['state']}{size}. {layout['in_words']}")
 
 
 def laws() -> None:

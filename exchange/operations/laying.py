@@ -18,7 +18,7 @@ import privacy
 from catalog import listings
 from exchange.errors import LayoutStopped
 from exchange.identity import Role
-from exchange.layouts import BUILDING, FAILED, NONE, READY, State, name_of
+from exchange.layouts import BUILDING, FAILED, MAX_OPEN, NONE, READY, State, name_of
 from exchange.operations import listing
 from privacy.layout import is_complete, left_out
 
@@ -69,8 +69,8 @@ def serving(market: Market, view: ListingView) -> privacy.Layout | None:
 
 
 def warm(market: Market) -> None:
-    """Have the layouts of all versions on offer checked, beside: so that the first question finds them."""
-    for version in market.store.read(listings.offered):
+    """Have layouts of versions on offer checked, beside: so that the first question finds them."""
+    for version in market.store.read(listings.offered)[:MAX_OPEN]:
         serving(market, _view(market, version))
 
 

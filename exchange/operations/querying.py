@@ -413,8 +413,10 @@ def _about(terms: Terms, query_id: str) -> dict[str, Any]:
 def _row(
     tx: Tx, market: Market, terms: Terms, query_id: str, clause: str, held: str | None
 ) -> dict[str, Any]:
-    # Two tasks run in turn, the exact part and the public part, each within the time limit.
-    lease = tx.now + timedelta(seconds=2 * market.settings.query_timeout_s) + _LEASE_MARGIN
+    # Tasks run in turn, each within the time limit: each exact part, from the plain files where the layout
+    # turns out to be spoilt, and the public part.
+    tasks = 2 * len(terms.plan.releases) + 1
+    lease = tx.now + timedelta(seconds=tasks * market.settings.query_timeout_s) + _LEASE_MARGIN
     cost, grant, view = terms.plan.cost, terms.grant, terms.view
     return {
         "id": query_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +16,11 @@ from exchange import worker
 from exchange.audit.errors import LogDiverged
 from exchange.audit.note import SigningKey
 from exchange.config import Settings, SettingsError
+from exchange.layouts import Layouts, State
+from exchange.operations import laying
 from tests.journeys.crashes import CRASHES, LEASE_S, plant
 from tests.journeys.test_tampering import alter
+from tests.market import layouts, sample
 from tests.market.stand import Stand
 
 
@@ -123,6 +127,92 @@ def test_the_worker_outlives_what_passes_and_ends_when_told(
         "the worker waits: OSError",
         "the log cannot be published: The database holds another entry.",
     ]
+
+
+def test_layouts_are_built_beside_the_log(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, signals: None
+) -> None:
+    stand, publish, published = sqlite_stand, worker.publish, list[str]()
+
+    def until_ready(market: Any, settings: Settings) -> Any:
+        done = publish(market, settings)
+        published.append((layouts.told(stand) or {})["state"])
+        if published[-1] == "ready":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    monkeypatch.setattr(worker, "publish", until_ready)
+    monkeypatch.setattr(worker, "PUBLISH_EVERY_S", 0.01)
+    worker.run_forever(of_worker(stand))
+    assert published[-1] == "ready"
+    assert len(published) > 3, "the log did not wait for it"
+    assert layouts.taken(stand) is not None
+
+
+def test_a_worker_that_is_told_to_end_leaves_a_layout_half_built(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, signals: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next one goes on with it."""
+    stand, note, close, ended = sqlite_stand, Layouts.note, Layouts.close, threading.Event()
+
+    def noting(self: Layouts, name: str, state: State) -> None:
+        note(self, name, state)
+        if state.done > 0 and not ended.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert ended.wait(30)
+
+    def closing(self: Layouts) -> None:
+        close(self)
+        ended.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "PUBLISH_EVERY_S", 0.01)
+        patch.setattr(Layouts, "note", noting)
+        patch.setattr(Layouts, "close", closing)
+        worker.run_forever(of_worker(stand))
+    assert not [thread for thread in threading.enumerate() if thread.name == "builder"]
+    told = layouts.told(stand) or {}
+    assert (told["state"], told["reason"]) == ("none", "interrupted")
+    assert [one for one in caplog.records if one.levelname in ("WARNING", "ERROR")] == []
+    kept = {path: path.stat().st_mtime_ns for path in layouts.folder(stand).glob("*.parquet")}
+    layouts.lay_out(stand)
+    assert (layouts.told(stand) or {})["state"] == "ready"
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_a_layout_that_cannot_be_built_stops_nothing(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, signals: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the log nor the layouts of others; nobody is told more than the kind of what happened."""
+    stand, build, publish, failed = sqlite_stand, laying.build, worker.publish, threading.Event()
+    stand.publish(manifest=sample.manifest(slug="city/more", policy=_more()), files=sample.files(seed=9))
+
+    def faulty(market: Any, view: Any, **more: Any) -> State:
+        if view.slug == sample.SLUG:
+            failed.set()
+            raise ValueError("cell value 4711")
+        return build(market, view, **more)
+
+    def until_ready(market: Any, settings: Settings) -> Any:
+        done = publish(market, settings)
+        built = layouts.folder(stand, "city/more").joinpath("layout.json").exists()
+        if built and failed.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    monkeypatch.setattr(laying, "build", faulty)
+    monkeypatch.setattr(worker, "publish", until_ready)
+    for name in ("PUBLISH_EVERY_S", "LAY_OUT_EVERY_S"):
+        monkeypatch.setattr(worker, name, 0.01)
+    worker.run_forever(of_worker(stand))
+    told = {record.getMessage() for record in caplog.records if record.name == "exchange.layouts"}
+    assert "a layout was not built: ValueError" in told
+    assert not any("4711" in message for message in told)
+
+
+def _more() -> dict[str, Any]:
+    """Another domain, for other people."""
+    return sample.policy(domain="riders:more")
 
 
 def test_a_worker_without_its_parent_ends(sqlite_stand: Stand, signals: None) -> None:

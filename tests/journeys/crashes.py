@@ -10,8 +10,8 @@ import pytest
 
 from exchange.operations import offering, profiling, querying, settling
 
-#: Longer than the lease of a query under test: twice 30 s for its two tasks, 30 s of margin.
-LEASE_S = 91
+#: Longer than the lease of a query under test: three times 30 s for its tasks, 30 s of margin.
+LEASE_S = 121
 
 
 #: Longer than the lease of the profile of one table: twice 30 s, and 30 s of margin.

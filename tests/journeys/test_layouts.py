@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import privacy
 from catalog import listings
 from exchange.errors import LayoutStopped
 from exchange.layouts import Layouts, State, name_of
@@ -371,6 +372,56 @@ def test_the_budget_is_kept_and_what_it_left_out_is_told(sqlite_stand: Stand) ->
     assert "There was no room for: rows of rides" in page
     with contextlib.closing(stand.sign_in("buyer")) as browser:
         assert "Layout" not in browser.get(f"/datasets/{sample.SLUG}").text
+
+
+def test_a_defect_is_told_as_one_and_tried_again(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = sqlite_stand
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError("cell value 4711")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "selections", broken)
+        with pytest.raises(ValueError, match="4711"):
+            laying.build(stand.market, layouts.view(stand))
+        told = layouts.told(stand) or {}
+        assert (told["state"], told["reason"]) == ("failed", "defect")
+        assert told["in_words"] == "It failed. Look at the worker's log."
+        stand.clock.advance(hours=1, seconds=1)
+        layouts.lay_out(stand)
+    assert (layouts.told(stand) or {})["state"] == "failed"
+    stand.clock.advance(hours=1, seconds=1)
+    layouts.lay_out(stand)
+    assert (layouts.told(stand) or {})["state"] == "ready"
+
+
+def test_what_is_not_a_layout_is_left_alone(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    other = layouts.folder(stand).parent / "lost+found"
+    other.mkdir(parents=True)
+    layouts.lay_out(stand)
+    assert other.is_dir()
+
+
+def test_a_lease_covers_the_plain_files_after_a_spoilt_layout(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each exact part twice, and the public part: as long as each may take, nobody resolves the query."""
+    stand, answer, releases = sqlite_stand, privacy.answer, list[int]()
+    both = f"{sample.BY_ZONE} union all select zone, count(*) as n from rides where paid group by zone"
+
+    def slow(plan: privacy.Plan, *given: Any, **more: Any) -> privacy.Answer:
+        releases.append(len(plan.releases))
+        stand.clock.advance(seconds=(2 * len(plan.releases) + 1) * stand.settings.query_timeout_s)
+        assert stand.sweep() == {"voided": 0, "forfeited": 0, "settled": 0}
+        return answer(plan, *given, **more)
+
+    monkeypatch.setattr(privacy, "answer", slow)
+    for sql in (sample.PUBLIC, sample.COUNT, both):
+        assert stand.run("buyer", sql).status_code == 200, sql
+    assert releases == [0, 1, 2]
 
 
 def test_a_small_disk_makes_a_small_layout(sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
