@@ -1,15 +1,18 @@
 """The main road under the clock: quote, query, repeat and verify over HTTP, then each step of a query.
 
-    python bench/road.py [QUERIES]
+    python -m bench.road [QUERIES] [--rows 10m]
 
 The first table is what a buyer waits for, through a server on 127.0.0.1, with the time grid for answers as it
-is set by default and without it. The second splits a query into its steps, in this process, so that no timing
-has to leave a server.
+is set by default and without it: the demo's flights, and so many laid-out events, counted by 50 regions.
+The second splits a query into its steps, in this process, so that no timing has to leave a server. Every
+question is a new one, by a filter or by a cap of its own: none is answered from what was paid for before.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
 import runpy
 import socket
@@ -18,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,45 +29,122 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 import privacy
-from bench import report
+from bench import data, events, report
+from bench.peers import environments
 from exchange import Exchange, bootstrap
 from exchange.config import Settings
 from exchange.identity import Role
-from exchange.operations import administering, listing, querying, quoting, results, settling
+from exchange.operations import administering, laying, listing, querying, quoting, results
 from exchange.store import Store
 from privacy import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "flights"
-SQL = "SELECT origin, count(*) AS n FROM flights WHERE dep_delay > {} GROUP BY origin"
+WHOLE, ANSWER, EXACT, NOISE, COMMITS = "whole query", "answer", "exact part", "noise", "commits"
+PLAN, STORED, RECEIPT, SYNCED = "plan", "store the result", "receipt", "of that, commit and wait for the disk"
+BOOKS = ("T1 reserve", "T2 start", "T3 keep", "T4 settle")
+_LAYOUT_S = 1_800.0
 
 
-def main(queries: int) -> None:
-    """Measure both tables on a fresh home."""
+@dataclass(frozen=True)
+class Road:
+    """What is asked.
+
+    Attributes:
+        about: for people.
+        slug: of the dataset; manifest: of its listing.
+        ask: the question with a number, so that no two are alike: SQL and cap of rows in a group.
+        laid: whether to wait for a layout.
+    """
+
+    about: str
+    slug: str
+    manifest: Path
+    ask: Callable[[int], tuple[str, int | None]]
+    rho: float
+    laid: bool = False
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure both tables on fresh homes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("queries", nargs="?", type=int, default=40)
+    parser.add_argument("--rows", default="10m", help="of events; none: flights alone")
+    asked = parser.parse_args(arguments)
     figures: dict[str, Any] = {}
-    for grid_ms in (250, 0):
-        with tempfile.TemporaryDirectory() as folder:
-            environ = {**os.environ, "EXCHANGE_HOME": folder, "EXCHANGE_REPLY_GRID_MS": str(grid_ms)}
-            tokens = prepare(environ)
-            figures[f"http, grid {grid_ms} ms"] = over_http(environ, tokens, queries)
-            if grid_ms == 0:
-                figures["steps"] = step_by_step(environ, queries)
-    waits = [
-        (f"{step}, {setting}", *quantiles(taken))
-        for setting in figures
-        if setting != "steps"
-        for step, taken in figures[setting].items()
-    ]
-    report.show("What a buyer waits for, over HTTP", ("step", "p50 ms", "p95 ms"), waits)
-    whole = report.p50(figures["steps"]["whole query"])
-    steps = [
-        (step, *quantiles(taken), f"{100 * report.p50(taken) / whole:.0f}%")
-        for step, taken in figures["steps"].items()
-    ]
-    report.show("Where a query's time goes, in process", ("step", "p50 ms", "p95 ms", "share"), steps)
+    with tempfile.TemporaryDirectory(dir=environments.FOLDER) as folder:
+        roads = [flights()] + ([] if asked.rows == "none" else [laid_out(asked.rows, Path(folder))])
+        for road in roads:
+            figures[road.about] = measure(road, asked.queries)
     report.save("road", figures)
+
+
+def flights() -> Road:
+    """The demo's flights under a filter: too few rows for a layout to matter, and none serves it."""
+    sql = "SELECT origin, count(*) AS n FROM flights WHERE dep_delay > {} GROUP BY origin"
+    return Road(
+        "flights by origin", "nyc/flights", manifest(), lambda number: (sql.format(number), None), 0.001
+    )
+
+
+def laid_out(rows: str, folder: Path) -> Road:
+    """So many events, counted by 50 regions from a layout."""
+    dataset = data.events_of(events.size_of(events.rows_in(rows)))
+    columns = {name: column.document() for name, column in dataset.columns.items()} | {"happened_at": {}}
+    os.link(dataset.file.resolve(), folder / "events.parquet")
+    (folder / "LICENCE.txt").write_text("For benchmarks.", encoding="utf-8")
+    place = folder / "listing.toml"
+    place.write_text(_LISTING.format(unit=dataset.unit, columns=_toml(columns)), encoding="utf-8")
+    return Road(f"{rows} events by region, laid out", "bench/events", place, _capped, 0.1, laid=True)
+
+
+_LISTING = """
+slug = "bench/events"
+title = "Events"
+description = "Made up."
+keywords = ["bench"]
+tables = {{ events = "events.parquet" }}
+licence = {{ title = "Bench", text = "LICENCE.txt", purposes = ["research"], territories = ["US"] }}
+
+[[plans]]
+name = "pay-as-you-go"
+kind = "pay-per-query"
+currency = "USD"
+fee = "0.05"
+per_rho = "0.01"
+approval = "instant"
+max_rho = "500.0"
+
+[policy]
+domain = "bench:road"
+rho = 1000.0
+delta = 1e-6
+max_rho_per_query = 1.0
+profile_rho = 0.01
+
+[policy.tables.events]
+unit = "{unit}"
+max_groups = 4
+max_rows_per_group = 50
+max_rows = 200
+
+[policy.tables.events.columns]
+{columns}
+"""
+
+
+def _toml(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    return "\n".join(
+        f"{name} = {{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in declared.items())} }}"
+        for name, declared in columns.items()
+    )
+
+
+def _capped(number: int) -> tuple[str, int | None]:
+    sql = "SELECT region, count(*) AS n FROM events GROUP BY region"
+    return sql, 30 + number
 
 
 def prepare(environ: dict[str, str]) -> dict[str, str]:
@@ -81,55 +162,131 @@ def prepare(environ: dict[str, str]) -> dict[str, str]:
     return tokens
 
 
-def over_http(environ: dict[str, str], tokens: dict[str, str], queries: int) -> dict[str, list[float]]:
+def measure(road: Road, queries: int) -> dict[str, Any]:
+    """Both tables of a road, on the screen and as figures."""
+    found: dict[str, Any] = {}
+    for grid_ms in (250, 0):
+        with tempfile.TemporaryDirectory() as folder:
+            environ = {**os.environ, "EXCHANGE_HOME": folder, "EXCHANGE_REPLY_GRID_MS": str(grid_ms)}
+            tokens = prepare(environ)
+            found[f"grid {grid_ms} ms"] = over_http(environ, tokens, road, queries)
+            if grid_ms == 0:
+                found["steps"] = step_by_step(environ, road, queries)
+    waits = [
+        (f"{step}, {setting}", *quantiles(taken))
+        for setting in found
+        if setting != "steps"
+        for step, taken in found[setting].items()
+    ]
+    report.show(f"What a buyer waits for, over HTTP: {road.about}", ("step", "p50 ms", "p95 ms"), waits)
+    rows = shares(found["steps"], report.p50(found["grid 0 ms"]["query"]))
+    report.show(f"Where a query's time goes: {road.about}", ("step", "p50 ms", "p95 ms", "share"), rows)
+    return found
+
+
+def over_http(
+    environ: dict[str, str], tokens: dict[str, str], road: Road, queries: int
+) -> dict[str, list[float]]:
     """Seconds of quote, query, repeat and verification, as the SDK sees them."""
     seconds: dict[str, list[float]] = defaultdict(list)
     with serving(environ) as url:
         with Exchange(url, token=tokens["provider"]) as x:
-            x.publish(manifest(), progress=False)
+            x.publish(road.manifest, progress=False)
+            if road.laid:
+                _await(lambda: (x.dataset(road.slug).layout or {}).get("state") == "ready")
         with Exchange(url, token=tokens["buyer"]) as x:
-            data = x.dataset("nyc/flights")
-            data.request(plan="pay-as-you-go", purpose="research", territory="US", accept_licence=True)
-            for number in range(queries):
-                sql = SQL.format(number)
-                quote = timed(seconds["quote"], partial(data.quote, sql, rho=0.001))
+            bought = x.dataset(road.slug)
+            bought.request(plan="pay-as-you-go", purpose="research", territory="US", accept_licence=True)
+            for number in range(-3, queries):  # the first ones warm what is warm later
+                sql, cap = road.ask(number)
+                quote = timed(
+                    seconds["quote"], partial(bought.quote, sql, rho=road.rho, max_rows_per_group=cap)
+                )
                 timed(seconds["query"], quote.run)
-                timed(seconds["repeat"], partial(data.query, sql, rho=0.001))
+                timed(seconds["repeat"], partial(bought.query, sql, rho=road.rho, max_rows_per_group=cap))
         with Exchange(url, token=tokens["officer"]) as x:
             for _ in range(5):
                 timed(seconds["verify whole log"], x.audit.verify)
-    return dict(seconds)
+    return {step: taken[3:] if len(taken) > queries else taken for step, taken in seconds.items()}
 
 
-def step_by_step(environ: dict[str, str], queries: int) -> dict[str, list[float]]:
+def step_by_step(environ: dict[str, str], road: Road, queries: int) -> dict[str, list[float]]:
     """Seconds of each step of a query in this process, with its functions wrapped in stop-watches."""
     seconds: dict[str, list[float]] = defaultdict(list)
     market = bootstrap.open_market(Settings.from_env(environ))
     market.engine.sandbox()
     actor = market.store.read(lambda session: buyer(session))
+    if road.laid:
+        view = market.store.read(lambda session: listing.published(session, road.slug))
+        _await(lambda: laying.serving(market, view) is not None)
+
+    def ask(number: int) -> None:
+        sql, cap = road.ask(number)
+        options = {} if cap is None else {"max_rows_per_group": cap}
+        given = {"dataset": road.slug, "sql": sql, "rho": str(road.rho), "options": options}
+        querying.run(market, actor, querying.RunQuery(quoting.question(given)), key=None)
+
+    ask(queries)
     watched = [
-        (listing, "_planned", "plan"),
-        (querying, "_reserve", "T1 reserve: checks and postings"),
-        (settling, "start", "T2 start"),
-        (answering, "perturb", "noise"),
-        (results, "keep", "store the result"),
-        (settling, "keep", "T3 keep"),
-        (settling, "settle", "T4 settle"),
-        (querying, "receipt_of", "receipt"),
-        (privacy, "answer", "engine, noise and public part"),
-        (Store, "perform", "all commits, with what they hold"),
+        (listing, "_plan", PLAN),
+        (Store, "perform", COMMITS),
+        (market.store.engine.dialect, "do_commit", SYNCED),
+        (answering, "_exact", EXACT),
+        (answering, "perturb", NOISE),
+        (privacy, "answer", ANSWER),
+        (results, "keep", STORED),
+        (querying, "receipt_of", RECEIPT),
     ]
     with contextlib.ExitStack() as stack:
         for place, name, label in watched:
             stack.enter_context(watch(place, name, seconds[label]))
-        for number in range(queries):
-            given = {"dataset": "nyc/flights", "sql": SQL.format(1000 + number), "rho": "0.001"}
-            command = querying.RunQuery(quoting.question(given))
-            timed(seconds["whole query"], partial(querying.run, market, actor, command, key=None))
+        for number in range(queries + 1, 2 * queries + 1):
+            timed(seconds[WHOLE], partial(ask, number))
     market.close()
-    performed = seconds["all commits, with what they hold"]
-    grouped = [sum(performed[i : i + 4]) for i in range(0, len(performed), 4)]
-    return {**seconds, "all commits, with what they hold": grouped}
+    return dict(seconds)
+
+
+def shares(seconds: Mapping[str, list[float]], over_http_s: float) -> list[tuple[str, str, str, str]]:
+    """A row for each step of a query: milliseconds, and the share of what its buyer waits for without the
+    time grid. The four commits follow one another; commits that only read take no time."""
+    count = len(seconds[WHOLE])
+    books = {name: seconds[COMMITS][place :: len(BOOKS)] for place, name in enumerate(BOOKS)}
+    exact, answer = _each(seconds[EXACT], count), seconds[ANSWER]
+    noise, synced = _each(seconds[NOISE], count), _each(seconds[SYNCED], count)
+    steps = {
+        PLAN: seconds[PLAN],
+        EXACT: exact,
+        NOISE: noise,
+        "public part and checks of files": [a - e - n for a, e, n in zip(answer, exact, noise, strict=True)],
+        STORED: seconds[STORED],
+        **books,
+        RECEIPT: seconds[RECEIPT],
+    }
+    told = [sum(parts) for parts in zip(*steps.values(), strict=True)]
+    whole = seconds[WHOLE]
+    steps["reading: listing, grant, licence, object"] = [w - t for w, t in zip(whole, told, strict=True)]
+    steps["HTTP, JSON and client"] = [over_http_s - report.p50(whole)]
+    steps["all four books"] = [sum(parts) for parts in zip(*books.values(), strict=True)]
+    steps[SYNCED] = synced
+    return [
+        (name, *quantiles(taken), f"{100 * report.p50(taken) / over_http_s:.0f}%")
+        for name, taken in steps.items()
+    ]
+
+
+def _each(seconds: list[float], count: int) -> list[float]:
+    """The sum for each query, of what happens as often in each."""
+    often = len(seconds) // count
+    return [sum(seconds[place * often : (place + 1) * often]) for place in range(count)]
+
+
+def _await(holds: Callable[[], bool]) -> None:
+    """Wait until it holds: a layout is built, or checked, beside."""
+    deadline = time.monotonic() + _LAYOUT_S
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError("The layout did not come.")
+        time.sleep(0.2)
 
 
 def buyer(session: Any) -> Any:
@@ -198,4 +355,4 @@ def serving(environ: dict[str, str]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40)
+    main(sys.argv[1:])

@@ -14,6 +14,7 @@ from privacy.algebra import tables_of
 from privacy.engines.duckdb import SALT_TABLE, released_table
 from privacy.errors import EngineFailed
 from privacy.files import Files, TablesMissing, check_private_files, files_of
+from privacy.picking import picked
 from privacy.release import perturb
 from privacy.released import Released
 from privacy.sandbox import Limits, Sandbox, Task
@@ -105,8 +106,11 @@ def _answer(plan: Plan, reading: _Reading) -> Answer:
         released_table(place): one.shown(table.table)
         for place, (one, table) in enumerate(zip(plan.releases, released.tables, strict=True))
     }
-    public = {name: files[name] for name in plan.public_tables}
-    return _shown(plan, sandbox.run(Task(plan.public_sql, public, given)), released)
+    computed = picked(plan, list(given.values()))
+    if computed is None:
+        public = {name: files[name] for name in plan.public_tables}
+        computed = sandbox.run(Task(plan.public_sql, public, given))
+    return _shown(plan, computed, released)
 
 
 def _noisy(one: PlannedRelease, reading: _Reading) -> pa.Table | None:
