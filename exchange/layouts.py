@@ -182,6 +182,7 @@ class Layouts:
 
     def drop(self, name: str) -> None:
         """Remove a layout. It stays removed until `want` is called: whoever builds it is told to stop."""
+        assert_outside_transaction()
         self.folder(name).mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.folder(name) / _DROPPED).touch()
         with self.alone(name, wait=True):
