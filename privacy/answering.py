@@ -130,7 +130,7 @@ def _laid(one: PlannedRelease, reading: _Reading) -> pa.Table | None:
     be removed or spoiled at any time, and nobody's answer is to hang on that."""
     if reading.layout is None:
         return None
-    served = reading.layout.serving(one.lowered.aggregate, reading.files)
+    served = reading.layout.serving(one.lowered.aggregate, reading.files, one.choice.sizes)
     if served is None:
         return None
     try:

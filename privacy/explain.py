@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from privacy.drafts import Expected
     from privacy.plan import Plan, PlanColumn
     from privacy.planned import PlannedRelease
+    from privacy.shapes import Shape
     from privacy.strategies import Candidate
 
 _ADDED = ("rows", "sum", "units")
@@ -28,17 +29,22 @@ _STRATEGIES = {
 }
 
 
-def explain(plan: Plan) -> str:
-    """What is read, how one unit is bounded and why, the noise on each number, and the cost."""
+def explain(plan: Plan, shapes: Sequence[Sequence[Shape]] | None = None) -> str:
+    """What is read, how one unit is bounded and why, the noise on each number, and the cost.
+
+    Args:
+        shapes: for each release the ways in which its exact part may be read, the cheapest first.
+    """
     lines = [f"reads {', '.join(sorted(plan.tables))}"]
     if not plan.releases:
         return "\n".join([*lines, "public tables only: exact, costs nothing"])
-    for one in plan.releases:
+    for place, one in enumerate(plan.releases):
         lines += [
             *relation_words(one.question),
             *_grouping(one),
             *_bounding(one.lowered.aggregate),
             *_reasons(one),
+            *(_read(shapes[place]) if shapes is not None else []),
             *_noise(one),
             *_shown(one),
         ]
@@ -142,6 +148,13 @@ def _reasons(one: PlannedRelease) -> list[str]:
     name = best.design.strategy
     lines = [f"{name} {_STRATEGIES[name]}: expected, in a typical group, {_expected(best, kinds)}"]
     return lines + [f"instead of {other.design.strategy}: {_expected(other, kinds)}" for other in others]
+
+
+def _read(shapes: Sequence[Shape]) -> list[str]:
+    """The shapes that give the same sums, by what reading them costs."""
+    best, *others = shapes
+    lines = [f"reads the {best.about}: about {best.seconds:.2g} s of one core, by the model"]
+    return lines + [f"instead of the {other.about}: {other.seconds:.2g} s" for other in others]
 
 
 def _expected(candidate: Candidate, kinds: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from privacy.bounding import Lowered
+    from privacy.layout import Layout
     from privacy.policy import Policy, Table
     from privacy.profile import Profile
     from privacy.release import Release
@@ -163,11 +164,15 @@ class Plan:
         output = self.query.output.text
         return digest_of([self.release_digest, output, self.options.intervals, biases, reserved])
 
-    def explain(self) -> str:
-        """The plan for a reader: what is read, how a unit is bounded, the noise and the cost."""
+    def explain(self, layout: Layout | None = None) -> str:
+        """The plan for a reader: what is read, how a unit is bounded, the noise and the cost.
+
+        Args:
+            layout: of the files that will be read: then the shapes that it offers are compared too.
+        """
         from privacy.explain import explain
 
-        return explain(self)
+        return explain(self, None if layout is None else [layout.shapes(one) for one in self.releases])
 
     def _column(self, name: str, scalar: Scalar) -> PlanColumn:
         shown = measures_shown(self.query, scalar)

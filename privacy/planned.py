@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from privacy.repeating import Repeat
     from privacy.strategies import Choice
 
-DIGEST_FORMAT = 6
+DIGEST_FORMAT = 7
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from privacy.bounding import MAX_SHOWN, Design, grid_of, plain_design
 from privacy.drafts import SHOWING, Draft, Setting
 from privacy.population import population_of
+from privacy.shapes import TYPICAL, sizes_of
 
 if TYPE_CHECKING:
     from privacy.algebra import Question
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from privacy.policy import Table
     from privacy.population import Population
     from privacy.profile import Profile
+    from privacy.shapes import Sizes
 
 _STEEP = 6.0
 """A threshold lies about so many deviations of its noise above nothing."""
@@ -54,11 +56,13 @@ class Choice:
 
     Attributes:
         expected: for each measure what a profile expects of it; empty without one.
+        sizes: how much there is to read, as far as a profile tells.
     """
 
     design: Design
     expected: tuple[Expected, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    sizes: Sizes = TYPICAL
 
 
 def choose(
@@ -95,7 +99,7 @@ def choose(
             candidates.append(_candidate(setting, free, best=True))
     candidates.sort(key=lambda one: (one.cost, one.design.strategy))
     best = candidates[0]
-    return Choice(best.design, best.expected, tuple(candidates))
+    return Choice(best.design, best.expected, tuple(candidates), sizes_of(population))
 
 
 def _candidate(setting: Setting, base: Design, *, best: bool) -> Candidate:

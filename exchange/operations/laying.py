@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 RETRY = timedelta(hours=1)
 """What failed is tried again after so long."""
-_LEAST_BYTES = 1 << 18
+_LEAST_BYTES = 1 << 20
 """A layout of little data is mostly metadata: so much is always granted."""
 _LOG = logging.getLogger("exchange.layouts")
 _WORDS = {

@@ -29,7 +29,7 @@ from privacy.layout.documents import (
     parts_of,
     sha256_of,
 )
-from privacy.layout.selections import selections
+from privacy.layout.selections import selections, with_instead
 from privacy.sandbox import Limits, Sandbox, Task
 
 if TYPE_CHECKING:
@@ -129,7 +129,10 @@ def is_complete(layout: Layout) -> bool:
         LayoutInvalid: the folder holds no layout that can be read.
     """
     settled = {*layout.stored, *left_out(layout.folder)}
-    return all(one.selected.digest in settled for one in selections(layout.policy))
+    return all(
+        any(either.selected.digest in settled for either in with_instead([one]))
+        for one in selections(layout.policy)
+    )
 
 
 @contextlib.contextmanager
@@ -163,6 +166,7 @@ class _Builder:
 
     def begin(self) -> None:
         """Take up what was finished of the same files; remove what is of others, or unfinished."""
+        self.kept: list[str] = []
         self.sources = {name.lower(): list(digests_of(paths)) for name, paths in self.files.items()}
         self.done: dict[str, dict[str, Any]] = {}
         self.left: dict[str, dict[str, Any]] = {}
@@ -182,11 +186,23 @@ class _Builder:
         How large it is at least is kept, so that it is not tried again before there is more room.
         """
         digest = one.selected.digest
-        held = self.done.setdefault(digest, {"about": one.about, "tables": list(one.tables), "parts": []})
+        if one.of is not None and one.of.selected.digest not in self.done:
+            if one.instead is not None:
+                return self.store(one.instead, tell)
+            self.left[digest] = {"about": one.about, "bytes": 0}
+            return None
+        made_of = self._made_of(one)
+        if digest not in self.done or self.done[digest]["made_of"] != made_of:
+            begun = {"about": one.about, "tables": list(one.tables), "parts": [], "made_of": made_of}
+            self.done[digest] = begun
+        held = self.done[digest]
         known = self.left.pop(digest, {"bytes": 0})["bytes"]
         try:
             self._require(known)
             self.room -= self._stored(one, held, tell)
+            self.kept.append(digest)
+            if one.instead is not None:
+                self.left.pop(one.instead.selected.digest, None)
         except _NoRoom as found:
             del self.done[digest]
             self.left[digest] = {"about": one.about, "bytes": found.bytes}
@@ -202,8 +218,7 @@ class _Builder:
             _NoRoom: they are more than there is room for.
         """
         if "count" not in held:
-            rows = self._asked(one.selected.count_sql(), one)["rows"]
-            held["count"] = min(max(-(-rows // self.rows_in_part), 1), MAX_PARTS)
+            held["count"] = len(held["made_of"]) or self._count(one)
         parts = self._sound(held)
         self._require(sum(part.size for part in parts))
         while len(parts) < held["count"]:
@@ -221,11 +236,22 @@ class _Builder:
         if found > self.room:
             raise _NoRoom(found)
 
+    def _made_of(self, one: Wanted) -> list[str]:
+        """What the parts of a selection are made of, where that is stored rows: a part of each part."""
+        return [] if one.of is None else [part.sha256 for part in self._parts(one.of)]
+
+    def _parts(self, one: Wanted) -> list[Part]:
+        return parts_of(self.done[one.selected.digest])
+
+    def _count(self, one: Wanted) -> int:
+        rows: int = self._asked(one.selected.count_sql(), one)["rows"]
+        return min(max(-(-rows // self.rows_in_part), 1), MAX_PARTS)
+
     def finish(self, wanted: Sequence[Wanted]) -> None:
         """Write the document, once all is there; what nothing names any more is removed."""
-        digests = [one.selected.digest for one in wanted]
-        self.done = {one: self.done[one] for one in digests if one in self.done}
-        self.left = {one: self.left[one] for one in digests if one in self.left}
+        self.done = {digest: self.done[digest] for digest in self.kept}
+        digests = {one.selected.digest for one in with_instead(wanted)}
+        self.left = {digest: left for digest, left in self.left.items() if digest in digests}
         self._write(DOCUMENT)
         kept = {part["file"] for one in self.done.values() for part in one["parts"]}
         for stray in self.folder.iterdir():
@@ -253,7 +279,7 @@ class _Builder:
         taken = sum(part.size for part in before)
         path = self.folder / f"{self._name(one)}-{place:04d}.parquet"
         unfinished = path.with_suffix(".unfinished")
-        task = Task(one.selected.part_sql(place, count, first), self._files(one), {}, _RESULT_BYTES)
+        task = Task(one.selected.part_sql(place, count, first), self._files(one, place), {}, _RESULT_BYTES)
         try:
             with contextlib.closing(self.sandbox.batches(task)) as batches:
                 rows, last = _written(unfinished, batches, lambda size: self._require(taken + size))
@@ -276,7 +302,7 @@ class _Builder:
         stored = {STORED: tuple(str(self.folder / part.file) for part in parts)}
         source = self._asked(one.selected.fingerprint_sql(), one)
         found = self._run(one.selected.fingerprint_sql(STORED), stored)
-        numbered = self._run(one.selected.numbering_sql(STORED), stored)["fit"]
+        numbered = one.of is not None or self._run(one.selected.numbering_sql(STORED), stored)["fit"]
         unchanged = all(
             list(digests_of(self.files[name])) == self.sources[name.lower()] for name in one.tables
         )
@@ -298,8 +324,12 @@ class _Builder:
         row: dict[str, Any] = self.sandbox.run(Task(sql, files)).to_pylist()[0]
         return row
 
-    def _files(self, one: Wanted) -> dict[str, tuple[str, ...]]:
-        return {name: self.files[name] for name in one.tables}
+    def _files(self, one: Wanted, place: int | None = None) -> dict[str, tuple[str, ...]]:
+        """What a selection reads; for one part of it."""
+        if one.of is None:
+            return {name: self.files[name] for name in one.tables}
+        parts = self._parts(one.of)[slice(None) if place is None else slice(place, place + 1)]
+        return {one.of.called: tuple(str(self.folder / part.file) for part in parts)}
 
     def _write(self, name: str) -> None:
         """A document in the place of the one before, or that one."""
@@ -324,13 +354,13 @@ def _sane(held: dict[str, Any]) -> dict[str, Any]:
         KeyError, TypeError, ValueError: it is not written as it should be.
     """
     parts = [asdict(part) for part in parts_of(held)]
+    named = {name: list(held[name]) for name in ("tables", "made_of")} | {"about": str(held["about"])}
     if "count" not in held:
-        return {"about": held["about"], "tables": list(held["tables"]), "parts": []}
+        return {**named, "parts": []}
     count = int(held["count"])
     if not len(parts) <= count <= MAX_PARTS:
         raise ValueError("more parts than there can be")
     verified = held["verified"] is True
-    named = {"about": str(held["about"]), "tables": list(held["tables"])}
     return {**named, "parts": parts, "count": count, "verified": verified}
 
 
@@ -344,7 +374,7 @@ def _written(
     """
     rows, last = 0, None
     held = [next(batches)]
-    with pq.ParquetWriter(path, held[0].schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, held[0].schema, compression="snappy") as writer:
         for batch in batches:
             held.append(batch)
             if sum(one.num_rows for one in held) >= _ROW_GROUP:

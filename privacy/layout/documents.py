@@ -7,26 +7,29 @@ import json
 import os
 import re
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from privacy.algebra import scans_of, tables_of
 from privacy.engines import duckdb
-from privacy.engines.duckdb import STORED
+from privacy.engines.duckdb import LENGTHS, STORED
 from privacy.errors import PrivacyError
 from privacy.layout.rows import LaidRows, over_rows
-from privacy.layout.selections import selections
-from privacy.layout.synopses import Synopsis
+from privacy.layout.selections import selections, with_instead
+from privacy.layout.synopses import Leaves, Synopsis
+from privacy.shapes import TYPICAL, Shape, cheapest, in_order, plain, synopsis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from privacy.algebra import Aggregate
     from privacy.layout.wanted import Wanted
+    from privacy.planned import PlannedRelease
     from privacy.policy import Policy
+    from privacy.shapes import Sizes
 
-FORMAT = 1
+FORMAT = 2
 DOCUMENT = "layout.json"
 OURS = re.compile(r"[0-9a-f]{24}-[0-9]{4}\.(parquet|unfinished)")
 """Names of files of stored rows, and of such in the making. Whatever else is in the folder is left alone."""
@@ -64,11 +67,13 @@ class Stored:
     Attributes:
         about: what it is, for people.
         tables: the private tables that it was made of.
+        made_of: SHA-256 of each part of the stored rows that it was made of, if it was.
     """
 
     about: str
     tables: tuple[str, ...]
     parts: tuple[Part, ...]
+    made_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,30 +150,48 @@ class Layout:
 
     @cached_property
     def _selections(self) -> tuple[Wanted, ...]:
-        return tuple(one for one in selections(self.policy) if one.selected.digest in self.stored)
+        wanted = with_instead(selections(self.policy))
+        return tuple(one for one in wanted if one.selected.digest in self.stored)
 
-    def serving(self, aggregate: Aggregate, files: Mapping[str, Sequence[str]]) -> Served | None:
-        """How stored rows answer an aggregate over these files; None where they do not."""
-        for one in self._selections:
-            sql = one.candidates_sql(aggregate) if isinstance(one, Synopsis) else None
-            if sql is not None and self._holds(one, files):
-                return Served(sql, {STORED: self._paths(one)}, one.about)
-        scanned = {scan.table for scan in scans_of(aggregate.input.input) if scan.unit is not None}
-        rows = [one for one in self._selections if isinstance(one, LaidRows) and one.table in scanned]
-        laid = {one.table: one for one in rows if self._holds(one, files)}
-        if not laid:
+    def shapes(self, release: PlannedRelease) -> list[Shape]:
+        """The ways in which an exact part may be read where this is a layout of the files, the cheapest
+        first; the plain files are one."""
+        aggregate, sizes = release.lowered.aggregate, release.choice.sizes
+        found = [offer.shape for offer in self._offers(aggregate, sizes, self._selections)]
+        return cheapest([*found, plain(aggregate, sizes)])
+
+    def serving(
+        self, aggregate: Aggregate, files: Mapping[str, Sequence[str]], sizes: Sizes = TYPICAL
+    ) -> Served | None:
+        """How stored rows answer an aggregate over these files at the least cost; None where they do not.
+
+        Args:
+            sizes: how much there is to read, as far as a profile tells.
+        """
+        there = [one for one in self._selections if self._holds(one, files)]
+        offers = self._offers(aggregate, sizes, there)
+        if not offers:
             return None
-        moved = over_rows(aggregate, laid)
-        read = {name: tuple(files[name]) for name in tables_of(moved.input.input)}
-        read |= {name: self._paths(one) for name, one in laid.items()}
-        about = " and ".join(one.about for one in laid.values())
-        return Served(duckdb.candidates_sql(moved), read, about)
+        best = min(offers, key=lambda offer: offer.shape.seconds)
+        read = {name: tuple(files[name]) for name in best.tables} | {
+            name: self._paths(one) for name, one in best.stored.items()
+        }
+        return Served(best.sql(), read, best.shape.about)
+
+    def _offers(self, aggregate: Aggregate, sizes: Sizes, there: Sequence[Wanted]) -> list[_Offer]:
+        found = [_of_synopsis(one, there, aggregate, sizes) for one in there if isinstance(one, Synopsis)]
+        scanned = {scan.table for scan in scans_of(aggregate.input.input) if scan.unit is not None}
+        laid = {one.table: one for one in there if isinstance(one, LaidRows) and one.table in scanned}
+        if laid:
+            found.append(_of_rows(laid, aggregate, sizes))
+        return [one for one in found if one is not None]
 
     def _holds(self, one: Wanted, files: Mapping[str, Sequence[str]]) -> bool:
         """Whether the selection was stored of exactly these files, and what was opened still is there."""
         try:
             return (
                 all(name in files for name in one.tables)
+                and self._whole(one)
                 and self.is_of(one.tables, files)
                 and all(
                     _state(self.folder / part.file) == self.states.get(part.file)
@@ -177,6 +200,14 @@ class Layout:
             )
         except OSError:
             return False
+
+    def _whole(self, one: Wanted) -> bool:
+        """Whether what it was made of is what is stored beside it."""
+        if one.of is None:
+            return True
+        source = self.stored.get(one.of.selected.digest)
+        made_of = self.stored[one.selected.digest].made_of
+        return source is not None and made_of == tuple(part.sha256 for part in source.parts)
 
     def _paths(self, one: Wanted) -> tuple[str, ...]:
         return self.paths(self.stored[one.selected.digest])
@@ -190,11 +221,47 @@ class Layout:
         return all(self.sources.get(name.lower()) == digests_of(files[name]) for name in tables)
 
 
+@dataclass(frozen=True)
+class _Offer:
+    """A shape that stored rows have, and how it is read.
+
+    Attributes:
+        stored: what is read of the layout, by the names that the statement has for it.
+        tables: names of tables whose files are read.
+    """
+
+    shape: Shape
+    sql: Callable[[], str]
+    stored: Mapping[str, Wanted]
+    tables: Collection[str] = ()
+
+
+def _of_synopsis(one: Synopsis, there: Sequence[Wanted], aggregate: Aggregate, sizes: Sizes) -> _Offer | None:
+    """How a synopsis answers, with the lengths of its units where they are stored."""
+    lengths = next((other for other in there if other.of == one), None)
+    known = one.known(aggregate, lengths=lengths is not None)
+    if known is None:
+        return None
+    stored: dict[str, Wanted] = {STORED: one}
+    if lengths is not None and known.lengths is not None:
+        stored[LENGTHS] = lengths
+    with_lengths, leaves = known.lengths is not None, isinstance(one, Leaves)
+    shape = synopsis(one.about, aggregate, sizes, lengths=with_lengths, leaves=leaves)
+    return _Offer(shape, partial(duckdb.candidates_sql, aggregate, known), stored)
+
+
+def _of_rows(laid: Mapping[str, LaidRows], aggregate: Aggregate, sizes: Sizes) -> _Offer:
+    """The statement over stored rows instead of tables."""
+    moved, about = over_rows(aggregate, laid), " and ".join(one.about for one in laid.values())
+    tables = tables_of(moved.input.input) - laid.keys()
+    return _Offer(in_order(about, aggregate, sizes), partial(duckdb.candidates_sql, moved), laid, tables)
+
+
 def _read(folder: Path, policy: Policy, document: dict[str, Any]) -> Layout:
     if document["format"] != FORMAT:
         raise ValueError("another format")
     stored = {
-        name: Stored(one["about"], tuple(one["tables"]), tuple(parts_of(one)))
+        name: Stored(one["about"], tuple(one["tables"]), tuple(parts_of(one)), tuple(one["made_of"]))
         for name, one in document["stored"].items()
     }
     return Layout(folder, policy, {name: tuple(files) for name, files in document["sources"].items()}, stored)

@@ -72,7 +72,7 @@ def test_a_published_version_is_laid_out_and_answers_from_it(stand: Stand) -> No
     assert all(layouts.told(stand, who) is None for who in ("buyer", "rival", "officer"))
     laid = layouts.taken(stand)
     assert laid is not None
-    assert {one.about for one in laid.stored.values()} == _SAMPLED
+    assert {one.about for one in laid.stored.values()} >= _SAMPLED
     for path in layouts.plain_files(stand):
         layouts.spoil_rows(path)
     served = charged(stand, stand.run("buyer", sample.MINUTES))
@@ -311,6 +311,6 @@ def test_a_layout_that_another_policy_built_is_built_anew(sqlite_stand: Stand) -
     layouts.lay_out(stand)
     laid = layouts.taken(stand)
     assert laid is not None
-    assert {one.about for one in laid.stored.values()} == _SAMPLED
+    assert {one.about for one in laid.stored.values()} >= _SAMPLED
     assert charged(stand, stand.run("buyer", sample.MINUTES))["row_count"] == 2
     assert not old.exists()

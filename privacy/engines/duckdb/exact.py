@@ -3,26 +3,52 @@
 
 from __future__ import annotations
 
-from privacy.algebra import Aggregate, Bound, Key, Scalar, Sum, columns_of
-from privacy.engines.duckdb.factors import Factors, as_bigint, huge, not_small, scaled, uncut
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from privacy.algebra import TRUE, Aggregate, Bound, Key, Scalar, Sum, columns_of
+from privacy.arithmetic import presence
+from privacy.engines.duckdb.factors import (
+    Factors,
+    as_bigint,
+    huge,
+    not_small,
+    same_in_all_groups,
+    scaled,
+    uncut,
+)
 from privacy.engines.duckdb.literals import normalised, quoted
 from privacy.engines.duckdb.relations import Relations, keyed_rank
 from privacy.engines.duckdb.scalars import named, scalar
-from privacy.engines.duckdb.values import capped_weight, distinct_sql, histogram_sql, scaled_weight
+from privacy.engines.duckdb.values import capped_rows_sql, distinct_sql, histogram_sql, scaled_rows_sql
 from privacy.values import MAX_KEY_BYTES
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def exact_sql(aggregate: Aggregate, parts: str | None = None) -> str:
-    """Exact integer sums: keys ``k0``.. and one BIGINT for each sum, in key order. Never leaves the
-    release step.
 
-    Args:
-        parts: a SELECT of what each unit contributes to each group, where that is known already.
+@dataclass(frozen=True)
+class Known:
+    """What is stored of an aggregate, so that it need not be worked out.
+
+    Attributes:
+        parts: a SELECT of what each unit contributes to each group.
+        lengths: a SELECT of what `Factors` measures of each unit.
+        leaves: by the name of a histogram, a SELECT of the rows of each unit in each of its leaves.
     """
+
+    parts: str
+    lengths: str | None = None
+    leaves: Mapping[str, str] = field(default_factory=dict)
+
+
+def exact_sql(aggregate: Aggregate, known: Known | None = None) -> str:
+    """Exact integer sums: keys ``k0``.. and one BIGINT for each sum, in key order. Never leaves the
+    release step."""
     bound = aggregate.input
-    steps = [f"unit_rows AS ({_unit_rows(aggregate)})", f"parts AS ({_parts(aggregate)})"]
-    if parts is not None:
-        steps = [f"parts AS ({parts})"]
+    steps = [f"unit_rows AS ({unit_rows_sql(aggregate)})", f"parts AS ({_parts(aggregate)})"]
+    if known is not None:
+        steps = [f"parts AS ({known.parts})"]
     kept = "parts"
     if bound.ranked:
         steps.append(f"ranked AS ({_ranked(bound)})")
@@ -30,38 +56,29 @@ def exact_sql(aggregate: Aggregate, parts: str | None = None) -> str:
         kept = "kept"
     if bound.scales:
         factors = Factors(aggregate)
-        steps.append(f"units AS ({factors.sql(kept)})")
+        steps.append(f"units AS ({factors.sql(kept, known.lengths if known else None)})")
         steps.append(f"weighed AS (SELECT p.*, units.* EXCLUDE (u) FROM {kept} AS p JOIN units USING (u))")
         kept = "weighed"
         if aggregate.totals:
             steps.append(f"totals AS ({factors.totals_sql()})")
     steps.append(f"summed AS ({_summed(aggregate, kept)})")
-    steps.append(f"exact AS ({_beside(aggregate, kept)})")
+    steps.append(f"exact AS ({_beside(aggregate, kept, known.leaves if known else {})})")
     return f"WITH {', '.join(steps)} {_result(aggregate)}"
 
 
-def candidates_sql(aggregate: Aggregate, parts: str | None = None) -> str:
+def candidates_sql(aggregate: Aggregate, known: Known | None = None) -> str:
     """The exact sums of the groups that may be shown. Those to which nobody adds anything never are, and one
     unit with many keys of its own has any number of them: whether they fit must not hang on it."""
-    sql = exact_sql(aggregate, parts)
+    sql = exact_sql(aggregate, known)
     if aggregate.shown_by is None:
         return sql
     return f"SELECT * FROM ({sql}) AS q WHERE {quoted(aggregate.shown_by)} > 0"
 
 
 def parts_sql(aggregate: Aggregate) -> str:
-    """What each unit contributes to each group, before it is bounded: ``u``, the keys, `part_columns`."""
-    return f"WITH unit_rows AS ({_unit_rows(aggregate)}) {_parts(aggregate)}"
-
-
-def part_columns(aggregate: Aggregate) -> list[str]:
-    """The counts and totals of `parts_sql`."""
-    names = []
-    for one in aggregate.sums + aggregate.limits:
-        names.append(f"n_{one.name}")
-        if one.argument is not None and one.additive:
-            names.append(f"t_{one.name}")
-    return names
+    """What each unit contributes to each group, before it is bounded: ``u``, the keys, counts ``n_<sum>`` and
+    totals ``t_<sum>``."""
+    return f"WITH unit_rows AS ({unit_rows_sql(aggregate)}) {_parts(aggregate)}"
 
 
 def _summed(aggregate: Aggregate, kept: str) -> str:
@@ -70,11 +87,13 @@ def _summed(aggregate: Aggregate, kept: str) -> str:
     sums = [f"{_total(one, aggregate)} AS {quoted(one.name)}" for one in aggregate.sums if one.additive]
     if not keys and not sums:
         return "SELECT 0 AS nothing"
+    if not sums and aggregate.input.grid:
+        return f"SELECT * FROM {_grid(aggregate.input)}"
     grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
     return f"SELECT {', '.join([*keys, *sums])} FROM {kept}{grouped}"
 
 
-def _beside(aggregate: Aggregate, kept: str) -> str:
+def _beside(aggregate: Aggregate, kept: str, leaves: Mapping[str, str]) -> str:
     """The groups with all they have: also what is no sum over units."""
     bound = aggregate.input
     keys = [quoted(key.name) for key in bound.keys]
@@ -90,21 +109,26 @@ def _beside(aggregate: Aggregate, kept: str) -> str:
                 f"coalesce({source}.{name}, CAST(0 AS BIGINT))",
             )
         else:
-            weight = scaled_weight(one) if bound.scales else capped_weight(one, bound)
-            sql, shown = histogram_sql(one, keys, kept, weight), f"{source}.{name}"
+            known = leaves.get(one.name)
+            if bound.scales:
+                rows = scaled_rows_sql(one, keys, known)
+            else:
+                rows = capped_rows_sql(one, keys, kept, bound, known)
+            sql, shown = histogram_sql(one, keys, rows), f"{source}.{name}"
         same = " AND ".join(f"summed.{key} IS NOT DISTINCT FROM {source}.{key}" for key in keys) or "TRUE"
         joined += f" LEFT JOIN ({sql}) AS {source} ON {same}"
         columns.append(f"{shown} AS {name}")
     return f"SELECT {', '.join(columns)} FROM {joined}"
 
 
-def _unit_rows(aggregate: Aggregate) -> str:
+def unit_rows_sql(aggregate: Aggregate) -> str:
     """One row for each row that may count: its unit, keys, and what is summed of it."""
-    bound = aggregate.input
+    bound, filled = aggregate.input, _filled(aggregate)
     columns = [f"{named(bound.unit)} AS u"]
     columns += [f"{_value(key.scalar)} AS {quoted(key.name)}" for key in bound.keys]
     for one in aggregate.sums + aggregate.limits:
-        columns.append(f"{scalar(one.condition)} AS {quoted('if_' + one.name)}")
+        if one.condition != TRUE and (one.condition.text not in filled or not one.additive):
+            columns.append(f"{scalar(one.condition)} AS {quoted('if_' + one.name)}")
         if one.argument is not None:
             columns.append(f"{_value(one.argument)} AS {quoted('of_' + one.name)}")
     relation = Relations(columns_of(aggregate)).sql(bound.input)
@@ -131,15 +155,29 @@ def _value(node: Scalar) -> str:
 
 def _parts(aggregate: Aggregate) -> str:
     """What each unit contributes to each group."""
-    keys = [quoted(key.name) for key in aggregate.input.keys]
+    keys, filled = [quoted(key.name) for key in aggregate.input.keys], _filled(aggregate)
     columns = ["u", *keys]
     for one in aggregate.sums + aggregate.limits:
-        condition = f"FILTER (WHERE {quoted('if_' + one.name)})"
-        columns.append(f"CAST(count(*) {condition} AS HUGEINT) AS {quoted('n_' + one.name)}")
+        rows, condition = "*", ""
+        if one.condition.text in filled and one.additive:
+            rows = quoted(filled[one.condition.text])
+        elif one.condition != TRUE:
+            condition = f" FILTER (WHERE {quoted('if_' + one.name)})"
+        columns.append(f"count({rows}){condition} AS {quoted('n_' + one.name)}")
         if one.argument is not None and one.additive:
-            total = f"sum({quoted('of_' + one.name)}) {condition}"
+            own = "" if one.condition == presence(one.argument) else condition
+            total = f"sum({quoted('of_' + one.name)}){own}"
             columns.append(f"coalesce({total}, CAST(0 AS HUGEINT)) AS {quoted('t_' + one.name)}")
     return f"SELECT {', '.join(columns)} FROM unit_rows GROUP BY {', '.join(['u', *keys])}"
+
+
+def _filled(aggregate: Aggregate) -> dict[str, str]:
+    """The column of `unit_rows_sql` that has a value in just the rows that meet a condition, by its text."""
+    return {
+        one.condition.text: f"of_{one.name}"
+        for one in aggregate.sums
+        if one.additive and one.argument is not None and one.condition == presence(one.argument)
+    }
 
 
 def _ranked(bound: Bound) -> str:
@@ -153,7 +191,7 @@ def _total(one: Sum, aggregate: Aggregate) -> str:
     bound = aggregate.input
     if not bound.scales:
         return as_bigint(f"sum({_capped(one, bound)})")
-    part = scaled(one)
+    part = quoted("p_" + one.name) if same_in_all_groups(one) else scaled(one)
     return as_bigint(f"sum({not_small(part, one, bound.groups) if one.name == aggregate.shown_by else part})")
 
 
@@ -178,9 +216,8 @@ def _result(aggregate: Aggregate) -> str:
     if bound.grid:
         columns = [f"grid.{key} AS {key}" for key in keys]
         columns += [_none_missing(one) for one in aggregate.sums]
-        grids = " CROSS JOIN ".join(_domain(key) for key in bound.keys)
         same = " AND ".join(f"grid.{key} = exact.{key}" for key in keys)
-        joined = f"(SELECT * FROM {grids}) AS grid LEFT JOIN exact ON {same}"
+        joined = f"(SELECT * FROM {_grid(bound)}) AS grid LEFT JOIN exact ON {same}"
         groups = f"(SELECT {', '.join(columns)} FROM {joined})"
     whole = " CROSS JOIN totals" if aggregate.totals else ""
     return f"SELECT * FROM {groups} AS q{whole}{order}"
@@ -190,6 +227,11 @@ def _none_missing(one: Sum) -> str:
     """A column of the exact table where a group has no rows; a list without pairs is NULL."""
     name = quoted(one.name)
     return f"exact.{name} AS {name}" if one.leaves else f"coalesce(exact.{name}, CAST(0 AS BIGINT)) AS {name}"
+
+
+def _grid(bound: Bound) -> str:
+    """Every combination of the public keys."""
+    return " CROSS JOIN ".join(_domain(key) for key in bound.keys)
 
 
 def _domain(key: Key) -> str:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from privacy.algebra import TRUE
 from privacy.engines.duckdb.literals import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from privacy.algebra import Aggregate, Sum, Total
 
@@ -18,7 +20,10 @@ PRECISION = 30
 LONGEST = 48
 """Bits of a vector's entries when its length is taken: squares of 2^31 of them fit HUGEINT."""
 NARROW = 31
-"""Bits of entries that fit 64 bits squared, and times a factor: dividing those takes a tenth of the time."""
+"""Bits of counts that fit 64 bits times a factor: dividing those takes a tenth of the time."""
+_TOTAL = 45
+"""Bits within which totals are held beside them."""
+_ADDED = ("total", "centred")
 _ROOM = 6
 """Bits by which an entry must exceed the length allowed before it is cut for that."""
 SMALLEST, LARGEST = -(2**62), 2**62
@@ -37,13 +42,18 @@ def big(number: int) -> str:
 
 
 def uncut(one: Sum) -> str:
-    """What a unit's rows in a group come to, before anything is bounded: a HUGEINT."""
+    """What a unit's rows in a group come to, before it is bounded: a BIGINT of counts, else a HUGEINT."""
     count, total = quoted("n_" + one.name), quoted("t_" + one.name)
     if one.kind == "units":
-        return f"least({count}, {huge(1)})"
+        return big(1) if same_in_all_groups(one) else f"least({count}, {big(1)})"
     if one.kind in ("rows", "histogram"):
         return count
     return total if one.kind == "total" else f"({total} - {count} * {huge(one.middle)})"
+
+
+def same_in_all_groups(one: Sum) -> bool:
+    """Whether a unit adds the same to each of its groups: there is none without a row of it."""
+    return one.kind == "units" and one.condition == TRUE
 
 
 def halvings(one: Sum) -> int:
@@ -52,27 +62,82 @@ def halvings(one: Sum) -> int:
 
 
 def narrow(one: Sum) -> bool:
-    """Whether a unit may add so little that what does not fit 31 bits is far beyond it."""
-    return math.isqrt(one.norm_squared).bit_length() + _ROOM <= NARROW
+    """Whether a unit may add so little that its numbers, within `rows_held`, fit 64 bits times a factor."""
+    bits = math.isqrt(one.norm_squared).bit_length()
+    most = (rows_held(one) * widest(one)).bit_length() - 1 if one.kind in _ADDED else NARROW
+    return bits <= PRECISION and bits + _ROOM <= most and abs(one.middle) <= widest(one) <= 2**NARROW
+
+
+def widest(one: Sum) -> int:
+    """The largest absolute value of what is added up in a row, before anything is taken off."""
+    return max(abs(one.low + one.middle), abs(one.high + one.middle), 1)
+
+
+def rows_held(one: Sum) -> int:
+    """A count of rows is held within so many, where it is narrow; their total within what so many may add.
+
+    So numbers around any middle are no more than ``reach`` times the count of their rows, and below 2^47:
+    squares of 2^31 of them fit HUGEINT.
+    """
+    return 1 << (min(NARROW, _TOTAL - widest(one).bit_length()) if one.kind in _ADDED else NARROW)
 
 
 def held(one: Sum) -> str:
-    """`uncut` within what the length of a vector can be taken of: a BIGINT where that is `narrow`.
+    """`uncut` within what the length of a vector can be taken of: a BIGINT where that `fits_bigint`.
 
     A total never is more than ``reach`` times what any count is held within: no sum outgrows the count of its
     rows. A count is held in what is far beyond the length allowed: rows of a histogram weigh nothing there.
     """
-    most = 2**NARROW if narrow(one) else 2 ** (LONGEST + halvings(one))
-    if one.kind in ("total", "centred"):
-        most = min(most, one.reach << NARROW)
+    if narrow(one):
+        return _narrowly_held(one)
+    most = _most_held(one)
     within = f"greatest(least({uncut(one)}, {huge(most)}), {huge(-most)})"
-    return f"CAST({within} AS BIGINT)" if narrow(one) else within
+    return f"CAST({within} AS BIGINT)" if fits_bigint(one) else within
+
+
+def _most_held(one: Sum) -> int:
+    most: int = 2 ** (LONGEST + halvings(one))
+    return min(most, one.reach << NARROW) if one.kind in _ADDED else most
+
+
+def fits_bigint(one: Sum) -> bool:
+    """Whether `held` has 64 bits."""
+    return narrow(one) or _most_held(one) <= LARGEST
+
+
+def _narrowly_held(one: Sum) -> str:
+    if one.kind == "units":
+        return uncut(one)
+    rows = rows_held(one)
+    counted = f"least({quoted('n_' + one.name)}, {big(rows)})"
+    if one.kind not in _ADDED:
+        return counted
+    total = total_held(one, quoted("t_" + one.name))
+    return f"({total} - {counted} * {big(one.middle)})" if one.kind == "centred" else total
+
+
+def total_held(one: Sum, total: str) -> str:
+    """A total within what as many rows may add as their count is held within, as a BIGINT."""
+    low, high = min(one.low + one.middle, 0) * rows_held(one), max(one.high + one.middle, 0) * rows_held(one)
+    return f"CAST(greatest(least({total}, {big(high)}), {big(low)}) AS BIGINT)"
 
 
 def scaled(one: Sum) -> str:
-    """A unit's part in a group: its numbers times its factor, toward zero, in steps of ``2 ** -shift``."""
-    steps = 2 ** (PRECISION - one.shift)
-    return f"(({held(one)} * {quoted('w_' + one.name)}) // {(big if narrow(one) else huge)(steps)})"
+    """A unit's part in a group: its numbers times its factor, toward zero, in steps of ``2 ** -shift``.
+
+    What fits 64 bits but not times a factor is multiplied in two: the higher bits, whose product with the
+    factor needs no division, and the lower ones. Both have the sign of the whole, so that what is cut off is
+    cut off toward zero.
+    """
+    value, factor, steps = held(one), quoted("w_" + one.name), 2 ** (PRECISION - one.shift)
+    if narrow(one) or not fits_bigint(one):
+        return f"(({value} * {factor}) // {(big if narrow(one) else huge)(steps)})"
+    return f"(({value} // {big(steps)}) * {factor} + (({value} % {big(steps)}) * {factor}) // {big(steps)})"
+
+
+def row_weight(one: Sum) -> str:
+    """What a row weighs in a histogram where a unit's numbers are scaled down."""
+    return f"(({quoted('w_' + one.name)} * {big(2**one.shift)}) // {big(2**PRECISION)})"
 
 
 def held_together(one: Sum, sums: Sequence[Sum]) -> list[Sum]:
@@ -90,14 +155,29 @@ def _class(one: Sum) -> str:
 def not_small(part: str, one: Sum, groups: int) -> str:
     """The part, or 0 where ``groups`` parts of its size would be shorter than a unit's numbers may be: no
     more than ``groups`` parts of a unit are left."""
-    large = f"{huge(groups)} * {part} * {part} >= {huge(one.sensitivity_squared)}"
-    return f"CASE WHEN {large} THEN {part} ELSE 0 END"
+    least = _root_above(-(-one.sensitivity_squared // groups))
+    return f"CASE WHEN {part} >= {huge(least)} THEN {part} ELSE 0 END"
+
+
+def _root_above(square: int) -> int:
+    """The least whole number whose square is no less."""
+    root = math.isqrt(square)
+    return root if root * root == square else root + 1
 
 
 def as_bigint(total: str) -> str:
     """A sum over units, 0 where there are none, within what noise is added to."""
     whole = f"coalesce({total}, {huge(0)})"
     return f"CAST(greatest(least({whole}, {huge(LARGEST)}), {huge(SMALLEST)}) AS BIGINT)"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A sum over a unit's groups: of its numbers of a sum, of their squares, or of their sizes."""
+
+    of: Sum
+    squared: bool = False
+    sizes: bool = False
 
 
 class Factors:
@@ -108,6 +188,7 @@ class Factors:
 
     def __init__(self, aggregate: Aggregate) -> None:
         self._totals = aggregate.totals
+        self._summed = {total.of.name: total.of for total in self._totals}
         self._weights = aggregate.input.strategy == "weights"
         self._classes: dict[str, list[Sum]] = {}
         for one in aggregate.sums + aggregate.limits:
@@ -115,20 +196,49 @@ class Factors:
                 continue
             self._classes.setdefault(_class(one), []).append(one)
 
-    def sql(self, parts: str) -> str:
-        """One row for each unit: ``u``, the factors, and of each total what the unit has of it."""
-        lengths, factors = ["u"], ["u"]
+    def sql(self, parts: str, measured: str | None = None) -> str:
+        """One row for each unit: ``u``, the factors, and of each total what the unit has of it.
+
+        Args:
+            measured: a SELECT of what `measures` names, where that is known already.
+        """
+        factors = ["u"]
         for members in self._classes.values():
-            limits = [one for one in members if not _implied(one, members)]
-            lengths += [f"sum({self._entry(one)}) AS {quoted('q_' + one.name)}" for one in limits]
-            parted = ", ".join(self._factor(one) for one in limits)
-            factor = f"least({parted})" if len(limits) > 1 else parted
+            parted = ", ".join(self._factor(one) for one in self._limits(members))
+            factor = f"least({parted})" if len(self._limits(members)) > 1 else parted
             factors += [f"CAST({factor} AS BIGINT) AS {quoted('w_' + one.name)}" for one in members]
-        summed = {total.of.name: total.of for total in self._totals}
-        lengths += [f"sum({held(one)}) AS {quoted('l_' + name)}" for name, one in summed.items()]
-        factors += [quoted("l_" + name) for name in summed]
-        measured = f"SELECT {', '.join(lengths)} FROM {parts} GROUP BY u"
-        return f"SELECT {', '.join(factors)} FROM ({measured}) AS lengths"
+        factors += [quoted("l_" + name) for name in self._summed]
+        lengths = f"SELECT {', '.join(['*', *self._roots()])} FROM ({measured or self._measured(parts)}) AS q"
+        found = f"SELECT {', '.join(factors)} FROM ({lengths}) AS lengths"
+        return f"SELECT {', '.join(['*', *self._everywhere()])} FROM ({found}) AS factors"
+
+    def measures(self) -> Mapping[str, Measured]:
+        """What is measured of each unit over all its groups, by name."""
+        limits = [one for members in self._classes.values() for one in self._limits(members)]
+        lengths = {f"q_{one.name}": Measured(one, not self._weighs(one), self._weighs(one)) for one in limits}
+        return lengths | {f"l_{name}": Measured(one) for name, one in self._summed.items()}
+
+    def _limits(self, members: Sequence[Sum]) -> list[Sum]:
+        return [one for one in members if not _implied(one, members)]
+
+    def _roots(self) -> list[str]:
+        limits = [one for members in self._classes.values() for one in self._limits(members)]
+        return [_root(one) for one in limits if not self._weighs(one)]
+
+    def _measured(self, parts: str) -> str:
+        lengths = ["u"]
+        for name, one in self.measures().items():
+            entry = held(one.of) if name.startswith("l_") else self._entry(one.of)
+            lengths.append(f"sum({entry}) AS {quoted(name)}")
+        return f"SELECT {', '.join(lengths)} FROM {parts} GROUP BY u"
+
+    def _everywhere(self) -> list[str]:
+        """What is the same in all groups of a unit: what its rows weigh in a histogram, ``r_<sum>``, and its
+        part in a count of units, ``p_<sum>``."""
+        sums = [one for members in self._classes.values() for one in members]
+        weights = [f"{row_weight(one)} AS {quoted('r_' + one.name)}" for one in sums if one.leaves]
+        counted = [one for one in sums if same_in_all_groups(one)]
+        return weights + [f"{scaled(one)} AS {quoted('p_' + one.name)}" for one in counted]
 
     def totals_sql(self) -> str:
         """One row with each total, as a BIGINT. Reads ``units``."""
@@ -136,7 +246,11 @@ class Factors:
 
     def _entry(self, one: Sum) -> str:
         """What an entry adds to the length of the vector."""
-        return _size(one) if self._weighs(one) else f"{_size(one)} * {_size(one)}"
+        size = _size(one)
+        if self._weighs(one):
+            return size
+        wide = one.kind in _ADDED or not narrow(one)
+        return f"CAST({size} AS HUGEINT) * {size}" if wide else f"{size} * {size}"
 
     def _weighs(self, one: Sum) -> bool:
         return self._weights and one.by_rows
@@ -164,7 +278,8 @@ def _implied(one: Sum, members: Sequence[Sum]) -> bool:
 def _size(one: Sum) -> str:
     """The size of an entry, halved as often as need be and rounded away from zero."""
     size, step = f"abs({held(one)})", 2 ** halvings(one)
-    return size if step == 1 else f"(({size} + {huge(step - 1)}) // {huge(step)})"
+    whole = big if fits_bigint(one) else huge
+    return size if step == 1 else f"(({size} + {whole(step - 1)}) // {whole(step)})"
 
 
 def _by_size(one: Sum) -> str:
@@ -174,19 +289,26 @@ def _by_size(one: Sum) -> str:
     return f"least({huge(allowed << PRECISION)} // {rows}, {huge(2**PRECISION)})"
 
 
+def _root(one: Sum) -> str:
+    """An estimate of the largest factor at which the vector is short enough, as a BIGINT ``e_<sum>``."""
+    most = _shortest(one) << 2 * PRECISION
+    root = f"sqrt(CAST('{most}' AS DOUBLE) / CAST(greatest({quoted('q_' + one.name)}, {huge(1)}) AS DOUBLE))"
+    return (
+        f"CAST(floor(least({root}, CAST('{2**PRECISION}' AS DOUBLE))) AS BIGINT) AS {quoted('e_' + one.name)}"
+    )
+
+
 def _by_length(one: Sum) -> str:
     """The largest factor at which the vector is short enough, or one less; 2^30 where it is already.
 
     The root is an estimate; that ``w * w * q`` is within the limit is checked in integers.
     """
-    length = quoted("q_" + one.name)
-    limit = one.norm_squared >> 2 * halvings(one)
-    most = limit << 2 * PRECISION
-    root = f"sqrt(CAST('{most}' AS DOUBLE) / CAST(greatest({length}, {huge(1)}) AS DOUBLE))"
-    near = f"CAST(floor(least({root}, CAST('{2**PRECISION}' AS DOUBLE))) AS HUGEINT)"
-    fits = [
-        f"WHEN {guess} * {guess} * {length} <= {huge(most)} THEN {guess}" for guess in (near, f"({near} - 1)")
-    ]
-    return (
-        f"CASE WHEN {length} <= {huge(limit)} THEN {huge(2**PRECISION)} {' '.join(fits)} ELSE {huge(0)} END"
-    )
+    length, near, limit = quoted("q_" + one.name), quoted("e_" + one.name), _shortest(one)
+    most = huge(limit << 2 * PRECISION)
+    fits = [f"WHEN {guess} * {guess} * {length} <= {most} THEN {guess}" for guess in (near, f"({near} - 1)")]
+    return f"CASE WHEN {length} <= {huge(limit)} THEN {big(2**PRECISION)} {' '.join(fits)} ELSE {big(0)} END"
+
+
+def _shortest(one: Sum) -> int:
+    """The square of the length that a vector may have, halved as its entries are."""
+    return one.norm_squared >> 2 * halvings(one)

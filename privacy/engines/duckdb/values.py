@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from privacy.engines.duckdb.factors import PRECISION, as_bigint, huge
+from privacy.algebra import TRUE
+from privacy.engines.duckdb.factors import as_bigint, huge
 from privacy.engines.duckdb.literals import quoted
 from privacy.engines.duckdb.relations import keyed_rank
 
@@ -38,9 +39,9 @@ def distinct_sql(one: Sum, keys: Sequence[str], kept: str | None) -> str:
     Args:
         kept: the relation with the groups of each unit that count, where not all do.
     """
-    value, condition = quoted("of_" + one.name), quoted("if_" + one.name)
+    value = quoted("of_" + one.name)
     unit, groups = ", ".join(["u", *keys]), ", ".join(keys)
-    rows = f"SELECT {unit}, {value} AS v FROM unit_rows WHERE {condition} AND {value} IS NOT NULL"
+    rows = f"SELECT {unit}, {value} AS v FROM unit_rows WHERE {counts(one)} AND {value} IS NOT NULL"
     if kept is not None:
         rows = f"SELECT l.* FROM ({rows}) AS l SEMI JOIN {kept} AS p ON {_same(['u', *keys])}"
     values = f"SELECT DISTINCT * FROM ({rows}) AS q"
@@ -60,33 +61,67 @@ def _same(columns: Sequence[str]) -> str:
     return " AND ".join(f"l.{column} IS NOT DISTINCT FROM p.{column}" for column in columns)
 
 
-def histogram_sql(one: Sum, keys: Sequence[str], parts: str, weight: str) -> str:
+def counts(one: Sum) -> str:
+    """Whether a row of ``unit_rows`` is one that counts."""
+    return "TRUE" if one.condition == TRUE else quoted("if_" + one.name)
+
+
+def leaves_sql(one: Sum, keys: Sequence[str]) -> str:
+    """Rows of each unit in each leaf of its groups: ``u``, the keys, the leaf ``b`` and the number ``n``."""
+    found = ", ".join(["u", *keys, f"{quoted('of_' + one.name)} AS b"])
+    grouped = ", ".join(["u", *keys, "b"])
+    return f"SELECT {found}, count(*) AS n FROM unit_rows WHERE {counts(one)} GROUP BY {grouped}"
+
+
+def histogram_sql(one: Sum, keys: Sequence[str], weighed: str) -> str:
     """The keys, and under the name of the sum a list of leaves ``b`` and their weights ``w``.
 
     Args:
-        parts: the relation with one row for each unit and group that counts.
-        weight: what each row of a unit in a group weighs, as columns of ``parts``.
+        weighed: a SELECT of the keys, the leaf ``b``, how many rows ``n`` there are, and what each weighs,
+            ``row_weight``.
     """
-    leaf, condition = quoted("of_" + one.name), quoted("if_" + one.name)
-    unit, groups = ", ".join(["u", *keys]), ", ".join(keys)
-    found = f"SELECT {unit}, {leaf} AS b, count(*) AS n FROM unit_rows WHERE {condition} GROUP BY {unit}, b"
-    weighed = f"SELECT p.*, {weight} AS row_weight FROM {parts} AS p"
-    groups_and_leaf = ", ".join([*(f"l.{key}" for key in keys), "b"])
-    joined = f"({found}) AS l JOIN ({weighed}) AS p ON {_same(['u', *keys])}"
+    groups_and_leaf = ", ".join([*keys, "b"])
     weight_of = f"{as_bigint('sum(n * row_weight)')} AS w"
-    summed = f"SELECT {groups_and_leaf}, {weight_of} FROM {joined} GROUP BY {groups_and_leaf}"
-    grouped = f" GROUP BY {groups}" if keys else ""
+    summed = f"SELECT {groups_and_leaf}, {weight_of} FROM ({weighed}) AS q GROUP BY {groups_and_leaf}"
+    grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
     listed = f"list({{'b': CAST(b AS INTEGER), 'w': w}}) AS {quoted(one.name)}"
     return f"SELECT {', '.join([*keys, listed])} FROM ({summed}) AS q{grouped}"
 
 
+def capped_rows_sql(
+    one: Sum, keys: Sequence[str], parts: str, bound: Bound, leaves: str | None = None
+) -> str:
+    """Of `histogram_sql`, what is weighed where a unit keeps so many rows in each of the groups it keeps.
+
+    Args:
+        parts: the relation with one row for each unit and group that counts.
+        leaves: a SELECT as of `leaves_sql`, where that is known already.
+    """
+    shown = ", ".join([*(f"l.{key} AS {key}" for key in keys), "b", "n"])
+    weight = f"{capped_weight(one, bound)} AS row_weight"
+    same = _same(["u", *keys])
+    return (
+        f"SELECT {shown}, {weight} FROM ({leaves or leaves_sql(one, keys)}) AS l JOIN {parts} AS p ON {same}"
+    )
+
+
+def scaled_rows_sql(one: Sum, keys: Sequence[str], leaves: str | None = None) -> str:
+    """Of `histogram_sql`, what is weighed where a unit's numbers are scaled down: by the same in all its
+    groups, so that rows need not be put together first.
+
+    Args:
+        leaves: a SELECT as of `leaves_sql`, where that is known already.
+    """
+    rows = leaves
+    if rows is None:
+        found = ", ".join(["u", *keys, f"{quoted('of_' + one.name)} AS b", "1 AS n"])
+        rows = f"SELECT {found} FROM unit_rows WHERE {counts(one)}"
+    shown = ", ".join([*keys, "b", "n", f"{quoted('r_' + one.name)} AS row_weight"])
+    return f"SELECT {shown} FROM ({rows}) AS l JOIN units USING (u)"
+
+
 def capped_weight(one: Sum, bound: Bound) -> str:
     """What a row weighs where a unit has more of them than count."""
-    count, whole = quoted("n_" + one.name), 2**one.shift
+    count, whole = f"p.{quoted('n_' + one.name)}", 2**one.shift
     less = f"{huge(bound.rows * whole)} // {count}"
     return f"CASE WHEN {count} <= {huge(bound.rows)} THEN {huge(whole)} ELSE {less} END"
-
-
-def scaled_weight(one: Sum) -> str:
-    """What a row weighs where a unit's numbers are scaled down."""
-    return f"(({quoted('w_' + one.name)} * {huge(2**one.shift)}) // {huge(2**PRECISION)})"
