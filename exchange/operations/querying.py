@@ -119,15 +119,16 @@ def run(market: Market, actor: Actor, command: RunQuery, *, key: str | None) -> 
     if done is not None:
         return _replayed(market, actor, command, done)
     terms = _terms(market, actor, command)
-    with _turn(market, actor, command, terms):
+    repeats = _repeats(market, actor, terms)
+    with contextlib.nullcontext() if repeats else _turn(market, actor, command, terms):
         reserved = market.store.perform(
-            actor, command, lambda tx: _reserve(tx, market, command, terms), key=key, followed=True
+            actor, command, lambda tx: _reserve(tx, market, command, terms), key=key, followed=not repeats
         )
         if reserved.replayed:
             return _replayed(market, actor, command, reserved)
         if not reserved.value["repeated"]:
             _execute(market, actor, reserved.value["query"], terms)
-    return _deliver(market, actor, reserved)
+    return _deliver(market, actor, reserved, on_disk=repeats)
 
 
 def answered(market: Market, actor: Actor, query_id: str) -> Answered:
@@ -204,25 +205,18 @@ def _readable(market: Market, actor: Actor, query_id: str) -> Row[Any]:
     return market.store.read(look)
 
 
-def _turn(
-    market: Market, actor: Actor, command: RunQuery, terms: Terms
-) -> contextlib.AbstractContextManager[None]:
-    """A worker's turn, taken before anything is reserved: who waits holds neither money nor rho nor a lease.
-
-    In it the plan is admitted, by what public tables alone can tell. A repeat needs neither.
-    """
-    same = {
-        "org": actor.org,
-        "version": terms.view.version_id,
-        "plan_sha256": terms.plan.digest,
-    }
-    if market.store.read(lambda session: queries.settled_before(session, **same)) is not None:
-        return contextlib.nullcontext()
-    return _admitted_turn(market, actor, command, terms)
+def _repeats(market: Market, actor: Actor, terms: Terms) -> bool:
+    """Whether the organisation has its answer already: that needs no worker, and nothing follows it."""
+    same = {"org": actor.org, "version": terms.view.version_id, "plan_sha256": terms.plan.digest}
+    return market.store.read(lambda session: queries.settled_before(session, **same)) is not None
 
 
 @contextlib.contextmanager
-def _admitted_turn(market: Market, actor: Actor, command: RunQuery, terms: Terms) -> Iterator[None]:
+def _turn(market: Market, actor: Actor, command: RunQuery, terms: Terms) -> Iterator[None]:
+    """A worker's turn, taken before anything is reserved: who waits holds neither money nor rho nor a lease.
+
+    In it the plan is admitted, by what public tables alone can tell.
+    """
     with contextlib.ExitStack() as stack:
         with market.store.refusing(actor, command):
             stack.enter_context(market.engine.turn(market.settings.query_timeout_s))
@@ -361,11 +355,15 @@ def _on_grid(market: Market) -> Iterator[None]:
             time.sleep(grid_s - (time.monotonic() - started) % grid_s)
 
 
-def _deliver(market: Market, actor: Actor, reserved: Outcome) -> Answered:
-    """The reply of a reservation: a lost one is given again word for word, charge and all."""
+def _deliver(market: Market, actor: Actor, reserved: Outcome, *, on_disk: bool = False) -> Answered:
+    """The reply of a reservation: a lost one is given again word for word, charge and all.
+
+    Args:
+        on_disk: whether the reservation is on disk, if nothing followed it.
+    """
     query_id = reserved.value["query"]
-    if reserved.value["repeated"]:
-        market.store.sync()  # nothing followed the reservation
+    if reserved.value["repeated"] and not on_disk:
+        market.store.sync()
     row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
     _raise_unless_settled(row)
     return _load(market, row, repeated=reserved.value["repeated"])

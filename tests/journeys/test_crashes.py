@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from exchange import profiles
 from exchange.errors import InProgress
-from exchange.operations import profiling, settling
+from exchange.operations import profiling, querying, settling
 from exchange.store import Store
 from privacy.errors import EngineFailed
 from tests.journeys.crashes import (
@@ -161,12 +161,23 @@ def test_the_sweeper_settles_before_a_slow_process(stand: Stand) -> None:
 
 
 def test_a_repeat_leaves_only_after_its_entry_is_on_disk(sqlite_stand: Stand) -> None:
+    """Also where the answer that is repeated was settled while the repeat waited for its turn."""
     assert sqlite_stand.run(key="first").status_code == 200
+    perform, followed = Store.perform, []
+
+    def watched(*given: Any, **named: Any) -> Any:
+        followed.append(named.get("followed", False))
+        return perform(*given, **named)
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "perform", watched)
+        assert sqlite_stand.run(key="repeat").json()["repeated"] is True
+        assert followed == [False]
+        patch.setattr(querying, "_repeats", lambda *_: False)
         patch.setattr(Store, "sync", lambda _: die())
         with pytest.raises(Died):
-            sqlite_stand.run(key="repeat")
-    assert sqlite_stand.run(key="repeat").json()["repeated"] is True
+            sqlite_stand.run(key="late")
+    assert sqlite_stand.run(key="late").json()["repeated"] is True
 
 
 @pytest.mark.parametrize("code", ["query_failed", "query_timeout", "query_too_large"])
