@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from privacy.engines.duckdb import NUMBER, STORED
 from privacy.files import Files, check_private_files, files_of
+from privacy.layout.cutting import Cut
 from privacy.layout.documents import (
     DOCUMENT,
     FORMAT,
@@ -33,13 +34,14 @@ from privacy.layout.selections import selections, with_instead
 from privacy.sandbox import Limits, Sandbox, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from privacy.layout.wanted import Wanted
     from privacy.policy import Policy
 
 ROWS_IN_PART = 4_000_000
-"""About so many rows are sorted at a time."""
+"""A part has about so many rows: so much is lost with a kill, and read at a time when the rest is taken from
+it."""
 MAX_PARTS = 4_096
 MAX_UNITS = 2**31 - 1
 _ROW_GROUP = 122_880
@@ -70,7 +72,7 @@ def layout(
         tables: files of every private table of the policy, by name.
         folder: where it is kept; made if it is not there.
         sandbox: where the engine runs, with limits that suffice; without one, a sandbox is made for this.
-        rows_in_part: about how many rows are sorted at a time: what bounds memory.
+        rows_in_part: about how many rows a part has.
         max_bytes: the most that the stored files may take together. What serves most is built first; what
             would go past this is left out (`left_out`), and what is smaller may follow.
         progress: told what is being built and how much of all is done, from 0 to 1, part by part. What it
@@ -217,20 +219,48 @@ class _Builder:
         Raises:
             _NoRoom: they are more than there is room for.
         """
-        if "count" not in held:
-            held["count"] = len(held["made_of"]) or self._count(one)
         parts = self._sound(held)
         self._require(sum(part.size for part in parts))
-        while len(parts) < held["count"]:
-            parts.append(self._part(one, parts, held["count"]))
-            held |= {"parts": [asdict(part) for part in parts], "verified": False}
-            self._write(_JOURNAL)
-            tell(len(parts) / held["count"])
-        if not held["verified"]:
+        with contextlib.closing(self._missing(one, held, parts)) as missing:
+            for batches in missing:
+                parts.append(self._part(one, parts, batches))
+                held |= {"parts": [asdict(part) for part in parts], "verified": False}
+                self._write(_JOURNAL)
+                tell(_share(held, parts))
+        held["count"] = len(parts)
+        if not held.get("verified"):
             self._verify(one, parts)
             held["verified"] = True
             self._write(_JOURNAL)
         return sum(part.size for part in parts)
+
+    def _missing(
+        self, one: Wanted, held: dict[str, Any], parts: Sequence[Part]
+    ) -> Generator[Iterator[pa.RecordBatch]]:
+        """The rows of each part that is not there yet. Each is to be read before the next is asked for.
+
+        What is sorted comes in one stream, also after a kill: of the units after the last one that is stored.
+        """
+        if one.of is not None:
+            held["count"] = len(held["made_of"])
+            for place in range(len(parts), held["count"]):
+                task = Task(one.selected.numbered_sql(), self._files(one, place), {}, _RESULT_BYTES)
+                with contextlib.closing(self.sandbox.batches(task)) as batches:
+                    yield batches
+        elif len(parts) != held.get("count"):
+            held["rows"] = self._asked(one.selected.count_sql(), one)["rows"]
+            task = Task(
+                one.selected.sorted_sql(after=bool(parts)), self._beside(one, parts), {}, _RESULT_BYTES
+            )
+            with contextlib.closing(self.sandbox.batches(task)) as batches:
+                cut = Cut(batches, sum(part.units for part in parts), self.rows_in_part)
+                while cut.more or not parts:
+                    yield cut.part()
+
+    def _beside(self, one: Wanted, parts: Sequence[Part]) -> dict[str, tuple[str, ...]]:
+        """What a selection reads, and the last of its parts."""
+        last = {STORED: (str(self.folder / parts[-1].file),)} if parts else {}
+        return self._files(one) | last
 
     def _require(self, found: int) -> None:
         if found > self.room:
@@ -242,10 +272,6 @@ class _Builder:
 
     def _parts(self, one: Wanted) -> list[Part]:
         return parts_of(self.done[one.selected.digest])
-
-    def _count(self, one: Wanted) -> int:
-        rows: int = self._asked(one.selected.count_sql(), one)["rows"]
-        return min(max(-(-rows // self.rows_in_part), 1), MAX_PARTS)
 
     def finish(self, wanted: Sequence[Wanted]) -> None:
         """Write the document, once all is there; what nothing names any more is removed."""
@@ -270,7 +296,7 @@ class _Builder:
             parts.append(part)
         return parts
 
-    def _part(self, one: Wanted, before: Sequence[Part], count: int) -> Part:
+    def _part(self, one: Wanted, before: Sequence[Part], batches: Iterator[pa.RecordBatch]) -> Part:
         """Write the part after these, or nothing of it.
 
         Its name is its own among layouts of other files, so that it takes the place of no part of those.
@@ -279,10 +305,10 @@ class _Builder:
         taken = sum(part.size for part in before)
         path = self.folder / f"{self._name(one)}-{place:04d}.parquet"
         unfinished = path.with_suffix(".unfinished")
-        task = Task(one.selected.part_sql(place, count, first), self._files(one, place), {}, _RESULT_BYTES)
+        if place >= MAX_PARTS:
+            raise LayoutInvalid("There are more parts than a layout can have.")
         try:
-            with contextlib.closing(self.sandbox.batches(task)) as batches:
-                rows, last = _written(unfinished, batches, lambda size: self._require(taken + size))
+            rows, last = _written(unfinished, batches, lambda size: self._require(taken + size))
             units = 0 if last is None else last + 1 - first
             if first + units > MAX_UNITS:
                 raise LayoutInvalid("There are more units than a layout can number.")
@@ -343,6 +369,13 @@ class _Builder:
         unfinished.replace(self.folder / name)
 
 
+def _share(held: Mapping[str, Any], parts: Sequence[Part]) -> float:
+    """How much of a selection is stored."""
+    whole: int = held["rows"] if "rows" in held else held["count"]
+    stored = sum(part.rows for part in parts) if "rows" in held else len(parts)
+    return min(stored / max(whole, 1), 1.0)
+
+
 def _unfinished(name: str) -> str:
     return f"{name}.unfinished"
 
@@ -356,7 +389,7 @@ def _sane(held: dict[str, Any]) -> dict[str, Any]:
     parts = [asdict(part) for part in parts_of(held)]
     named = {name: list(held[name]) for name in ("tables", "made_of")} | {"about": str(held["about"])}
     if "count" not in held:
-        return {**named, "parts": []}
+        return {**named, "parts": parts, "verified": False}
     count = int(held["count"])
     if not len(parts) <= count <= MAX_PARTS:
         raise ValueError("more parts than there can be")

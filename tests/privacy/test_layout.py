@@ -331,24 +331,34 @@ def test_what_is_no_layout_is_refused(tmp_path: Path, document: str) -> None:
         privacy.Layout.open(tmp_path, policy())
 
 
+@pytest.mark.parametrize("way", ["sorted_sql", "numbered_sql"])
 @pytest.mark.parametrize("fault", ["a row is lost", "a value is changed", "two units have one number"])
 def test_building_verifies_what_it_built(
-    written: Written, sandbox: privacy.Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+    written: Written,
+    sandbox: privacy.Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    fault: str,
 ) -> None:
-    honest = Selected.part_sql
+    """Rows that are sorted, and what is taken from them."""
+    honest = getattr(Selected, way)
+    merged = "#owner" if way == "sorted_sql" else "#unit"
 
-    def faulty(self: Selected, place: int, parts: int, first: int) -> str:
-        sql = honest(self, place, parts, first)
+    def faulty(self: Selected, **more: bool) -> str:
+        sql = honest(self, **more)
         if fault == "a row is lost":
             return f"SELECT * FROM ({sql}) AS q OFFSET 1"
-        changed = self.columns[-1] if fault == "a value is changed" else "#unit"
-        value = f'"{changed}" + 1' if changed != "#unit" else 'CAST("#unit" // 2 AS INTEGER)'
+        changed = self.columns[-1] if fault == "a value is changed" else merged
+        value = f'"{changed}" + 1' if changed != merged else f'"{changed}" // 2'
         return f'SELECT * REPLACE ({value} AS "{changed}") FROM ({sql}) AS q'
 
-    monkeypatch.setattr(Selected, "part_sql", faulty)
+    monkeypatch.setattr(Selected, way, faulty)
     with pytest.raises(privacy.LayoutInvalid, match="is not what the files hold"):
         privacy.layout(policy(), written(people()), tmp_path / "laid", sandbox=sandbox)
-    assert not list((tmp_path / "laid").glob("*.parquet"))
+    with pytest.raises(privacy.LayoutInvalid):
+        privacy.Layout.open(tmp_path / "laid", policy())
+    assert way == "numbered_sql" or not list((tmp_path / "laid").glob("*.parquet"))
 
 
 def test_files_that_are_not_given_or_unfit_are_refused(

@@ -51,8 +51,7 @@ class Selected:
     Attributes:
         columns: names of its columns, without those that are added.
         order: columns by which the rows of a unit are ordered.
-        of: names the stored rows that it reads, if it does: then units have their numbers already, and a part
-            is read from one part of those.
+        of: names the stored rows that it reads, if it does: then units have their numbers already.
     """
 
     sql: str
@@ -69,20 +68,19 @@ class Selected:
         """One row: how many rows there are."""
         return f"SELECT count(*) AS rows FROM ({self.sql}) AS q"
 
-    def part_sql(self, place: int, parts: int, first: int) -> str:
-        """The rows of one of so many parts; the numbers of its units begin with ``first``."""
-        owner, number = quoted(OWNER), quoted(NUMBER)
-        if self.of:
-            return f"{self.sql} ORDER BY {', '.join([number, *map(quoted, self.order)])}"
-        mine = f"SELECT * FROM ({self.sql}) AS q WHERE hash({owner}) % {parts} = {place}"
-        units = f"SELECT DISTINCT {owner} FROM mine"
-        numbered = f"CAST({first - 1} + row_number() OVER (ORDER BY {owner}) AS INTEGER)"
-        order = ", ".join([number, *(f"mine.{quoted(name)}" for name in self.order)])
-        return (
-            f"WITH mine AS MATERIALIZED ({mine}), "
-            f"numbers AS (SELECT {owner}, {numbered} AS {number} FROM ({units}) AS q) "
-            f"SELECT numbers.{number}, mine.* FROM mine JOIN numbers USING ({owner}) ORDER BY {order}"
-        )
+    def sorted_sql(self, *, after: bool = False) -> str:
+        """The rows in the order of their units.
+
+        Args:
+            after: those of units alone that come after the ones of the stored rows.
+        """
+        owner = quoted(OWNER)
+        later = f" WHERE {owner} > (SELECT max({owner}) FROM {quoted(STORED)})" if after else ""
+        return f"SELECT * FROM ({self.sql}) AS q{later} ORDER BY {owner}"
+
+    def numbered_sql(self) -> str:
+        """Where it reads stored rows, its own, in the order of the numbers that their units have."""
+        return f"{self.sql} ORDER BY {', '.join(map(quoted, [NUMBER, *self.order]))}"
 
     def fingerprint_sql(self, source: str | None = None) -> str:
         """One row: the number of rows and a sum of their hashes, of the SELECT or of its stored rows."""
