@@ -101,6 +101,7 @@ def one(kind: str, rows: str) -> dict[str, Any]:
 def _copied(world: worlds.World, folder: Path) -> dict[str, int]:
     ((name, path),) = world.files.items()
     with duckdb.connect(config={"threads": 2}) as connection:
+        connection.execute("SET enable_progress_bar = false")
         connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}')")
         connection.execute(f"COPY (SELECT * FROM {name}) TO '{folder}/copy.parquet' (FORMAT parquet)")
     return {"copy": (folder / "copy.parquet").stat().st_size}

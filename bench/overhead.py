@@ -137,14 +137,17 @@ def measure(
     """All ways in turn, so many times after one that is thrown away; then their memory."""
     found = Measured(question.id, question.title, question.kind, world.name)
     print(f"{world.name}: {question.id} {question.title}", file=sys.stderr, flush=True)
-    plan, layout = world.plan(question, profiled=profiled), world.layout
-    found.served = served(plan, layout, world)
+    plan = world.plan(question, profiled=profiled)
+    try:
+        found.served = served(plan, world.layout, world)
+    except privacy.EngineFailed as failed:
+        found.failed["layout"] = failed.code
     sandbox.places = world.private_files | {str(world.folder.resolve())}
     with world.connection() as connection:
         ways: dict[str, Callable[[], object]] = {
             PLAIN: lambda: connection.sql(question.sql).to_arrow_table(),
             "files": lambda: answered(plan, world, sandbox, None),
-            "layout": lambda: answered(plan, world, sandbox, layout),
+            "layout": lambda: answered(plan, world, sandbox, world.layout),
         }
         for turn in range(rounds + 1):
             for way, run in ways.items():

@@ -34,6 +34,7 @@ import json, sys
 import duckdb, pyarrow
 files, sql, threads = json.loads(sys.argv[1])
 connection = duckdb.connect(config={"threads": threads})
+connection.execute("SET enable_progress_bar = false")
 for name, path in files.items():
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}')")
 connection.sql(sql).to_arrow_table()

@@ -67,10 +67,23 @@ class World:
         """Where the layout is kept."""
         return LAYOUTS / self.name
 
-    @cached_property
+    @property
     def layout(self) -> privacy.Layout:
-        """The layout, built where it is not there yet, opened once."""
-        return privacy.layout(self.policy, self.files, self.folder, progress=_building)
+        """The layout, built where it is not there yet, opened once.
+
+        Raises:
+            EngineFailed: it cannot be built; tried once.
+        """
+        if isinstance(self._built, privacy.EngineFailed):
+            raise self._built
+        return self._built
+
+    @cached_property
+    def _built(self) -> privacy.Layout | privacy.EngineFailed:
+        try:
+            return privacy.layout(self.policy, self.files, self.folder, progress=_building)
+        except privacy.EngineFailed as failed:
+            return failed
 
     @cached_property
     def profile(self) -> privacy.Profile:
@@ -92,6 +105,7 @@ class World:
     def connection(self, threads: int = 2) -> duckdb.DuckDBPyConnection:
         """Plain DuckDB over the original files."""
         connection = duckdb.connect(config={"threads": threads})
+        connection.execute("SET enable_progress_bar = false")
         for name, path in self.files.items():
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}')")
         return connection

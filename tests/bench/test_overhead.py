@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import privacy
 from bench import data, overhead, report, watching, worlds
 from privacy.sandbox import Limits, Task
 
@@ -43,6 +44,23 @@ def test_a_small_run_measures_every_way(bench_folder: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert "| Q02 count by region |" in shown
     assert "| events-5k, undeclared, laid out | 1 |" in shown
+
+
+def test_where_no_layout_can_be_built_the_rest_is_measured(
+    bench_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[object] = []
+
+    def fail(*given: object, **_: object) -> privacy.Layout:
+        tries.append(given)
+        raise privacy.EngineFailed("query_failed")
+
+    monkeypatch.setattr(privacy, "layout", fail)
+    overhead.main(["--rows", "5k", "--tpch", "none", "--only", "Q01,Q02", "--rounds", "1"])
+    found = json.loads((bench_folder / "overhead.json").read_text())["figures"]
+    assert len(tries) == 1
+    assert [one["failed"] for one in found] == [{"layout": "query_failed"}] * 2
+    assert [len(one["seconds"]["files"]) for one in found] == [1, 1]
 
 
 def test_ratios_are_taken_pair_by_pair() -> None:
