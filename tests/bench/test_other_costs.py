@@ -27,7 +27,7 @@ def test_a_copy_and_a_layout_are_built_and_leave_nothing(bench_folder: Path) -> 
     found = {kind: ingest.one(kind, "5k") for kind in (ingest.COPY, ingest.LAYOUT)}
     assert list(found[ingest.COPY]["stored"]) == ["copy"]
     assert any("region" in about for about in found[ingest.LAYOUT]["stored"])
-    assert found[ingest.LAYOUT]["worker_peak_bytes"] > 20 * 2**20 > found[ingest.COPY]["worker_peak_bytes"]
+    assert found[ingest.LAYOUT]["worker_peak_bytes"] > 20 * 2**20
     assert list((bench_folder / "layouts").iterdir()) == []
 
 
