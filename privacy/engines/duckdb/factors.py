@@ -77,9 +77,11 @@ def rows_held(one: Sum) -> int:
     """A count of rows is held within so many, where it is narrow; their total within what so many may add.
 
     So numbers around any middle are no more than ``reach`` times the count of their rows, and below 2^47:
-    squares of 2^31 of them fit HUGEINT.
+    squares of 2^31 of them fit HUGEINT. What is wider than that is not narrow.
     """
-    return 1 << (min(NARROW, _TOTAL - widest(one).bit_length()) if one.kind in _ADDED else NARROW)
+    if one.kind not in _ADDED:
+        return 1 << NARROW
+    return 1 << max(min(NARROW, _TOTAL - widest(one).bit_length()), 0)
 
 
 def held(one: Sum) -> str:
