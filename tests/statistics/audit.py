@@ -23,13 +23,14 @@ from tests.statistics.certain import CERTAIN
 from tests.statistics.laboratory import Laboratory, laboratory
 from tests.statistics.laws import LAWS
 from tests.statistics.plants import PLANTS
+from tests.statistics.shapes import SHAPED
 
 CONFIDENCE = 0.999
 RUNS = 40_000
 PROCESSES = 2
 PLANTED = "planted: "
 HEADINGS = ("attack", "runs", "claimed", "shown with 99.9%", "verdict")
-WIDTHS = (46, 9, 16, 30, 0)
+WIDTHS = (57, 9, 16, 30, 0)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Line:
 
 def names() -> list[str]:
     """What is audited, the slowest first, so that two processes end together."""
-    return [*LAWS, *reversed(BY_NAME), *CERTAIN, *(PLANTED + plant.name for plant in PLANTS)]
+    return [*LAWS, *SHAPED, *reversed(BY_NAME), *CERTAIN, *(PLANTED + plant.name for plant in PLANTS)]
 
 
 def line(name: str, runs: int, where: Laboratory) -> Line:
@@ -70,6 +71,8 @@ def line(name: str, runs: int, where: Laboratory) -> Line:
 
 def attack_of(name: str, where: Laboratory) -> Attack:
     """The attack of that name, on a sound engine."""
+    if name in SHAPED:
+        return SHAPED[name].attack(where)
     return BY_NAME[name].attack(where.engine) if name in BY_NAME else LAWS[name](where)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ import privacy
 from tests.statistics.sampling import SALT, Engine
 
 Files = Mapping[str, Path]
+Made = TypeVar("Made")
 
 
 class Laboratory:
@@ -23,6 +25,14 @@ class Laboratory:
         self.engine = Engine()
         self.sandbox = sandbox
         self.folder = folder
+        self._made: dict[str, Any] = {}
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What is made at the first time that it is asked for."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: Made = self._made[name]
+        return made
 
     def files(self, side: str, made: Mapping[str, pa.Table]) -> Files:
         """The tables as Parquet files."""

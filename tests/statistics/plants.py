@@ -23,6 +23,7 @@ from tests.statistics.databases import DOCUMENT, TYPES
 from tests.statistics.laboratory import Laboratory
 from tests.statistics.laws import low_bits, noise_scale, order_of_rows
 from tests.statistics.sampling import Exact
+from tests.statistics.shapes import SHAPED, Spoil, lengths_of_another, stale_lengths
 
 Noise = Callable[[Sequence[int], float], list[int]]
 
@@ -35,6 +36,7 @@ class Plant:
         attack: the name of a case, or what makes an attack.
         fault: what it changes of the exact part and of what is released.
         noise: makes what draws in place of the noise; made anew for each audit.
+        spoil: changes what is stored of the neighbours, where the attack reads that.
         patches: further functions of `privacy.release`, by name, to put in place of the real ones.
         runs: enough to catch it but for a chance far below 1e-6; those that tell at once need few.
     """
@@ -44,10 +46,13 @@ class Plant:
     fault: Fault = NONE
     noise: Callable[[], Noise] | None = None
     patches: dict[str, Any] = field(default_factory=dict)
+    spoil: Spoil | None = None
     runs: int = 10_000
 
     def build(self, laboratory: Laboratory) -> Attack:
         """The attack on the faulty release, under the claim of the sound one. Audit it under `planted`."""
+        if isinstance(self.attack, str) and self.attack in SHAPED:
+            return SHAPED[self.attack].attack(laboratory, self.spoil)
         if isinstance(self.attack, str):
             return BY_NAME[self.attack].attack(laboratory.engine, self.fault)
         return self.attack(laboratory)
@@ -232,4 +237,21 @@ PLANTS = [
     Plant("rows in the order of the scan", order_of_rows, patches={"_sorted": lambda table, _keys: table}),
     Plant("HAVING on exact values", "HAVING", noise=none, runs=2_500),
     Plant("LIMIT on exact values", "LIMIT", noise=none, runs=2_500),
+    Plant(
+        "lengths of a unit before it had most of its rows",
+        "sum by a public key, read from synopsis with lengths",
+        spoil=stale_lengths,
+        runs=2_500,
+    ),
+    Plant(
+        "lengths of another unit",
+        "count by a private key, read from synopsis with lengths",
+        spoil=lengths_of_another,
+        runs=2_500,
+    ),
+    Plant(
+        "lengths of another unit, in a quantile",
+        "median by a public key, read from histogram with lengths",
+        spoil=lengths_of_another,
+    ),
 ]

@@ -14,8 +14,9 @@ from tests.statistics.chance import FALSE_ALARM
 from tests.statistics.laboratory import Laboratory, laboratory
 from tests.statistics.laws import LAWS
 from tests.statistics.plants import PLANTS, Plant
+from tests.statistics.shapes import SHAPED
 
-ATTACKS = [*BY_NAME, *LAWS]
+ATTACKS = [*BY_NAME, *LAWS, *SHAPED]
 CONFIDENCE = 1 - FALSE_ALARM / len(ATTACKS)
 RUNS = 2_500
 
