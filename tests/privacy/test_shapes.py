@@ -7,6 +7,7 @@ Every shape is made the cheapest in turn; that none is left out is part of what 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from privacy.release import Histogram
 from tests.privacy.every_shape import STORED, Database
 from tests.privacy.generated import Statements
 from tests.privacy.policies import PEOPLE_POLICY, PEOPLE_TYPES
+from tests.privacy.profiles import visits
 from tests.privacy.test_relations import STATEMENTS, _database, _kept, _owners, _shuffled
 
 ACCEPTED = [
@@ -125,8 +127,8 @@ def people(sandbox: privacy.Sandbox, tmp_path_factory: pytest.TempPathFactory) -
     """Related tables, with everything of one unit and with nothing of it; rows lie in another order."""
     policy = privacy.Policy.from_document(PEOPLE_POLICY, PEOPLE_TYPES)
     rows, folder = _database(0), tmp_path_factory.mktemp("people")
-    visits = [unit for unit in _owners(rows)["visits"] if unit]
-    heaviest = max(sorted(set(visits)), key=visits.count)
+    busy = [unit for unit in _owners(rows)["visits"] if unit]
+    heaviest = max(sorted(set(busy)), key=busy.count)
     fewer = _kept(rows, lambda unit: unit != heaviest)
     return (
         _laid_out(_shuffled(rows, 1), policy, sandbox, folder / "whole"),
@@ -155,6 +157,25 @@ def test_neighbours_stay_within_the_charge_in_every_shape(people: tuple[Database
         for one in _planned(sql, policy, place):
             differing += _neighbours(*people, one)
     assert differing > 60
+
+
+CHOSEN = [(rho, of) for rho in (0.01, 1.0) for of in (visits(6), visits(40, 4))]
+
+
+def test_limits_and_middles_that_a_profile_chooses(people: tuple[Database, Database]) -> None:
+    """Numbers around a middle, whose lengths follow from three stored sums, and totals beside them: shapes
+    agree, and neighbours stay within the charge."""
+    policy = privacy.Policy.from_document(PEOPLE_POLICY, PEOPLE_TYPES)
+    asked = [sql for sql in OVER_SYNOPSES if "visits" in sql]
+    read, middles, differing = Counter[str](), set[int](), 0
+    for sql, (rho, profile) in itertools.product(asked, CHOSEN):
+        for one in privacy.plan(sql, policy, rho=rho, profile=profile).releases:
+            read += _alike(people[0], one, sql)
+            differing += _neighbours(*people, one)
+            middles |= {of.middle for of in one.lowered.aggregate.sums if of.kind == "centred"}
+    assert read["synopsis with lengths"] >= 5
+    assert middles == {5}  # the profile's: that of the bounds is 7
+    assert differing > 40
 
 
 @pytest.fixture(scope="module")
