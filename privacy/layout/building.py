@@ -325,18 +325,38 @@ class _Builder:
         Raises:
             LayoutInvalid: they differ. The parts are removed.
         """
-        stored = {STORED: tuple(str(self.folder / part.file) for part in parts)}
-        source = self._asked(one.selected.fingerprint_sql(), one)
-        found = self._run(one.selected.fingerprint_sql(STORED), stored)
-        numbered = one.of is not None or self._run(one.selected.numbering_sql(STORED), stored)["fit"]
         unchanged = all(
             list(digests_of(self.files[name])) == self.sources[name.lower()] for name in one.tables
         )
-        if source == found and numbered and unchanged and found["rows"] == sum(part.rows for part in parts):
+        if unchanged and self._alike(one, parts):
             return
         for part in parts:
             (self.folder / part.file).unlink(missing_ok=True)
         raise LayoutInvalid(f"What was stored of {one.about} is not what the files hold.")
+
+    def _alike(self, one: Wanted, parts: Sequence[Part]) -> bool:
+        """Whether the stored rows are those of the SELECT: in all, or part by part where it reads parts."""
+        stored = [str(self.folder / part.file) for part in parts]
+        if one.of is None:
+            read = {STORED: tuple(stored)}
+            if not self._run(one.selected.numbering_sql(STORED), read)["fit"]:
+                return False
+            return self._same(one, self._files(one), read, sum(part.rows for part in parts))
+        return all(
+            self._same(one, self._files(one, place), {STORED: (path,)}, parts[place].rows)
+            for place, path in enumerate(stored)
+        )
+
+    def _same(
+        self,
+        one: Wanted,
+        read: Mapping[str, tuple[str, ...]],
+        stored: Mapping[str, tuple[str, ...]],
+        rows: int,
+    ) -> bool:
+        source = self._run(one.selected.fingerprint_sql(), read)
+        found = self._run(one.selected.fingerprint_sql(STORED), stored)
+        return source == found and found["rows"] == rows
 
     def _name(self, one: Wanted) -> str:
         """Names the stored rows of a selection of these files."""
