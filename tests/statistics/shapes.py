@@ -161,7 +161,8 @@ def _drawn(exact: Exact, runs: int) -> NDArray[np.float64]:
     """One line for each run: all nodes of all groups, which are public."""
     (measure,) = exact.release.measures
     nodes = stacked(exact, runs).column(measure.name).combine_chunks().flatten().to_numpy()
-    return nodes.reshape(runs, -1).astype(np.float64)
+    found: NDArray[np.float64] = nodes.reshape(runs, -1).astype(np.float64)
+    return found
 
 
 def _silent(exact: Exact) -> Exact:
