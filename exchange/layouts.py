@@ -88,7 +88,10 @@ def name_of(view: ListingView) -> str:
     if all(table.public for table in view.tables):
         return ""
     files = {table.name: table.objects for table in view.tables}
-    of = json.dumps([view.policy.get("tables"), files], sort_keys=True)
+    tables = (
+        view.policy.get("tables") if isinstance(view.policy, dict) else None
+    )  # whoever wrote to the store
+    of = json.dumps([tables, files], sort_keys=True)
     return hashlib.sha256(of.encode()).hexdigest()[:32]
 
 

@@ -107,7 +107,7 @@ def _answer(plan: Plan, reading: _Reading) -> Answer:
         for place, (one, table) in enumerate(zip(plan.releases, released.tables, strict=True))
     }
     computed = picked(plan, list(given.values()))
-    if computed is None:
+    if computed is None or computed.nbytes > sandbox.limits.result_bytes:
         public = {name: files[name] for name in plan.public_tables}
         computed = sandbox.run(Task(plan.public_sql, public, given))
     return _shown(plan, computed, released)

@@ -58,6 +58,10 @@ def main() -> NoReturn:
     zygote.serve()
 
 
+_REHEARSED_BYTES = 2**27
+"""With less memory a task is not rehearsed: it is the task that must fail of that, not the worker."""
+
+
 def _load_engine() -> None:
     """Import the engine for all workers to come, without the optional libraries that it would look for."""
     for unused in ("pandas", "polars", "numpy", "torch", "tensorflow"):
@@ -93,7 +97,6 @@ def _open_database(limits: Mapping[str, Any]) -> Any:
     connection = duckdb.connect(":memory:", config=config)
     settings: dict[str, str | int] = {
         "max_temp_directory_size": f"{limits['file_bytes']}B",
-        "max_execution_time": max(int(limits["timeout_s"] * 1000), 1),
         "disabled_optimizers": "top_n_window_elimination",
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -158,8 +161,10 @@ class _Zygote:
         self.scratch = Path(start["scratch"])
         self.limits: Mapping[str, Any] = start["limits"]
         self.connection = _open_database(self.limits)
-        self.rehearsal = _Rehearsal(self.connection, self.scratch)
-        self.rehearsal.run(self.connection)
+        self.rehearsal: _Rehearsal | None = None
+        if self.limits["memory_bytes"] >= _REHEARSED_BYTES:
+            self.rehearsal = _Rehearsal(self.connection, self.scratch)
+            self.rehearsal.run(self.connection)
         confinement.require_single_thread()
         gc.collect()
         gc.freeze()
@@ -253,7 +258,7 @@ class _Worker:
         self.scratch = scratch
         self.limits = limits
 
-    def serve(self, connection: Any, rehearsal: _Rehearsal) -> None:
+    def serve(self, connection: Any, rehearsal: _Rehearsal | None) -> None:
         import duckdb
 
         self.scratch.mkdir()
@@ -264,8 +269,9 @@ class _Worker:
         )
         confinement.forbid_processes_and_signals()
         connection.execute(f"SET temp_directory = {_literal(str(self.scratch))}")
-        rehearsal.run(connection)
-        os.close(rehearsal.descriptor)
+        if rehearsal is not None:
+            rehearsal.run(connection)
+            os.close(rehearsal.descriptor)
         try:
             header = self.receive(LENGTH.size)
         except EOFError:
@@ -284,6 +290,10 @@ class _Worker:
         files: dict[str, list[str]] = task["files"]
         paths = sorted({path for parts in files.values() for path in parts})
         confinement.confine_files(paths, str(self.scratch))
+        most_ms = max(
+            int(self.limits["timeout_s"] * 1000), 1
+        )  # from now on: rehearsing is not the task's time
+        connection.execute(f"SET max_execution_time = {most_ms}")
         arrived = sum(self.create_table(connection, name) for name in task["tables"])
         if files or arrived > _SINGLE_THREADED:
             connection.execute(f"SET threads = {int(self.limits['threads'])}")

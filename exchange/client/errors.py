@@ -312,6 +312,7 @@ class Conflict(ExchangeError):
         "listing_draft",
         "listing_published",
         "listing_withdrawn",
+        "layout_stopped",
         "upload_offset",
         "duplicate_business_key",
         "not_pending",

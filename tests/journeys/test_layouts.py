@@ -294,12 +294,17 @@ def test_what_is_kept_of_a_key_answers_by_it(sqlite_stand: Stand) -> None:
     folder = layouts.folder(stand)
     document = json.loads((folder / "layout.json").read_text())
     kept = {name: one for name, one in document["stored"].items() if "zone" in one["about"]}
-    (folder / "layout.json").write_text(json.dumps({**document, "stored": kept}))
+    rows = {name: one for name, one in document["stored"].items() if one["about"].startswith("rows")}
+    (folder / "layout.json").write_text(json.dumps({**document, "stored": kept | rows}))
     assert layouts.taken(stand) is not None
-    for path in layouts.plain_files(stand):
+    for path in [*layouts.plain_files(stand), *(folder / one["file"] for one in _parts(rows))]:
         layouts.spoil_rows(path)
     assert stand.run("buyer", sample.BY_ZONE).json()["row_count"] == 3
     problem(stand.run("buyer", sample.MINUTES), 500, "query_failed")
+
+
+def _parts(stored: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for one in stored.values() for part in one["parts"]]
 
 
 def test_a_layout_that_another_policy_built_is_built_anew(sqlite_stand: Stand) -> None:

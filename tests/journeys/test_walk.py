@@ -19,6 +19,7 @@ from settlement.prices import PricePlan
 from tests.journeys.crashes import (
     BY_NAME,
     CRASHES,
+    LEASE_S,
     PROFILE_CRASHES,
     PROFILE_LEASE_S,
     Died,
@@ -139,7 +140,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.stand.clock.advance(seconds=PROFILE_LEASE_S)
+        self.stand.clock.advance(seconds=max(LEASE_S, PROFILE_LEASE_S))
         done = self.stand.sweep()
         publishing = self.dying is not None and self.dying.swept != ""
         assert sum(done.values()) == len(self.held) + publishing
