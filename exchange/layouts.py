@@ -88,9 +88,8 @@ def name_of(view: ListingView) -> str:
     if all(table.public for table in view.tables):
         return ""
     files = {table.name: table.objects for table in view.tables}
-    tables = (
-        view.policy.get("tables") if isinstance(view.policy, dict) else None
-    )  # whoever wrote to the store
+    # Whoever writes to the store itself may leave something else there.
+    tables = view.policy.get("tables") if isinstance(view.policy, dict) else None
     of = json.dumps([tables, files], sort_keys=True)
     return hashlib.sha256(of.encode()).hexdigest()[:32]
 

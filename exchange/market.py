@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from catalog.listings import ListingView
     from catalog.objects import LocalObjects
     from exchange.audit.receipts import ReceiptSigner
     from exchange.config import Settings
@@ -46,6 +47,10 @@ class OutsideObjects:
     def path(self, sha256: str) -> Path:
         """Where an object's bytes are."""
         return self._objects.path(sha256)
+
+    def files(self, view: ListingView) -> dict[str, tuple[str, ...]]:
+        """Table name -> the Parquet files of a version that an engine may read."""
+        return {table.name: tuple(str(self.path(one)) for one in table.objects) for table in view.tables}
 
     def read(self, sha256: str) -> bytes:
         """An object's bytes, whole. Raises ObjectDamaged where they are not those that its name promises."""

@@ -5,9 +5,9 @@ their units, a synopsis, a histogram, either with the lengths of units beside it
 one of time alone, and is made apart from the strategy, whose error a contribution profile tells: each shape
 serves every strategy, at nearly the same cost.
 
-The model adds up nanoseconds of one core per value read, row grouped and sum scaled, as they were measured
-(`docs/performance.md`). How many rows, units and groups there are it knows from the released profile, or
-takes for typical: never from the data.
+The model adds up nanoseconds of one core per value read, row grouped and sum scaled, rounded from profiles
+of the benchmark's questions; only the order of the shapes hangs on them. How many rows, units and groups
+there are it knows from the released profile, or takes for typical: never from the data.
 """
 
 from __future__ import annotations

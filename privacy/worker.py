@@ -290,9 +290,8 @@ class _Worker:
         files: dict[str, list[str]] = task["files"]
         paths = sorted({path for parts in files.values() for path in parts})
         confinement.confine_files(paths, str(self.scratch))
-        most_ms = max(
-            int(self.limits["timeout_s"] * 1000), 1
-        )  # from now on: rehearsing is not the task's time
+        # From now on: rehearsing is not the task's time.
+        most_ms = max(int(self.limits["timeout_s"] * 1000), 1)
         connection.execute(f"SET max_execution_time = {most_ms}")
         arrived = sum(self.create_table(connection, name) for name in task["tables"])
         if files or arrived > _SINGLE_THREADED:

@@ -37,9 +37,7 @@ def altered(market: Market) -> list[str]:
 
 def _wrong(market: Market, view: ListingView, name: str) -> str:
     try:
-        files = {
-            table.name: tuple(str(market.objects.path(one)) for one in table.objects) for table in view.tables
-        }
+        files = market.objects.files(view)
         checked(market.layouts.folder(name), privacy.Policy.from_document(view.policy, None), files)
     except privacy.LayoutInvalid as error:
         return str(error)

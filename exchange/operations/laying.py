@@ -63,7 +63,7 @@ def serving(market: Market, view: ListingView) -> privacy.Layout | None:
     if not name:
         return None
     try:
-        return market.layouts.serving(name, listing.policy_of(view), listing.files(market, view))
+        return market.layouts.serving(name, listing.policy_of(view), market.objects.files(view))
     except (OSError, RuntimeError):  # no thread, no file: then without
         return None
 
@@ -153,7 +153,7 @@ def _built(
         if tell is not None:
             tell(about, done)
 
-    policy, files = listing.policy_of(view), listing.files(market, view)
+    policy, files = listing.policy_of(view), market.objects.files(view)
     private = {table.name for table in view.tables if not table.public}
     size = sum(Path(path).stat().st_size for table in private for path in files[table])
     most = max(size * market.settings.layout_percent // 100, _LEAST_BYTES)

@@ -136,13 +136,6 @@ def domain_of(view: ListingView) -> str:
     return view.domain
 
 
-def files(market: Market, view: ListingView) -> dict[str, tuple[str, ...]]:
-    """Table name -> the Parquet files that an engine may read."""
-    return {
-        table.name: tuple(str(market.objects.path(one)) for one in table.objects) for table in view.tables
-    }
-
-
 def datasets_of(session: Session, org: str) -> list[str]:
     """The ids of an organisation's datasets."""
     return [one.id for one in listings.of_organisation(session, org)]

@@ -247,7 +247,7 @@ def _release(market: Market, actor: Actor, release_id: str, view: ListingView) -
 
 def _computed(market: Market, view: ListingView) -> privacy.Profile:
     policy = listing.policy_of(view)
-    made = privacy.profile(policy, listing.files(market, view), sandbox=market.engine.sandbox())
+    made = privacy.profile(policy, market.objects.files(view), sandbox=market.engine.sandbox())
     assert made.rho_nano <= policy.profile_rho_nano, "more was spent than is held"
     return made
 

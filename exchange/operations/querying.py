@@ -220,7 +220,7 @@ def _turn(market: Market, actor: Actor, command: RunQuery, terms: Terms) -> Iter
     with contextlib.ExitStack() as stack:
         with market.store.refusing(actor, command):
             stack.enter_context(market.engine.turn(market.settings.query_timeout_s))
-            files = listing.files(market, terms.view)
+            files = market.objects.files(terms.view)
             privacy.admit(terms.plan, files, sandbox=market.engine.sandbox())
         yield
 
@@ -324,7 +324,7 @@ def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
         with _on_grid(market):
             answer = privacy.answer(
                 terms.plan,
-                listing.files(market, terms.view),
+                market.objects.files(terms.view),
                 salt=market.salt(terms.view.version_id),
                 sandbox=market.engine.sandbox(),
                 admitted=True,

@@ -23,6 +23,7 @@ from privacy.layout.documents import (
     DOCUMENT,
     FORMAT,
     OURS,
+    UNREADABLE,
     Layout,
     LayoutInvalid,
     Part,
@@ -47,8 +48,6 @@ MAX_UNITS = 2**31 - 1
 _ROW_GROUP = 122_880
 _JOURNAL = "building.json"
 _RESULT_BYTES = 2**40
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading a document raises that was damaged, or is none."""
 LIMITS = Limits(cpu_s=14_400, timeout_s=7_200.0, file_bytes=2**40)
 
 
@@ -73,8 +72,9 @@ def layout(
         folder: where it is kept; made if it is not there.
         sandbox: where the engine runs, with limits that suffice; without one, a sandbox is made for this.
         rows_in_part: about how many rows a part has.
-        max_bytes: the most that the stored files may take together. What serves most is built first; what
-            would go past this is left out (`left_out`), and what is smaller may follow.
+        max_bytes: the most that the stored files may take together. What would go past this is left out
+            (`left_out`), and what is smaller may follow: without room for a table's rows, what is taken from
+            them comes from the files.
         progress: told what is being built and how much of all is done, from 0 to 1, part by part. What it
             raises ends the call; what was finished is kept.
 
@@ -120,7 +120,7 @@ def left_out(folder: str | Path) -> dict[str, str]:
     try:
         document = json.loads((Path(folder) / DOCUMENT).read_text(encoding="utf-8"))
         return {name: str(one["about"]) for name, one in document["left_out"].items()}
-    except _UNREADABLE:
+    except UNREADABLE:
         raise LayoutInvalid("The folder holds no layout that can be read.") from None
 
 
@@ -173,7 +173,7 @@ class _Builder:
         self.done: dict[str, dict[str, Any]] = {}
         self.left: dict[str, dict[str, Any]] = {}
         for name in (DOCUMENT, _JOURNAL):
-            with contextlib.suppress(*_UNREADABLE):
+            with contextlib.suppress(*UNREADABLE):
                 found = json.loads((self.folder / name).read_text(encoding="utf-8"))
                 if (found["format"], found["sources"]) == (FORMAT, self.sources):
                     self.done |= {digest: _sane(held) for digest, held in found["stored"].items()}

@@ -33,6 +33,8 @@ FORMAT = 2
 DOCUMENT = "layout.json"
 OURS = re.compile(r"[0-9a-f]{24}-[0-9]{4}\.(parquet|unfinished)")
 """Names of files of stored rows, and of such in the making. Whatever else is in the folder is left alone."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a document raises that was damaged, or is none."""
 _FILES_REMEMBERED = 4_096
 
 
@@ -123,7 +125,7 @@ class Layout:
             document = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))
             found = _read(path, policy, document)
             states = {part.file: _state(path / part.file) for part in found.files}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except UNREADABLE:
             raise LayoutInvalid("The folder holds no layout that can be read.") from None
         if any(states[part.file][0] != part.size for part in found.files):
             raise LayoutInvalid("A file of the layout has another size than it was built with.")
@@ -157,7 +159,8 @@ class Layout:
         """The ways in which an exact part may be read where this is a layout of the files, the cheapest
         first; the plain files are one."""
         aggregate, sizes = release.lowered.aggregate, release.choice.sizes
-        found = [offer.shape for offer in self._offers(aggregate, sizes, self._selections)]
+        there = [one for one in self._selections if self._whole(one)]
+        found = [offer.shape for offer in self._offers(aggregate, sizes, there)]
         return cheapest([*found, plain(aggregate, sizes)])
 
     def serving(

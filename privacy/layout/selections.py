@@ -32,7 +32,7 @@ _LARGEST_REACH = 2**31
 
 def selections(policy: Policy) -> tuple[Wanted, ...]:
     """What is worth storing: of each private table its rows, synopses without a key and for each key that is
-    likely to be grouped by, and histograms where a key has public values."""
+    likely to be grouped by, and histograms for keys with public values and without a key."""
     private = [table for table in policy.tables.values() if table.private]
     return tuple(one for table in private for one in _of(policy, table))
 
@@ -81,9 +81,8 @@ def _rows(policy: Policy, table: Table) -> LaidRows | None:
     if table.path and table.column(question.unit.name) is not None:
         return None
     columns = [Column(scan.source, one.name, one.type or "text") for one in known]
-    order = [one.name for one in profiled_keys(table) if one in known]
     fixed = _fixed(policy, table, scan.source)
-    selected = duckdb.rows_of(scan, columns, order, fixed)
+    selected = duckdb.rows_of(scan, columns, fixed)
     about, read = f"rows of {table.name}", tuple(sorted(tables_of(scan)))
     return LaidRows(about, read, selected, reading, table=table.name, source=scan.source, fixed=fixed)
 

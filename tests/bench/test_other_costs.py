@@ -6,21 +6,12 @@ import json
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-import pytest
-
-from bench import concurrency, data, growth, ingest, report, worlds
+from bench import concurrency, growth, ingest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-@pytest.fixture
-def bench_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Data, layouts and results of one test."""
-    monkeypatch.setattr(data, "FOLDER", tmp_path / "data")
-    monkeypatch.setattr(worlds, "LAYOUTS", tmp_path / "layouts")
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
-    return tmp_path
+    import pytest
 
 
 def test_a_copy_and_a_layout_are_built_and_leave_nothing(bench_folder: Path) -> None:

@@ -11,20 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import privacy
-from bench import data, overhead, report, watching, worlds
+from bench import overhead, watching, worlds
 from privacy.sandbox import Limits, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def bench_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Data, layouts and results of one test."""
-    monkeypatch.setattr(data, "FOLDER", tmp_path / "data")
-    monkeypatch.setattr(worlds, "LAYOUTS", tmp_path / "layouts")
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
-    return tmp_path
 
 
 def test_a_small_run_measures_every_way(bench_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ LONGEST_ASSET_LINE = 2000
 MIGRATIONS = "exchange/migrations/versions/"
 VAGUE = re.compile(r"^(utils?|helpers?|common|core|managers?|misc)$")
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|#\s*(?i:stub)\b")
+CONFLICT = re.compile(r"^(<{7}|>{7}|[|]{7}) ")
 MACHINE_PATH = re.compile(r"/(work|root|tmp|farm)/|(?<![\w./-])/(home|Users)/\w")
 INDEX_ADDRESS = re.compile(
     r"https?://[^\s\"']*(/simple\b|registry|pythonhosted)|--(extra-)?index-url|--find-links"
@@ -61,6 +62,11 @@ def unfinished(sources: Iterable[Source]) -> Iterator[str]:
     for source, node in _functions(sources):
         if _is_hollow(source, node) and not _is_declaration(source, node):
             yield source.at(node, f"{node.name} has no body")
+
+
+def conflict_markers(sources: Iterable[Source]) -> Iterator[str]:
+    """Two versions of one text were both kept by a merge that nobody finished."""
+    yield from _lines(sources, CONFLICT, "the mark of an unfinished merge", skip_tests=False)
 
 
 def machine_paths(sources: Iterable[Source]) -> Iterator[str]:

@@ -72,6 +72,15 @@ RULES = [
         },
     ),
     Rule(
+        shape.conflict_markers,
+        broken={
+            "CHANGELOG.md": f"{'<' * 7} HEAD\n- One.\n",
+            "tests/test_x.py": f"x = 1\n{'>' * 7} 0a1b2c3 (their words)\n",
+            "docs/a.md": f"{'|' * 7} base\n",
+        },
+        lawful={"docs/a.md": f"Title\n{'=' * 7}\n{'<' * 8} HEAD\n", "docs/b.md": f"a {'<' * 7} b\n"},
+    ),
+    Rule(
         shape.machine_paths,
         broken={
             "Makefile": "\tcd /work/main\n",

@@ -36,7 +36,7 @@ def lay_out(stand: Stand) -> None:
 def taken(stand: Stand, slug: str = sample.SLUG) -> Layout | None:
     """What queries are answered from, once it was checked."""
     found = view(stand, slug)
-    policy, files = listing.policy_of(found), listing.files(stand.market, found)
+    policy, files = listing.policy_of(found), stand.market.objects.files(found)
     stand.market.layouts.take(name_of(found), policy, files)
     return laying.serving(stand.market, found)
 

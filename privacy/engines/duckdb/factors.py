@@ -216,21 +216,25 @@ class Factors:
 
     def measures(self) -> Mapping[str, Measured]:
         """What is measured of each unit over all its groups, by name."""
-        limits = [one for members in self._classes.values() for one in self._limits(members)]
-        lengths = {f"q_{one.name}": Measured(one, not self._weighs(one), self._weighs(one)) for one in limits}
+        lengths = {
+            f"q_{one.name}": Measured(one, not self._weighs(one), self._weighs(one))
+            for one in self._limited()
+        }
         return lengths | {f"l_{name}": Measured(one) for name, one in self._summed.items()}
 
     def _limits(self, members: Sequence[Sum]) -> list[Sum]:
         return [one for one in members if not _implied(one, members)]
 
+    def _limited(self) -> list[Sum]:
+        return [one for members in self._classes.values() for one in self._limits(members)]
+
     def _roots(self) -> list[str]:
-        limits = [one for members in self._classes.values() for one in self._limits(members)]
-        return [_root(one) for one in limits if not self._weighs(one)]
+        return [_root(one) for one in self._limited() if not self._weighs(one)]
 
     def _measured(self, parts: str) -> str:
         lengths = ["u"]
         for name, one in self.measures().items():
-            entry = held(one.of) if name.startswith("l_") else self._entry(one.of)
+            entry = self._entry(one.of) if one.squared or one.sizes else held(one.of)
             lengths.append(f"sum({entry}) AS {quoted(name)}")
         return f"SELECT {', '.join(lengths)} FROM {parts} GROUP BY u"
 

@@ -50,13 +50,13 @@ class Selected:
 
     Attributes:
         columns: names of its columns, without those that are added.
-        order: columns by which the rows of a unit are ordered.
+        order: columns by which the rows of a unit are ordered where they have their numbers already.
         of: names the stored rows that it reads, if it does: then units have their numbers already.
     """
 
     sql: str
     columns: tuple[str, ...]
-    order: tuple[str, ...]
+    order: tuple[str, ...] = ()
     of: str = ""
 
     @cached_property
@@ -100,9 +100,7 @@ class Selected:
         return f"SELECT {counted} AND {whole} AS fit FROM ({pairs}) AS q"
 
 
-def rows_of(
-    scan: Scan, columns: Sequence[Column], order: Sequence[str], fixed: Mapping[str, Scalar]
-) -> Selected:
+def rows_of(scan: Scan, columns: Sequence[Column], fixed: Mapping[str, Scalar]) -> Selected:
     """The rows of a private table, as a scan shows them, with their unit, and numbers in fixed point."""
     assert scan.unit is not None
     shown = [f"{named(scan.unit)} AS {quoted(OWNER)}"]
@@ -110,7 +108,7 @@ def rows_of(
     shown += [f"{scalar(one)} AS {quoted(name)}" for name, one in fixed.items()]
     relation = Relations({*columns, scan.unit}).sql(scan)
     sql = f"SELECT {', '.join(shown)} FROM ({relation}) AS q"
-    return Selected(sql, (*(one.name for one in columns), *fixed), tuple(order))
+    return Selected(sql, (*(one.name for one in columns), *fixed))
 
 
 def synopsis_of(aggregate: Aggregate, rows: StoredRows | None = None) -> Selected:
@@ -145,7 +143,7 @@ def _of_units(
     """A SELECT of columns of parts, whose units are called ``u``."""
     listed = ", ".join(shown)
     if rows is None:
-        return Selected(f"SELECT u AS {quoted(OWNER)}, {listed} FROM ({parts}) AS q", columns, tuple(order))
+        return Selected(f"SELECT u AS {quoted(OWNER)}, {listed} FROM ({parts}) AS q", columns)
     number, owner = quoted(NUMBER), quoted(OWNER)
     owners = f"SELECT DISTINCT {number}, {owner} FROM {quoted(rows.name)}"
     sql = f"SELECT {number}, {owner}, {listed} FROM ({parts}) AS q JOIN ({owners}) AS o ON u = {number}"
