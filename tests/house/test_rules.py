@@ -166,6 +166,7 @@ RULES = [
             "catalog/a.py": "from datetime import datetime\nx = datetime.fromisoformat('2026-01-01')\n",
             "privacy/sandbox.py": "import time\nend = time.monotonic() + 5\n",
             "catalog/ingest/worker.py": "import time\nend = time.monotonic() + 5\n",
+            "privacy/sampling.py": "import os\nbits = os.urandom(8)\n",
             "exchange/a.py": "from datetime import UTC, datetime\nnow = datetime.now(UTC)\n",
         },
     ),
