@@ -191,7 +191,9 @@ def _total(one: Sum, aggregate: Aggregate) -> str:
     bound = aggregate.input
     if not bound.scales:
         return as_bigint(f"sum({_capped(one, bound)})")
-    part = quoted("p_" + one.name) if same_in_all_groups(one) else scaled(one)
+    if same_in_all_groups(one):
+        return as_bigint(f"sum({quoted('p_' + one.name)})")
+    part = scaled(one)
     return as_bigint(f"sum({not_small(part, one, bound.groups) if one.name == aggregate.shown_by else part})")
 
 

@@ -132,6 +132,8 @@ def scaled(one: Sum) -> str:
     cut off toward zero.
     """
     value, factor, steps = held(one), quoted("w_" + one.name), 2 ** (PRECISION - one.shift)
+    if narrow(one) and one.kind not in _ADDED:  # never negative
+        return f"(({value} * {factor}) >> {PRECISION - one.shift})"
     if narrow(one) or not fits_bigint(one):
         return f"(({value} * {factor}) // {(big if narrow(one) else huge)(steps)})"
     return f"(({value} // {big(steps)}) * {factor} + (({value} % {big(steps)}) * {factor}) // {big(steps)})"
@@ -192,6 +194,7 @@ class Factors:
         self._totals = aggregate.totals
         self._summed = {total.of.name: total.of for total in self._totals}
         self._weights = aggregate.input.strategy == "weights"
+        self._shown_by, self._groups = aggregate.shown_by, aggregate.input.groups
         self._classes: dict[str, list[Sum]] = {}
         for one in aggregate.sums + aggregate.limits:
             if one.kind == "distinct":
@@ -244,7 +247,10 @@ class Factors:
         sums = [one for members in self._classes.values() for one in members]
         weights = [f"{row_weight(one)} AS {quoted('r_' + one.name)}" for one in sums if one.leaves]
         counted = [one for one in sums if same_in_all_groups(one)]
-        return weights + [f"{scaled(one)} AS {quoted('p_' + one.name)}" for one in counted]
+        return weights + [f"{self._part(one)} AS {quoted('p_' + one.name)}" for one in counted]
+
+    def _part(self, one: Sum) -> str:
+        return not_small(scaled(one), one, self._groups) if one.name == self._shown_by else scaled(one)
 
     def totals_sql(self) -> str:
         """One row with each total, as a BIGINT. Reads ``units``."""
