@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later with venv, and nothing else. Everything is installed into .venv, from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test audit fuzz check bench accuracy services services-stop venv lock lint clean
+.PHONY: help demo serve test audit fuzz soak check bench accuracy services services-stop venv lock lint clean
 
 # The first interpreter that is new enough and can make a virtual environment; `make PYTHON=... demo` names another.
 ifeq ($(origin PYTHON), undefined)
@@ -29,6 +29,9 @@ audit: $(INSTALLED)  ## try to refute what answers promise: attacks at 99.9%, pl
 
 fuzz: $(INSTALLED)  ## 100,000 mutated statements: each is planned or refused, and nothing else
 	@$(BIN)/python -m tests.privacy.fuzz --count 100000 --processes 2
+
+soak: $(INSTALLED)  ## for a night: 5,000 random programs of 50 steps, every law of the books after each step
+	@$(BIN)/python -m tests.soak
 
 check: lint  ## format, lint, types, import contracts, rules of the house, docs compared with code
 	$(BIN)/python -m pytest tests/house --durations=0 --quiet
