@@ -37,9 +37,9 @@ class Licence:
     """The licence as the manifest states it.
 
     Attributes:
-        title: its name.
-        text: what people accept, the whole of the text file.
-        terms: every other field (purposes, territories, until, attribution...), a JSON document.
+        title: its name; empty where a template's stands.
+        text: what people accept, the whole of the text file; empty where a template's stands.
+        terms: every other field (template, purposes, territories, attribution...), a JSON document.
     """
 
     title: str
@@ -203,13 +203,16 @@ def _beside(folder: Path | None, file: Any, where: str) -> Path:
 
 def _licence(value: Any, folder: Path | None) -> Licence:
     section = _section(value, "licence")
-    text = section.get("text")
-    if folder is not None:
-        text = _file_text(_beside(folder, text, "licence.text"), "licence.text")
-    if not isinstance(text, str) or not text.strip() or len(text) > _LARGEST_TEXT:
-        raise InvalidManifest("licence.text", "must not be empty or longer than a megabyte")
     terms = {name: item for name, item in section.items() if name not in _LICENCE_FIELDS}
-    return Licence(title=_text(section, "title", "licence"), text=text, terms=terms)
+    lent = "template" in terms  # then title and text stand in the template, unless they are written here
+    text, title = section.get("text", "" if lent else None), ""
+    if folder is not None and text:
+        text = _file_text(_beside(folder, text, "licence.text"), "licence.text")
+    if not isinstance(text, str) or not (text.strip() or lent) or len(text) > _LARGEST_TEXT:
+        raise InvalidManifest("licence.text", "must not be empty or longer than a megabyte")
+    if section.get("title") or not lent:
+        title = _text(section, "title", "licence")
+    return Licence(title=title, text=text, terms=terms)
 
 
 def _plans(value: Any) -> tuple[dict[str, Any], ...]:

@@ -159,6 +159,17 @@ def offered(session: Session) -> tuple[str, ...]:
     return tuple(session.scalars(found.order_by(listing.c.version)))
 
 
+def licences_offered(session: Session, dataset_id: str) -> list[str]:
+    """The licences that a dataset's published versions have been under, in the order of its versions."""
+    rows = session.scalars(
+        select(dataset_version.c.licence)
+        .join(publication, publication.c.version == dataset_version.c.id)
+        .where(dataset_version.c.dataset == dataset_id)
+        .order_by(dataset_version.c.number)
+    )
+    return list(dict.fromkeys(rows))
+
+
 def profiled_alike(session: Session, view: ListingView) -> list[ListingView]:
     """Other versions of the same dataset with the same policy and the same files that have a contribution
     profile, the latest first."""

@@ -72,6 +72,9 @@ class Settings:
     )
     reply_grid_ms: int = _setting(250, "Answers leave on a grid of this many milliseconds; 0 sends at once")
     platform_share_percent: int = _setting(10, "Share of a charge that the platform keeps, in percent")
+    licence_approval: int = _setting(
+        0, "1: a licence version is offered once somebody other than its editor has approved it; 0: at once"
+    )
     web_threads: int = _setting(16, "Threads of one web process")
     web_workers: int = _setting(1, "Web processes")
 

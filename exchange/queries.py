@@ -206,6 +206,13 @@ def count_asked(session: Session, acceptances: Sequence[str]) -> int:
     return int(session.execute(counted.where(query.c.acceptance_id.in_(acceptances), states)).scalar_one())
 
 
+def rho_asked(session: Session, acceptances: Sequence[str]) -> int:
+    """The rho that queries under these licence acceptances cost, or still may."""
+    spent = select(func.coalesce(func.sum(query.c.rho_nano), 0))
+    states = query.c.state.in_((*_OPEN, SETTLED, FORFEITED))
+    return int(session.execute(spent.where(query.c.acceptance_id.in_(acceptances), states)).scalar_one())
+
+
 def _same(org: str, version: str, plan_sha256: str) -> Any:
     return select(query).where(
         query.c.org == org, query.c.version == version, query.c.plan_sha256 == plan_sha256

@@ -37,12 +37,13 @@ from sqlalchemy.orm import Session
 
 from catalog import CatalogError, listings
 from exchange.audit import AuditError
-from exchange.audit.entry import ActorGroup, Entry, ObjectGroup, SourceGroup
+from exchange.audit.entry import ActorGroup, Entry, LicenceGroup, ObjectGroup, ResultGroup, SourceGroup
 from exchange.audit.log import append, touch
 from exchange.errors import InsideTransaction, KeyReused, MarketError
 from exchange.identity import Actor, new_id
 from privacy import PrivacyError
-from settlement import SettlementError
+from settlement import SettlementError, licences
+from settlement.errors import LicenceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,8 +191,10 @@ class Store:
 
         def write() -> str:
             with self._transaction(writing=True) as session:
+                now = self.clock()
                 known = dataclasses.replace(entry, object=_known_object(session, entry.object))
-                return append(session, _signed(known, actor), self.clock()).id
+                known = _judged(session, refusal, known, actor, now)
+                return append(session, _signed(known, actor), now).id
 
         logged = self._retrying(write)
         refusal.audit_entry = logged  # type: ignore[attr-defined]
@@ -304,6 +307,17 @@ def _known_object(session: Session, told: ObjectGroup | None) -> ObjectGroup | N
     return ObjectGroup(
         type=told.get("type"), id=our_id(told.get("id")), version=our_id(told.get("version")), dataset=listed
     )
+
+
+def _judged(session: Session, refusal: Exception, entry: Entry, actor: Actor, now: datetime) -> Entry:
+    """The entry with the licence that refused, and the digest of the clause by which it did: that clause is
+    kept beside the log.
+    """
+    if not isinstance(refusal, LicenceRefused) or not refusal.licence_id or entry.id is None:
+        return entry
+    digest, policy = licences.record_refusal(session, refusal, entry_id=entry.id, org=actor.org, now=now)
+    judged = LicenceGroup(acceptance_id=refusal.acceptance_id, odrl_sha256=policy)
+    return dataclasses.replace(entry, licence=judged, result=ResultGroup(sha256=digest))
 
 
 def our_id(text: str | None) -> str | None:

@@ -21,6 +21,7 @@ from privacy.errors import Refused
 from privacy.measures import KINDS, facts
 from privacy.planned import DIGEST_FORMAT, Cost, PlannedRelease, digest_of
 from privacy.query import compile_query
+from privacy.reading import columns_read, joins_made
 from privacy.released import Released
 from privacy.repeating import Repeat
 from privacy.spending import releases_of
@@ -88,6 +89,16 @@ class Plan:
     def tables(self) -> frozenset[str]:
         """Names of the tables that are read."""
         return self.query.tables
+
+    @cached_property
+    def columns_read(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Tables with the columns that the statement names; see :func:`privacy.reading.columns_read`."""
+        return columns_read(self.query)
+
+    @cached_property
+    def joins(self) -> str:
+        """How far the statement joins: "none", "public" or "any"; see :func:`privacy.reading.joins_made`."""
+        return joins_made(self.query, self.policy)
 
     @property
     def cost(self) -> Cost:

@@ -10,6 +10,7 @@
     |-- PriceInvalid              price_invalid
     |   `-- PriceArbitrage        price_arbitrage
     |-- LicenceInvalid            licence_invalid
+    |-- SignatureRefused          signature_refused
     |-- LicenceRefused            licence_refused
     |   |-- LicenceMissing        licence_missing
     |   |-- LicenceNotAccepted    licence_not_accepted
@@ -17,8 +18,14 @@
     |   |-- LicenceExpired        licence_expired
     |   |-- PurposeNotAllowed     purpose_not_allowed
     |   |-- TerritoryNotAllowed   territory_not_allowed
+    |   |-- AssigneeNotAllowed    assignee_not_allowed
+    |   |-- PublicationNotAllowed  publication_not_allowed
+    |   |-- ColumnNotAllowed      column_not_allowed
+    |   |-- JoinNotAllowed        join_not_allowed
     |   |-- RhoNotAllowed         rho_not_allowed
-    |   `-- QuotaExceeded         quota_exceeded
+    |   |-- QuotaExceeded         quota_exceeded
+    |   |-- LicenceNotApproved    licence_not_approved
+    |   `-- LicenceEditedByApprover  licence_edited_by_approver
     `-- OrderError                order_invalid
         |-- RequestMissing        request_missing
         |-- RequestNotOpen        request_not_open
@@ -133,8 +140,18 @@ class LicenceInvalid(SettlementError):
         self.path = path
 
 
+class SignatureRefused(SettlementError):
+    """The buyer's signature is not one over this acceptance, or the acceptance has one already."""
+
+    code = "signature_refused"
+    hint = "Sign the message that the acceptance names with an Ed25519 or P-256 key, and send that."
+
+
 class LicenceRefused(SettlementError):
-    """The licence does not allow this use; ``clause`` names the term that decided."""
+    """The licence does not allow this use; ``clause`` names the term that decided.
+
+    ``licence_id`` and ``acceptance_id`` say which licence and acceptance were judged, where they are known.
+    """
 
     code = "licence_refused"
     hint = "Read the licence and ask for a use that it allows."
@@ -142,6 +159,8 @@ class LicenceRefused(SettlementError):
     def __init__(self, message: str, *, clause: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.clause = clause
+        self.licence_id: str | None = None
+        self.acceptance_id: str | None = None
 
 
 class LicenceMissing(LicenceRefused):
@@ -186,8 +205,50 @@ class TerritoryNotAllowed(LicenceRefused):
     hint = "Request access for one of the territories that the licence names."
 
 
+class AssigneeNotAllowed(LicenceRefused):
+    """The licence is for other organisations, or is accepted in other roles."""
+
+    code = "assignee_not_allowed"
+    hint = "Ask the provider for a licence that names your organisation and role."
+
+
+class PublicationNotAllowed(LicenceRefused):
+    """Answers were asked for in order to publish them, and the licence forbids that."""
+
+    code = "publication_not_allowed"
+    hint = "Accept the licence without publication, or ask the provider for one that permits it."
+
+
+class ColumnNotAllowed(LicenceRefused):
+    """The statement reads a column or table that the licence does not name."""
+
+    code = "column_not_allowed"
+    hint = "Ask with the columns that the licence names alone."
+
+
+class JoinNotAllowed(LicenceRefused):
+    """The statement joins tables in a way that the licence does not allow."""
+
+    code = "join_not_allowed"
+    hint = "Ask of each table by itself, or with the joins that the licence allows."
+
+
+class LicenceNotApproved(LicenceRefused):
+    """The licence version waits for the approval of somebody other than its editor."""
+
+    code = "licence_not_approved"
+    hint = "Have it approved: `exchange licence approve LICENCE`, with another token than its editor's."
+
+
+class LicenceEditedByApprover(LicenceRefused):
+    """Who wrote a licence version does not approve it."""
+
+    code = "licence_edited_by_approver"
+    hint = "Ask somebody else of the organisation, or a compliance officer, to approve it."
+
+
 class RhoNotAllowed(LicenceRefused):
-    """One query asks for more rho than the licence allows a query."""
+    """One query, or all of the organisation's together, would ask for more rho than the licence allows."""
 
     code = "rho_not_allowed"
     hint = "Ask with less rho, that is with a larger error."

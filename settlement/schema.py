@@ -28,7 +28,16 @@ metadata = MetaData(
 )
 
 #: Tables whose rows never change and never leave; corrections are new rows.
-append_only = ["journal", "transfer", "licence", "licence_withdrawal", "acceptance"]
+append_only = [
+    "journal",
+    "transfer",
+    "licence",
+    "licence_approval",
+    "licence_withdrawal",
+    "licence_refusal",
+    "acceptance",
+    "acceptance_signature",
+]
 
 V_JOURNAL = """\
 CREATE VIEW v_journal AS

@@ -175,7 +175,7 @@ def _differing_agreements(session: Session) -> list[str]:
     """Acceptances and versions that do not have the digest which the log fixed when they were made."""
     entries = session.execute(
         select(log.LEAF).where(
-            log.audit_entry.c.kind.in_(("access.requested", "version.drafted")),
+            log.audit_entry.c.kind.in_(("access.requested", "licence.accepted", "version.drafted")),
             log.audit_entry.c.outcome == "done",
         )
     )
@@ -185,7 +185,7 @@ def _differing_agreements(session: Session) -> list[str]:
         fixed = (told.get("result") or {}).get("sha256")
         if fixed is None:
             continue
-        if told["kind"] == "access.requested":
+        if told["kind"] != "version.drafted":
             accepted = told["licence"]["acceptance_id"]
             kept = session.execute(
                 select(licences.acceptance.c.digest).where(licences.acceptance.c.id == accepted)
@@ -195,6 +195,25 @@ def _differing_agreements(session: Session) -> list[str]:
         elif _content_of(session, told["object"]["version"]) != fixed:
             findings.append(f"version {told['object']['version']} is not the one that was logged")
     return findings
+
+
+def _differing_refusals(session: Session) -> list[str]:
+    """Refusals by a licence that do not have the digest which the log fixed, and those that are lost."""
+    kept = dict(
+        session.execute(select(licences.licence_refusal.c.entry_id, licences.licence_refusal.c.digest)).all()
+    )
+    entries = session.execute(
+        select(log.LEAF).where(
+            log.audit_entry.c.outcome == "refused", log.audit_entry.c.kind.like("%.refused")
+        )
+    )
+    findings = []
+    for leaf in entries.scalars():
+        told = document(leaf) or {}
+        fixed = (told.get("result") or {}).get("sha256")
+        if fixed is not None and kept.pop(told["id"], None) != fixed:
+            findings.append(f"the refusal {told['id']} by a licence is not the one that was logged")
+    return findings + [f"the refusal {entry} by a licence was never logged" for entry in sorted(kept)]
 
 
 def _content_of(session: Session, version: str) -> str | None:
@@ -259,7 +278,12 @@ def check(session: Session) -> list[Law]:
         "L6": _broken(session, _SPENT),
         "L7": _broken(session, _ENDED),
         "L9": (*_broken(session, _CHARGED), *_broken(session, _REFINED), *_mispriced(session)),
-        "L12": (*_unguarded(session), *licences.check_documents(session), *_differing_agreements(session)),
+        "L12": (
+            *_unguarded(session),
+            *licences.check_documents(session),
+            *_differing_agreements(session),
+            *_differing_refusals(session),
+        ),
     }
     return [Law(name, says, tuple(findings[name])) for name, says in _LAWS.items()]
 

@@ -96,12 +96,14 @@ def publish(x: Exchange, manifest: str, as_json: bool) -> None:
 @click.option("--plan", required=True, help="Name of a price plan of the dataset.")
 @click.option("--purpose", required=True, help="Purpose that the licence allows.")
 @click.option("--territory", required=True, help="Where the answers are used, such as US.")
+@click.option("--role", default="", help="Role in which the licence is accepted, where it names roles.")
+@click.option("--publishes", is_flag=True, help="Answers are to be published.")
 @click.option("--accept-licence", is_flag=True, help="Accept the licence as `exchange show` prints it.")
 @click.option("--wait", "wait_s", type=float, metavar="SECONDS", help="Wait for the provider's decision.")
 @json_option
 @connected
 def request(
-    x: Exchange, dataset: str, wait_s: float | None, accept_licence: bool, as_json: bool, **terms: str
+    x: Exchange, dataset: str, wait_s: float | None, accept_licence: bool, as_json: bool, **terms: Any
 ) -> None:
     """Ask for access to a dataset. Without --accept-licence the licence is printed and nothing is asked."""
     found = x.dataset(dataset)

@@ -153,6 +153,12 @@ def save_receipt(x: Exchange, query_id: str, file: Path) -> None:
 @click.option(
     "--result", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The answer's Arrow bytes."
 )
+@click.option(
+    "--licence",
+    "licence_text",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The text that was accepted.",
+)
 @click.option("--url", help="Address of the exchange whose keys are to be trusted.")
 @click.option("--profile", help="Profile whose pinned keys are to be trusted.")
 @json_option
@@ -161,19 +167,24 @@ def verify_receipt(
     log_key: str | None,
     receipt_key: str | None,
     result: Path | None,
+    licence_text: Path | None,
     url: str | None,
     profile: str | None,
     as_json: bool,
 ) -> None:
-    """Verify a saved receipt offline, against keys given here or pinned by `exchange login`.
+    """Verify a saved receipt offline, of an answer or of a licence acceptance.
 
-    Without either the keys are fetched from the exchange. Exit code 10 to 16 where something is wrong.
+    The keys are given here or pinned by `exchange login`; without either they are fetched from the exchange. Exit code 10 to 16 where something is wrong.
     """
     from exchange.client import Receipt
 
     keys = _keys(log_key, receipt_key, url, profile)
     found = Receipt.load(file)
-    report = found.verify(keys=keys, result=result.read_bytes() if result else None)
+    if found.of_acceptance is None:
+        report = found.verify(keys=keys, result=result.read_bytes() if result else None)
+    else:
+        text = licence_text.read_bytes().decode("utf-8", "replace") if licence_text else None
+        report = found.of_acceptance.verify(keys=keys, licence_text=text)
     document = {
         "good": report.good,
         "state": report.state,

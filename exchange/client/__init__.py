@@ -46,7 +46,16 @@ from exchange.client.errors import (
     VerificationFailed,
 )
 from exchange.client.exchange import Exchange, Identity
-from exchange.client.listings import Budget, Column, Dataset, Licence, Listing, Listings, Table
+from exchange.client.licences import (
+    Acceptance,
+    AcceptanceReceipt,
+    Licence,
+    LicenceChange,
+    LicenceDiff,
+    Licences,
+    Template,
+)
+from exchange.client.listings import Budget, Column, Dataset, Listing, Listings, Table
 from exchange.client.money import Balance, Usage, Wallet
 from exchange.client.price import Price
 from exchange.client.profile import Profile
@@ -55,6 +64,8 @@ from exchange.client.questions import Quote, QuoteColumn, Refinement
 from exchange.client.receipts import Receipt
 
 __all__ = [
+    "Acceptance",
+    "AcceptanceReceipt",
     "AccessRequest",
     "Answer",
     "AnswerColumn",
@@ -80,9 +91,12 @@ __all__ = [
     "KeyReused",
     "Keys",
     "Licence",
+    "LicenceChange",
+    "LicenceDiff",
     "LicenceError",
     "LicenceExpired",
     "LicenceNotAccepted",
+    "Licences",
     "LimitExceeded",
     "Listing",
     "Listings",
@@ -108,6 +122,7 @@ __all__ = [
     "ServerError",
     "StillOpen",
     "Table",
+    "Template",
     "TerritoryNotAllowed",
     "UploadRejected",
     "Usage",

@@ -126,7 +126,17 @@ class NotFound(ExchangeError):
 class LicenceError(ExchangeError):
     """The licence or the grant says no."""
 
-    codes: ClassVar[tuple[str, ...]] = ("licence_refused", "licence_missing", "rho_not_allowed")
+    codes: ClassVar[tuple[str, ...]] = (
+        "licence_refused",
+        "licence_missing",
+        "assignee_not_allowed",
+        "publication_not_allowed",
+        "column_not_allowed",
+        "join_not_allowed",
+        "rho_not_allowed",
+        "licence_not_approved",
+        "licence_edited_by_approver",
+    )
     hint = "Read the licence: `dataset.licence`."
 
 
@@ -256,6 +266,7 @@ class InvalidRequest(ExchangeError):
         "price_arbitrage",
         "price_invalid",
         "licence_invalid",
+        "signature_refused",
         "amount_invalid",
         "too_large",
     )

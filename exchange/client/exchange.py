@@ -13,6 +13,7 @@ from exchange.client.answers import Answer, Job, Jobs
 from exchange.client.audit import Audit
 from exchange.client.configuration import Keys, resolve
 from exchange.client.connection import Connection, Retry, read
+from exchange.client.licences import Licences
 from exchange.client.listings import Dataset, Listing, Listings
 from exchange.client.money import Usage, Wallet
 from exchange.client.receipts import Receipt
@@ -191,6 +192,11 @@ class Exchange:
                 "state"
             ]
         )
+
+    @cached_property
+    def licences(self) -> Licences:
+        """Licences: templates, checks, approval, withdrawal; acceptances with their receipts."""
+        return Licences(self._connection)
 
     # -- officers -------------------------------------------------------------------------------------------
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from exchange.client import html
 from exchange.client.access import AccessRequest, Grant
 from exchange.client.connection import Connection, read
+from exchange.client.licences import DATASPACE, Acceptance, Licence, LicenceDiff, accept
 from exchange.client.mock import mock_tables
 from exchange.client.price import NANO
 from exchange.client.profile import Profile
 from exchange.client.questions import Quote, ask, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from exchange.client.answers import Answer
     from exchange.client.questions import Amount
@@ -128,35 +129,6 @@ class Table:
             unit=document.get("unit"),
             columns=tuple(Column.from_document(column) for column in document["columns"]),
         )
-
-
-@dataclass(frozen=True)
-class Licence:
-    """The licence in force: the text for people, the terms that the exchange evaluates, and their hashes."""
-
-    id: str
-    title: str
-    text: str
-    text_sha256: str
-    terms: dict[str, Any]
-    odrl: dict[str, Any]
-    odrl_sha256: str
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Licence:
-        """Read the licence of a dataset's description."""
-        return cls(
-            id=str(document["id"]),
-            title=str(document.get("title") or ""),
-            text=document["text"],
-            text_sha256=document["text_sha256"],
-            terms=dict(document.get("terms") or {}),
-            odrl=dict(document.get("odrl") or {}),
-            odrl_sha256=str(document.get("odrl_sha256") or ""),
-        )
-
-    def _repr_html_(self) -> str:
-        return f"<h4>{html.escape(self.title)}</h4><pre>{html.escape(self.text)}</pre>"
 
 
 @dataclass(frozen=True)
@@ -289,9 +261,14 @@ class Dataset:
         purpose: str,
         territory: str,
         accept_licence: bool,
+        role: str = "",
+        publishes: bool = False,
         idempotency_key: str | None = None,
     ) -> Grant:
         """Ask for access. ``accept_licence=True`` accepts ``self.licence`` by the hash of its text.
+
+        ``role`` is the one in which it is accepted, where the licence names roles; ``publishes`` says that
+        answers are to be published.
 
         Returns a grant that is active at once, or waits for the provider: see :meth:`Grant.wait`.
         Raises :class:`~exchange.client.errors.LicenceError` where the licence does not allow it.
@@ -302,9 +279,46 @@ class Dataset:
             "territory": territory,
             "accept_licence": accept_licence,
             "licence_sha256": self.licence.text_sha256,
+            **({"role": role} if role else {}),
+            **({"publishes": True} if publishes else {}),
         }
         document = self._connection.post(f"/v1/datasets/{self.slug}/requests", body, key=idempotency_key)
         return read(AccessRequest.from_document, document, self._connection).as_grant()
+
+    def accept(
+        self,
+        *,
+        purposes: Sequence[str],
+        territory: str,
+        role: str = "",
+        publishes: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Acceptance:
+        """Accept ``self.licence``, as after a material change: grants for the same use go on under it."""
+        return accept(
+            self._connection,
+            self.slug,
+            self.licence,
+            purposes=purposes,
+            territory=territory,
+            role=role,
+            publishes=publishes,
+            key=idempotency_key,
+        )
+
+    def licence_versions(self) -> list[dict[str, Any]]:
+        """The licence versions that the dataset has been on offer under, with what each changed."""
+        return list(self._connection.get(f"/v1/datasets/{self.slug}/licence/versions")["items"])
+
+    def licence_diff(self, old: str | None = None, new: str | None = None) -> LicenceDiff:
+        """What one licence version (by id) changes against another, in words; by default the newest."""
+        where = f"/v1/datasets/{self.slug}/licence/diff"
+        return read(LicenceDiff.from_document, self._connection.get(where, **{"from": old, "to": new}))
+
+    def offer(self) -> dict[str, Any]:
+        """The licence as an Offer of the Dataspace Protocol 2025-1."""
+        where = f"/v1/datasets/{self.slug}/licence"
+        return dict(self._connection.send("GET", where, headers={"Accept": DATASPACE}).json())
 
     def quote(
         self,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from exchange.audit.receipts import ReceiptReport
     from exchange.client.configuration import Keys
     from exchange.client.connection import Connection
+    from exchange.client.licences import AcceptanceReceipt
 
 _SHOWN = (
     "query_id",
@@ -54,6 +55,14 @@ class Receipt:
         return cls(document, str(query or ""))
 
     @property
+    def of_acceptance(self) -> AcceptanceReceipt | None:
+        """The receipt of a licence acceptance, if this document is one and not that of an answer."""
+        from exchange.audit.acceptances import is_acceptance
+        from exchange.client.licences import AcceptanceReceipt
+
+        return AcceptanceReceipt(self.document, self._connection) if is_acceptance(self.document) else None
+
+    @property
     def included(self) -> bool:
         """Whether the receipt carries the proof that its entry is in the log; until then it is a promise."""
         return self.document.get("inclusion") is not None
@@ -61,7 +70,8 @@ class Receipt:
     @property
     def summary(self) -> Mapping[str, Any]:
         """What the entry says: dataset, purpose, privacy spent, charge, hashes."""
-        found = self.document.get("summary")
+        of_log = self.document.get("receipt", self.document)  # within that of an acceptance
+        found = of_log.get("summary") if isinstance(of_log, dict) else None
         return found if isinstance(found, dict) else {}
 
     def save(self, path: str | Path) -> Path:

@@ -86,6 +86,7 @@ def entry(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
             **_item(record, names),
             "document": record.document,
             "dossier": _dossier(session, record, names),
+            "refusal": licences.refusal_of(session, record.id),
         }
 
     return market.store.read(look)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, ResultGroup
 from exchange.errors import LicenceNotShown, NotFound
 from exchange.identity import Role, new_id
-from exchange.operations import listing, settling
+from exchange.operations import accepting, licensing, listing, settling
 from exchange.operations.terms import money
 from settlement import ledger, licences, orders
 from settlement.ledger import chart, entries
@@ -38,6 +38,8 @@ class RequestAccess:
     territory: str
     accept_licence: bool
     licence_sha256: str
+    role: str = ""
+    publishes: bool = False
     kind: ClassVar[str] = "access.requested"
     refused: ClassVar[str] = "access.refused"
 
@@ -85,18 +87,8 @@ def request_access(
             return _requested(tx.session, held.request_id, actor.org, repeated=True)
         if not command.accept_licence or command.licence_sha256 not in ("", licence.text_sha256):
             raise LicenceNotShown("the licence must be accepted, in the version that is in force")
-        accepted = licences.accept_licence(
-            tx.session,
-            id=new_id("acc"),
-            licence_id=licence.id,
-            org=actor.org,
-            actor=actor.ref,
-            role=str(actor.role),
-            purposes=[command.purpose],
-            territory=command.territory,
-            shown_sha256=licence.text_sha256,
-            now=tx.now,
-        )
+        given = accepting.Given((command.purpose,), command.territory, command.role, command.publishes)
+        accepted = accepting.record(tx, view, licence, given)
         request = orders.request_access(
             tx.session,
             id=new_id("req"),
@@ -230,7 +222,9 @@ def _held(tx: Tx, actor: Actor, view: Any, command: RequestAccess, plan: PricePl
         )
         if same and orders.state_at(grant, tx.now) == "active":
             accepted = licences.find_acceptance(tx.session, grant.acceptance_id, org=actor.org)
-            if accepted.licence_id == view.licence_id:
+            declared = (accepted.licence_id, accepted.role, bool(accepted.publishes))
+            if declared == (view.licence_id, command.role or str(actor.role), command.publishes):
+                licensing.in_force(tx.session, grant, view.licence_id, tx.now)
                 return grant
     return None
 

@@ -22,7 +22,7 @@ from exchange.identity import Role, new_id
 from exchange.operations import domains, uploading
 from settlement import licences
 from settlement.documents import canonical, sha256_hex
-from settlement.licences import LicenceTerms
+from settlement.errors import LicenceInvalid
 from settlement.prices import PricePlan
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _checked(document: Mapping[str, Any]) -> Manifest:
     names = [PricePlan.from_document(plan).name for plan in manifest.plans]
     if len(set(names)) != len(names):
         raise RequestInvalid("two plans have the same name")
-    LicenceTerms.from_document(manifest.licence.terms)
+    _written_out(manifest)
     domain = manifest.policy.get("domain")
     if isinstance(domain, str) and (len(domain) > _LONGEST_DOMAIN or not domain.isprintable()):
         raise privacy.PolicyError("domain", f"must be at most {_LONGEST_DOMAIN} printable characters")
@@ -131,6 +131,7 @@ def _ingest(
         reports.append(report)
         sources.append(sha256_of(source))
     check_declared(policy, {report.table: report.schema for report in reports})
+    _check_licensed_columns(manifest, {report.table: tuple(report.schema.types) for report in reports})
     schemas = {report.table: report.schema.types for report in reports}
     return _Draft(
         manifest,
@@ -211,7 +212,7 @@ def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
 
 def _licence(tx: Tx, org: str, manifest: Manifest) -> str:
     """The licence version of these very words and terms; a new version only where something changed."""
-    title, text, terms = manifest.licence.title, manifest.licence.text, manifest.licence.terms
+    title, text, terms = _written_out(manifest)
     table = licences.licence
     newest = tx.session.execute(
         select(table)
@@ -223,8 +224,28 @@ def _licence(tx: Tx, org: str, manifest: Manifest) -> str:
     if newest is not None and (newest.text_sha256, newest.terms) == same:
         return str(newest.id)
     return licences.publish_licence(
-        tx.session, id=new_id("lic"), org=org, title=title, text=text, terms=terms, now=tx.now
+        tx.session,
+        id=new_id("lic"),
+        org=org,
+        title=title,
+        text=text,
+        terms=terms,
+        now=tx.now,
+        editor=tx.actor.ref,
     ).id
+
+
+def _written_out(manifest: Manifest) -> tuple[str, str, dict[str, Any]]:
+    return licences.written_out(manifest.licence.title, manifest.licence.text, manifest.licence.terms)
+
+
+def _check_licensed_columns(manifest: Manifest, columns: Mapping[str, tuple[str, ...]]) -> None:
+    """A licence that names columns names those that there are; LicenceInvalid names the first other."""
+    _, _, terms = _written_out(manifest)
+    known = {f"{table}.{name}".casefold() for table, names in columns.items() for name in (*names, "*")}
+    for i, entry in enumerate(terms.get("columns", [])):
+        if entry != "*" and entry.casefold() not in known:
+            raise LicenceInvalid(f"terms.columns[{i}]", "there is no such column in the listing's tables")
 
 
 def _report(report: TableReport, public: bool) -> dict[str, Any]:

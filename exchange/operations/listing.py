@@ -136,6 +136,16 @@ def domain_of(view: ListingView) -> str:
     return view.domain
 
 
+def dataset_iri(market: Market, dataset_id: str) -> str:
+    """The IRI of a dataset: where it is described."""
+    return f"{market.settings.base_url.rstrip('/')}/v1/datasets/{dataset_id}"
+
+
+def organisation_iri(org: str) -> str:
+    """The IRI of an organisation."""
+    return f"urn:private-data-exchange:organisation:{org}"
+
+
 def datasets_of(session: Session, org: str) -> list[str]:
     """The ids of an organisation's datasets."""
     return [one.id for one in listings.of_organisation(session, org)]
@@ -164,20 +174,29 @@ def detail(session: Session, view: ListingView) -> dict[str, Any]:
     licence = licences.find_licence(session, view.licence_id)
     return {
         **summary(view, organisation_names(session)),
-        "licence": {
-            "id": licence.id,
-            "title": licence.title,
-            "version": licence.version,
-            "text": licence.text,
-            "text_sha256": licence.text_sha256,
-            "terms": dict(licence.terms.document),
-            "odrl": json.loads(licence.odrl),
-            "odrl_sha256": licence.odrl_sha256,
-        },
+        "licence": licence_document(licence),
         "tables": [_table(view, table) for table in view.tables],
         "policy": view.policy,
         "profile": _contributions(session, view),
         "budget": budget(session, view.domain),
+    }
+
+
+def licence_document(licence: licences.Licence) -> dict[str, Any]:
+    """A licence version for people and machines: text, terms in words and as a document, policy, hashes."""
+    return {
+        "id": licence.id,
+        "title": licence.title,
+        "version": licence.version,
+        "text": licence.text,
+        "text_sha256": licence.text_sha256,
+        "terms": dict(licence.terms.document),
+        "in_words": licences.in_words(licence.terms),
+        "odrl": json.loads(licence.odrl),
+        "odrl_sha256": licence.odrl_sha256,
+        "published_at": licence.published_at,
+        "approved_at": licence.approved_at,
+        "withdrawn_at": licence.withdrawn_at,
     }
 
 

@@ -10,7 +10,7 @@ from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import InProgress
 from exchange.identity import Role
 from exchange.operations import domains, listing, profiling
-from settlement import ledger
+from settlement import ledger, licences
 from settlement.ledger import chart
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def publish(market: Market, actor: Actor, dataset: str, version: str, *, key: st
     if done is not None:
         return done.value
     profiling.settle_before_offer(market, actor, dataset, version)
-    return market.store.perform(actor, command, lambda tx: _offer(tx, dataset, version), key=key).value
+    return market.store.perform(
+        actor, command, lambda tx: _offer(tx, market, dataset, version), key=key
+    ).value
 
 
 def withdraw(market: Market, actor: Actor, dataset: str, *, key: str | None) -> dict[str, Any]:
@@ -65,11 +67,13 @@ def withdraw(market: Market, actor: Actor, dataset: str, *, key: str | None) -> 
     return market.store.perform(actor, ChangeListing(dataset, None), work, key=key).value
 
 
-def _offer(tx: Tx, dataset: str, version: str) -> dict[str, Any]:
+def _offer(tx: Tx, market: Market, dataset: str, version: str) -> dict[str, Any]:
     actor = tx.actor
     actor.require(Role.PROVIDER)
     view = listing.own_version(tx.session, actor, dataset, version)
     domains.check_offer(tx.session, view)
+    if market.settings.licence_approval:
+        licences.require_approved(tx.session, view.licence_id)
     profile = profiling.told(tx.session, view.version_id)
     if profile is not None and profile["state"] not in ("released", "reused", "failed"):
         raise InProgress("the contribution profile of this version is being released")

@@ -23,7 +23,7 @@ from exchange.audit.entry import (
 )
 from exchange.errors import InProgress, PriceAboveLimit, QueryLost, RequestInvalid
 from exchange.identity import Role, new_id, still_valid
-from exchange.operations import auditing, laying, listing, results, settling
+from exchange.operations import auditing, laying, licensing, listing, results, settling
 from exchange.operations.quoting import (
     Question,
     Terms,
@@ -74,6 +74,19 @@ class RunQuery:
             object=ObjectGroup(type="dataset", dataset=self.question.dataset[:200]),
             query=QueryGroup(sql_sha256=sql_digest(self.question.sql)),
         )
+
+
+@dataclass(frozen=True)
+class FetchAnswer:
+    """Read an answer again: a use under its licence, which is logged where it is refused."""
+
+    query: str
+    kind: ClassVar[str] = "answer.fetched"
+    refused: ClassVar[str] = "answer.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: the query."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="query", id=self.query[:64]))
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,8 @@ def run(market: Market, actor: Actor, command: RunQuery, *, key: str | None) -> 
 
 def answered(market: Market, actor: Actor, query_id: str) -> Answered:
     """Fetch a settled query's answer again; the licence must still allow it."""
-    row = _readable(market, actor, query_id)
+    with market.store.refusing(actor, FetchAnswer(query_id)):
+        row = _readable(market, actor, query_id)
     _raise_unless_settled(row)
     return _load(market, row, repeated=True)
 
@@ -260,28 +274,21 @@ def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[st
     actor, plan = tx.actor, terms.plan
     if actor.ref.startswith("tok_"):
         still_valid(tx.session, actor.ref, tx.now)
-    view, grant, _ = permitted(tx.session, actor, terms.question, tx.now)
-    if (view.version_id, grant.id) != (terms.view.version_id, terms.grant.id):
-        raise QuoteExpired("the dataset or the grant changed while the query was planned")
+    view, grant, accepted, _ = permitted(tx.session, actor, terms.question, tx.now)
+    planned_for = (terms.view.version_id, terms.grant.id, terms.accepted.id)
+    if (view.version_id, grant.id, accepted.id) != planned_for:
+        raise QuoteExpired("the dataset, the grant or the licence changed while the query was planned")
     same = {"org": actor.org, "version": view.version_id, "plan_sha256": plan.digest}
     before = queries.settled_before(tx.session, **same)
     if before is not None:
+        licensing.permit_plan(tx.session, terms, tx.now)
         tx.record(kind="query.repeated", **_about(terms, before.id))
         return {"query": before.id, "repeated": True}
     if queries.running_now(tx.session, **same) is not None:
         raise InProgress("the same query of your organisation is being answered")
     _check_reuse(tx.session, terms)
     _check_limits(command, terms)
-    clause = licences.permit(
-        tx.session,
-        acceptance_id=grant.acceptance_id,
-        org=actor.org,
-        purpose=grant.purpose,
-        territory=grant.territory,
-        now=tx.now,
-        queries_so_far=_asked_under(tx.session, actor.org, view.licence_id),
-        rho_nano=terms.rho_in_all_nano,
-    )
+    clause = licensing.permit_plan(tx.session, terms, tx.now)
     query_id = new_id("qry")
     held = settling.hold(tx, market, terms, query_id)
     queries.reserve(tx.session, _row(tx, market, terms, query_id, clause, held))
@@ -308,12 +315,6 @@ def _check_reuse(session: Session, terms: Terms) -> None:
     latest = queries.asked_before(session, **same, question_sha256=question)
     if terms.reuse.latest != (latest.id if latest else None):
         raise InProgress("your organisation got an answer to the same question a moment ago")
-
-
-def _asked_under(session: Session, org: str, licence_id: str) -> int:
-    """How many answers an organisation has bought under a licence, by whichever of its grants."""
-    accepted = licences.acceptances_of(session, org=org, licence_id=licence_id)
-    return queries.count_asked(session, [one.id for one in accepted])
 
 
 def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
@@ -398,7 +399,7 @@ def _about(terms: Terms, query_id: str) -> dict[str, Any]:
     return {
         "object": settling.subject(query_id, terms.reuse.refines, terms.view.version_id, terms.view.slug),
         "licence": LicenceGroup(
-            acceptance_id=terms.grant.acceptance_id,
+            acceptance_id=terms.accepted.id,
             odrl_sha256=terms.licence.odrl_sha256,
             purpose=terms.grant.purpose,
         ),
@@ -423,7 +424,7 @@ def _row(
         "slug": view.slug,
         "version": view.version_id,
         "grant_id": grant.id,
-        "acceptance_id": grant.acceptance_id,
+        "acceptance_id": terms.accepted.id,
         "purpose": grant.purpose,
         "clause": clause,
         "sql": terms.question.sql,

@@ -12,11 +12,11 @@ import privacy
 from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, QueryGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import Role, new_id
-from exchange.operations import listing, reusing
+from exchange.operations import licensing, listing, reusing
 from exchange.operations.terms import NANO, PICO, decimal_text, money
 from privacy.answering import metadata
 from settlement import licences, orders
-from settlement.errors import GrantMissing, LicenceNotAccepted
+from settlement.errors import GrantMissing
 from settlement.prices import PricePlan
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Terms:
     question: Question
     view: ListingView
     grant: orders.Grant
+    accepted: licences.Acceptance
     licence: licences.Licence
     price_plan: PricePlan
     plan: privacy.Plan
@@ -142,6 +143,7 @@ def quote(market: Market, actor: Actor, asked: Question, *, key: str | None) -> 
     document = terms.document()
 
     def work(tx: Tx) -> dict[str, Any]:
+        licensing.permit_plan(tx.session, terms, tx.now)
         saved = orders.save_quote(
             tx.session,
             id=new_id("quo"),
@@ -160,7 +162,7 @@ def quote(market: Market, actor: Actor, asked: Question, *, key: str | None) -> 
                 type="quote", id=saved.id, version=terms.view.version_id, dataset=terms.view.slug
             ),
             licence=LicenceGroup(
-                acceptance_id=terms.grant.acceptance_id,
+                acceptance_id=terms.accepted.id,
                 odrl_sha256=terms.licence.odrl_sha256,
                 purpose=terms.grant.purpose,
             ),
@@ -187,20 +189,19 @@ def terms_of(market: Market, actor: Actor, asked: Question) -> Terms:
     """Licence, plan and price of a question. Planning touches no data and happens outside any transaction."""
     actor.require(Role.BUYER)
     now = market.store.clock()
-    view, grant, licence = market.store.read(lambda session: permitted(session, actor, asked, now))
+    view, grant, accepted, licence = market.store.read(lambda session: permitted(session, actor, asked, now))
     price_plan = PricePlan.from_document(json.loads(grant.plan))
     plan = listing.planned(view, asked.sql, asked.ask, asked.options)
     plan, reuse = reusing.with_earlier(market, actor.org, view, asked, plan, price_plan.currency)
     price = reuse.price(price_plan, plan.cost.rho_nano)
-    return Terms(asked, view, grant, licence, price_plan, plan, price, reuse)
+    return Terms(asked, view, grant, accepted, licence, price_plan, plan, price, reuse)
 
 
 def permitted(
     session: Session, actor: Actor, asked: Question, now: datetime
-) -> tuple[ListingView, orders.Grant, licences.Licence]:
-    """The listing, grant and licence by which the buyer may ask now; the licence's terms are evaluated here.
-
-    A listing under a new licence version needs a new acceptance before the next query.
+) -> tuple[ListingView, orders.Grant, licences.Acceptance, licences.Licence]:
+    """The listing, grant, acceptance and licence by which the buyer may ask now; the licence's terms are
+    evaluated here, but for those that need a plan: see :mod:`exchange.operations.licensing`.
     """
     view = listing.published(session, asked.dataset)
     if asked.grant:
@@ -209,19 +210,8 @@ def permitted(
             raise RequestInvalid("the grant is for another dataset")
     else:
         grant = _usable(session, actor, view.dataset_id, asked.plan, now)
-    accepted = licences.find_acceptance(session, grant.acceptance_id, org=actor.org)
-    licence = licences.find_licence(session, accepted.licence_id)
-    licences.evaluate(
-        licence.terms,
-        accepted,
-        purpose=grant.purpose,
-        territory=grant.territory,
-        now=now,
-        withdrawn=licence.withdrawn_at is not None,
-    )
-    if licence.id != view.licence_id:
-        raise LicenceNotAccepted("The dataset has a new licence version.", clause="acceptance")
-    return view, grant, licence
+    accepted, licence = licensing.in_force(session, grant, view.licence_id, now)
+    return view, grant, accepted, licence
 
 
 def _usable(session: Session, actor: Actor, dataset: str, plan: str, now: datetime) -> orders.Grant:

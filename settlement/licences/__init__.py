@@ -5,37 +5,97 @@ A licence names terms of a small closed profile. Unknown terms are refused at pu
 
 from __future__ import annotations
 
-from settlement.licences.evaluation import Acceptance, evaluate
-from settlement.licences.register import (
-    Licence,
+from typing import TYPE_CHECKING
+
+from settlement.licences import dataspace
+from settlement.licences.acceptances import (
     accept_licence,
     acceptances_of,
-    check_documents,
+    acceptances_under,
+    check_acceptances,
+    document_of,
     find_acceptance,
-    find_licence,
+    keep_signature,
     permit,
+    record_refusal,
+    refusal_of,
+    signature_of,
+)
+from settlement.licences.comparison import Change, compare, compare_terms, in_words, is_material
+from settlement.licences.evaluation import Acceptance, Reads, evaluate
+from settlement.licences.odrl import PROFILE, from_odrl, to_odrl
+from settlement.licences.register import (
+    Licence,
+    approve_licence,
+    check_licences,
+    find_licence,
     publish_licence,
+    require_approved,
+    uid_of,
+    versions_of,
     withdraw_licence,
 )
-from settlement.licences.tables import acceptance, licence, licence_withdrawal
-from settlement.licences.terms import PROFILE, LicenceTerms, to_odrl
+from settlement.licences.tables import (
+    acceptance,
+    acceptance_signature,
+    licence,
+    licence_approval,
+    licence_refusal,
+    licence_withdrawal,
+)
+from settlement.licences.templates import Template, find_template, templates, written_out
+from settlement.licences.terms import JOINS, LicenceTerms
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 __all__ = [
+    "JOINS",
     "PROFILE",
     "Acceptance",
+    "Change",
     "Licence",
     "LicenceTerms",
+    "Reads",
+    "Template",
     "accept_licence",
     "acceptance",
+    "acceptance_signature",
     "acceptances_of",
+    "acceptances_under",
+    "approve_licence",
     "check_documents",
+    "compare",
+    "compare_terms",
+    "dataspace",
+    "document_of",
     "evaluate",
     "find_acceptance",
     "find_licence",
+    "find_template",
+    "from_odrl",
+    "in_words",
+    "is_material",
+    "keep_signature",
     "licence",
+    "licence_approval",
+    "licence_refusal",
     "licence_withdrawal",
     "permit",
     "publish_licence",
+    "record_refusal",
+    "refusal_of",
+    "require_approved",
+    "signature_of",
+    "templates",
     "to_odrl",
+    "uid_of",
+    "versions_of",
     "withdraw_licence",
+    "written_out",
 ]
+
+
+def check_documents(session: Session) -> list[str]:
+    """Findings: licences, acceptances and refusals whose bytes no longer have the hashes beside them."""
+    return [*check_licences(session), *check_acceptances(session)]

@@ -1,4 +1,4 @@
-"""Licence terms: what a provider may write, read strictly, and their ODRL 2.2 form."""
+"""Licence terms: what a provider may write, read strictly; as ODRL in :mod:`settlement.licences.odrl`."""
 
 from __future__ import annotations
 
@@ -15,29 +15,41 @@ if TYPE_CHECKING:
 
 _PURPOSE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 _TERRITORY = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?", re.ASCII)
+_ORGANISATION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}\.(\*|[^*\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,127})")
 _PUBLICATION = ("permitted", "forbidden")
 _MOST_NAMES = 100
 _MOST_TEXT = 2000
 
-#: Our ODRL profile: operands and actions that the ODRL 2.2 vocabulary does not have.
-PROFILE = "urn:private-data-exchange:odrl:1"
+#: How far a statement may join, from nothing to everything that the policy allows.
+JOINS = ("none", "public", "any")
 
 
 @dataclass(frozen=True, slots=True)
 class LicenceTerms:
     """What the licence allows. None means that the term was not written and does not limit.
 
-    ``purposes`` and ``territories`` (ISO 3166-1 alpha-2, with ISO 3166-2 subdivisions, or "*") are declared
-    by the buyer and bound, not detected. The term is valid_from <= now < valid_until. ``publication`` of
-    answers, ``retention_days`` and ``attribution`` bind the buyer and are recorded, not enforced.
+    ``purposes``, ``territories`` (ISO 3166-1 alpha-2, with ISO 3166-2 subdivisions, or "*") and ``roles`` (of
+    the person who accepts) are declared by the buyer and bound, not detected. ``assignees`` are names of
+    organisations. The term is valid_from <= now < valid_until. ``query_count`` and ``max_rho_total_nano`` are
+    an organisation's over all its grants. ``columns`` ("table.column" or "table.*") are all that a statement
+    may read; ``joins`` is "none" (one table a question), "public" (a private table with public ones) or
+    "any". ``publication`` binds what the buyer declares. ``fields_of_use``, ``retention_days`` and
+    ``attribution`` bind the buyer and are recorded, not enforced.
     """
 
     purposes: tuple[str, ...]
     territories: tuple[str, ...]
+    fields_of_use: tuple[str, ...] | None = None
+    assignees: tuple[str, ...] | None = None
+    roles: tuple[str, ...] | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     query_count: int | None = None
     max_rho_per_query_nano: int | None = None
+    max_rho_total_nano: int | None = None
+    columns: tuple[str, ...] | None = None
+    joins: str | None = None
     publication: str | None = None
     retention_days: int | None = None
     attribution: str | None = None
@@ -46,9 +58,10 @@ class LicenceTerms:
     def from_document(cls, document: Mapping[str, Any]) -> LicenceTerms:
         """Read terms; LicenceInvalid names the field, and for an unknown term the nearest known one.
 
-        Keys are purposes, territories, valid_from, valid_until (dates or times of ISO 8601, a date alone
-        begins its day in UTC), query_count, max_rho_per_query (decimal), publication ("permitted" or
-        "forbidden"), retention_days and attribution. The first two are required.
+        Keys are purposes, territories, fields_of_use, assignees, roles, valid_from, valid_until (dates or
+        times of ISO 8601, a date alone begins its day in UTC), query_count, max_rho_per_query, max_rho_total
+        (decimals), columns, joins, publication ("permitted" or "forbidden"), retention_days and attribution.
+        The first two are required.
         """
         values: dict[str, Any] = {}
         for key, value in document.items():
@@ -62,24 +75,19 @@ class LicenceTerms:
         terms = cls(**values)
         if terms.valid_from and terms.valid_until and terms.valid_until <= terms.valid_from:
             raise LicenceInvalid("terms.valid_until", "the term ends before it begins")
+        per_query, total = terms.max_rho_per_query_nano, terms.max_rho_total_nano
+        if per_query is not None and total is not None and per_query > total:
+            raise LicenceInvalid("terms.max_rho_per_query", "one query may not ask more than all together")
         return terms
 
     @property
     def document(self) -> dict[str, Any]:
         """The terms as a JSON document that ``from_document`` reads back to equal terms."""
-        rho = self.max_rho_per_query_nano
-        values = {
-            "purposes": list(self.purposes),
-            "territories": list(self.territories),
-            "valid_from": self.valid_from and self.valid_from.isoformat(),
-            "valid_until": self.valid_until and self.valid_until.isoformat(),
-            "query_count": self.query_count,
-            "max_rho_per_query": None if rho is None else format_rho(rho),
-            "publication": self.publication,
-            "retention_days": self.retention_days,
-            "attribution": self.attribution,
+        return {
+            key: _WRITERS.get(type(value), _same)(value) if not field.endswith("_nano") else format_rho(value)
+            for key, (field, _) in _READERS.items()
+            if (value := getattr(self, field)) is not None
         }
-        return {key: value for key, value in values.items() if value is not None}
 
 
 def is_purpose(name: object) -> bool:
@@ -100,53 +108,21 @@ def territory_within(territory: str, allowed: tuple[str, ...]) -> str | None:
     return None
 
 
-def to_odrl(terms: LicenceTerms, uid: str) -> dict[str, Any]:
-    """The terms as an ODRL 2.2 Set in JSON-LD (W3C Recommendation, 2018), under our small profile.
-
-    ``uid`` is the licence version's IRI; the target is the collection of what is listed under it.
-    """
-    data, answers = (
-        {"@type": "AssetCollection", "uid": f"{uid}#data"},
-        {"@type": "Asset", "uid": f"{uid}#answers"},
-    )
-    query: dict[str, Any] = {"target": data, "action": "pdx:query", "constraint": _constraints(terms)}
-    if terms.attribution is not None:
-        query["duty"] = [{"action": "attribute", "pdx:attribution": terms.attribution}]
-    policy: dict[str, Any] = {
-        "@context": ["http://www.w3.org/ns/odrl.jsonld", {"pdx": f"{PROFILE}:"}],
-        "@type": "Set",
-        "uid": uid,
-        "profile": PROFILE,
-        "permission": [query],
-    }
-    if terms.publication == "permitted":
-        policy["permission"].append({"target": answers, "action": "distribute"})
-    if terms.publication == "forbidden":
-        policy["prohibition"] = [{"target": answers, "action": "distribute"}]
-    if terms.retention_days is not None:
-        after = _constraint("elapsedTime", "gteq", f"P{terms.retention_days}D", "xsd:duration")
-        policy["obligation"] = [{"target": answers, "action": "delete", "constraint": [after]}]
-    return policy
+def covers_column(allowed: tuple[str, ...], table: str, column: str) -> bool:
+    """Whether a list of columns covers one; names of tables and columns are compared without letter case."""
+    asked = {f"{table}.{column}".casefold(), f"{table}.*".casefold()}
+    return any(entry.casefold() in asked for entry in allowed)
 
 
-def _constraints(terms: LicenceTerms) -> list[dict[str, Any]]:
-    constraints = [_constraint("purpose", "isAnyOf", list(terms.purposes))]
-    if "*" not in terms.territories:
-        constraints.append(_constraint("spatial", "isAnyOf", list(terms.territories)))
-    for operator, moment in (("gteq", terms.valid_from), ("lt", terms.valid_until)):
-        if moment is not None:
-            constraints.append(_constraint("dateTime", operator, moment.isoformat(), "xsd:dateTime"))
-    if terms.query_count is not None:
-        constraints.append(_constraint("count", "lteq", str(terms.query_count), "xsd:integer"))
-    if terms.max_rho_per_query_nano is not None:
-        rho = format_rho(terms.max_rho_per_query_nano)
-        constraints.append(_constraint("pdx:rhoPerQuery", "lteq", rho, "xsd:decimal"))
-    return constraints
+def _same(value: Any) -> Any:
+    return value
 
 
-def _constraint(left: str, operator: str, right: object, datatype: str | None = None) -> dict[str, Any]:
-    operand = right if datatype is None else {"@value": right, "@type": datatype}
-    return {"leftOperand": left, "operator": operator, "rightOperand": operand}
+_WRITERS: dict[type, Callable[[Any], Any]] = {tuple: list, datetime: datetime.isoformat}
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[object], bool]:
+    return lambda name: isinstance(name, str) and pattern.fullmatch(name) is not None
 
 
 def _names(known: Callable[[object], bool], example: str) -> Callable[[object, str], tuple[str, ...]]:
@@ -156,7 +132,7 @@ def _names(known: Callable[[object], bool], example: str) -> Callable[[object, s
         for i, name in enumerate(value):
             if name != "*" and not known(name):
                 raise LicenceInvalid(f"{path}[{i}]", f'write it like {example}, or "*" for any')
-        return tuple(dict.fromkeys(value))
+        return ("*",) if "*" in value else tuple(dict.fromkeys(value))
 
     return read
 
@@ -187,10 +163,13 @@ def _rho(value: object, path: str) -> int:
         raise LicenceInvalid(path, str(error)) from error
 
 
-def _publication(value: object, path: str) -> str:
-    if not isinstance(value, str) or value not in _PUBLICATION:
-        raise LicenceInvalid(path, unknown_name(value, _PUBLICATION))
-    return value
+def _one_of(known: tuple[str, ...]) -> Callable[[object, str], str]:
+    def read(value: object, path: str) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise LicenceInvalid(path, unknown_name(value, known))
+        return value
+
+    return read
 
 
 def _text(value: object, path: str) -> str:
@@ -203,11 +182,20 @@ def _text(value: object, path: str) -> str:
 _READERS: dict[str, tuple[str, Callable[[object, str], Any]]] = {
     "purposes": ("purposes", _names(is_purpose, "research")),
     "territories": ("territories", _names(is_territory, "US or US-NY")),
+    "fields_of_use": ("fields_of_use", _names(is_purpose, "public-health")),
+    "assignees": ("assignees", _names(_matches(_ORGANISATION), "acme")),
+    "roles": ("roles", _names(is_purpose, "data-steward")),
     "valid_from": ("valid_from", _moment),
     "valid_until": ("valid_until", _moment),
     "query_count": ("query_count", _count),
     "max_rho_per_query": ("max_rho_per_query_nano", _rho),
-    "publication": ("publication", _publication),
+    "max_rho_total": ("max_rho_total_nano", _rho),
+    "columns": ("columns", _names(_matches(_COLUMN), "flights.origin or flights.*")),
+    "joins": ("joins", _one_of(JOINS)),
+    "publication": ("publication", _one_of(_PUBLICATION)),
     "retention_days": ("retention_days", _count),
     "attribution": ("attribution", _text),
 }
+
+#: Every term that may be written, in the order in which it is shown.
+TERMS = tuple(_READERS)

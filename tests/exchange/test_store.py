@@ -308,6 +308,28 @@ def test_append_only_tables_refuse_change(shared_stand: Stand, store: Store, nam
             "reason": "r",
             "withdrawn_at": "z",
         },
+        "licence_approval": {
+            "licence_id": _first(store, "licence", "id"),
+            "actor": "a",
+            "org": "o",
+            "approved_at": "z",
+        },
+        "licence_refusal": {
+            "entry_id": "evt_1",
+            "licence_id": "lic_1",
+            "code": "c",
+            "clause": "c",
+            "digest": "d",
+            "refused_at": "z",
+        },
+        "acceptance_signature": {
+            "acceptance_id": _first(store, "acceptance", "id"),
+            "algorithm": "a",
+            "public_key": "k",
+            "signature": "s",
+            "actor": "a",
+            "signed_at": "z",
+        },
         "contribution_profile": {
             "version": _first(store, "dataset_version", "id"),
             "document": "{}",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from exchange.web.api.access import access
 from exchange.web.api.audit import audit
 from exchange.web.api.datasets import datasets
+from exchange.web.api.licences import licences
 from exchange.web.api.log import log
 from exchange.web.api.queries import queries
 from exchange.web.api.status import status
 from exchange.web.api.uploads import uploads
 
-blueprints = (datasets, uploads, access, queries, audit, log, status)
+blueprints = (licences, datasets, uploads, access, queries, audit, log, status)

@@ -12,7 +12,15 @@ from exchange.web.auth import actor, market
 access = Blueprint("access", __name__, url_prefix="/v1")
 
 _LONGEST_REASON = 1000
-_REQUEST = {"plan": str, "purpose": str, "territory": str, "accept_licence": bool, "licence_sha256": str}
+_REQUEST = {
+    "plan": str,
+    "purpose": str,
+    "territory": str,
+    "accept_licence": bool,
+    "licence_sha256": str,
+    "role": str,
+    "publishes": bool,
+}
 
 
 @access.post("/datasets/<path:dataset>/requests")
@@ -26,6 +34,8 @@ def ask(dataset: str) -> tuple[Response, int]:
         territory=given["territory"],
         accept_licence=given.get("accept_licence", False),
         licence_sha256=given.get("licence_sha256", ""),
+        role=given.get("role", ""),
+        publishes=given.get("publishes", False),
     )
     return jsonify(buying.request_access(market(), actor(), command, key=idempotency_key())), 201
 
