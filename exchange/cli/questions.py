@@ -174,7 +174,8 @@ def verify_receipt(
 ) -> None:
     """Verify a saved receipt offline, of an answer or of a licence acceptance.
 
-    The keys are given here or pinned by `exchange login`; without either they are fetched from the exchange. Exit code 10 to 16 where something is wrong.
+    The keys are given here or pinned by `exchange login`; without either they are fetched from the exchange.
+    Exit code 10 to 16 where something is wrong.
     """
     from exchange.client import Receipt
 
