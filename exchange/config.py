@@ -75,6 +75,9 @@ class Settings:
     licence_approval: int = _setting(
         0, "1: a licence version is offered once somebody other than its editor has approved it; 0: at once"
     )
+    font_path: str = _setting(
+        "", "Font file that PDF documents ask first; empty means the Noto fonts installed"
+    )
     web_threads: int = _setting(16, "Threads of one web process")
     web_workers: int = _setting(1, "Web processes")
 

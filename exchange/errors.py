@@ -181,3 +181,10 @@ class InsideTransaction(MarketError):
 
     code = "inside_transaction"
     hint = "Report this to the operator."
+
+
+class FontMissing(MarketError):
+    """The fonts that printed documents need are not installed, or EXCHANGE_FONT_PATH cannot be read."""
+
+    code = "font_missing"
+    hint = "Ask for JSON; the operator installs the server's packages again, or corrects EXCHANGE_FONT_PATH."

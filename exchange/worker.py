@@ -18,6 +18,7 @@ from exchange.audit.errors import AuditError
 from exchange.audit.note import SigningKey
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
+from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
 
@@ -121,4 +122,18 @@ def _round(market: Market, settings: Settings) -> Checkpoint:
     if any(done.values()):
         _LOG.info("swept: %s", done)
     (settings.home / "swept").touch()
+    _invoice(market, settings)
     return publish(market, settings)
+
+
+def _invoice(market: Market, settings: Settings) -> None:
+    """Once a day, issue what was due before this month; who has no billing profile yet is asked for again."""
+    today, done = market.store.clock().date().isoformat(), settings.home / "invoiced"
+    if done.is_file() and done.read_text(encoding="utf-8") == today:
+        return
+    made = issue_month(market)
+    if made["issued"]:
+        _LOG.info("issued %d invoices, credit notes and receipts", len(made["issued"]))
+    if made["waiting"]:
+        _LOG.warning("%d organisations, or the exchange, have no billing profile", len(made["waiting"]))
+    done.write_text(today, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The books: one double-entry ledger for money and privacy loss, prices, licences and orders.
+"""The books: one double-entry ledger for money and privacy loss, prices, licences, orders and invoices.
 
 Amounts are integers: minor units of a currency, nano-rho, pico-delta. Every function works in the SQLAlchemy
 ``Session`` that the caller passes in, with the time and the ids that the caller gives; none of them commits.
@@ -6,7 +6,7 @@ Amounts are integers: minor units of a currency, nano-rho, pico-delta. Every fun
 
 from __future__ import annotations
 
-from settlement import ledger, licences, money, orders, prices
+from settlement import invoices, ledger, licences, money, orders, prices
 from settlement.errors import SettlementError
 from settlement.licences import LicenceTerms
 from settlement.money import EXPONENTS, Money, allocate, format_amount, parse_amount
@@ -23,6 +23,7 @@ __all__ = [
     "append_only",
     "append_only_ddl",
     "format_amount",
+    "invoices",
     "ledger",
     "licences",
     "metadata",

@@ -26,6 +26,11 @@
     |   |-- QuotaExceeded         quota_exceeded
     |   |-- LicenceNotApproved    licence_not_approved
     |   `-- LicenceEditedByApprover  licence_edited_by_approver
+    |-- InvoiceError              invoice_invalid
+    |   |-- BillingInvalid            billing_invalid
+    |   |-- BillingProfileMissing     billing_profile_missing
+    |   |-- InvoiceMissing            invoice_missing
+    |   `-- StatementMissing          statement_missing
     `-- OrderError                order_invalid
         |-- RequestMissing        request_missing
         |-- RequestNotOpen        request_not_open
@@ -259,6 +264,45 @@ class QuotaExceeded(LicenceRefused):
 
     code = "quota_exceeded"
     hint = "Ask the provider for a licence with more queries."
+
+
+class InvoiceError(SettlementError):
+    """A document that cannot be issued."""
+
+    code = "invoice_invalid"
+    hint = "Read the message; nothing was issued."
+
+
+class BillingInvalid(InvoiceError):
+    """A billing profile or tax treatment with a wrong field; ``path`` names it."""
+
+    code = "billing_invalid"
+    hint = "Correct the named field."
+
+    def __init__(self, path: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{path}: {message}", hint=hint)
+        self.path = path
+
+
+class BillingProfileMissing(InvoiceError):
+    """An invoice names two parties, and one of them has no billing profile."""
+
+    code = "billing_profile_missing"
+    hint = "Set the legal name, address and country: `exchange billing set`."
+
+
+class InvoiceMissing(InvoiceError):
+    """No such invoice, credit note or receipt; another organisation's looks the same."""
+
+    code = "invoice_missing"
+    hint = "Check the id: `exchange invoices` lists those of your organisation."
+
+
+class StatementMissing(InvoiceError):
+    """No such statement: the organisation has no account in that currency, or the month has not begun."""
+
+    code = "statement_missing"
+    hint = "Check the id: `exchange statements` lists those of your organisation."
 
 
 class OrderError(SettlementError):

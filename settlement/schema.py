@@ -37,6 +37,10 @@ append_only = [
     "licence_refusal",
     "acceptance",
     "acceptance_signature",
+    "billing_profile",
+    "tax_treatment",
+    "invoice",
+    "invoice_line",
 ]
 
 V_JOURNAL = """\

@@ -13,6 +13,7 @@ from __future__ import annotations
 from exchange.client.access import AccessRequest, Grant, StillOpen
 from exchange.client.answers import Answer, AnswerColumn, Job
 from exchange.client.audit import Audit, Entry, Proof
+from exchange.client.books import Invoice, Ledger, Statement
 from exchange.client.configuration import Keys
 from exchange.client.connection import Retry
 from exchange.client.errors import (
@@ -87,9 +88,11 @@ __all__ = [
     "Identity",
     "InProgress",
     "InvalidRequest",
+    "Invoice",
     "Job",
     "KeyReused",
     "Keys",
+    "Ledger",
     "Licence",
     "LicenceChange",
     "LicenceDiff",
@@ -120,6 +123,7 @@ __all__ = [
     "Refinement",
     "Retry",
     "ServerError",
+    "Statement",
     "StillOpen",
     "Table",
     "Template",

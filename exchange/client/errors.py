@@ -119,7 +119,14 @@ class PermissionDenied(ExchangeError):
 class NotFound(ExchangeError):
     """Nothing of that name is visible to this organisation."""
 
-    codes = ("not_found", "dataset_not_found", "request_missing", "quote_missing")
+    codes = (
+        "not_found",
+        "dataset_not_found",
+        "request_missing",
+        "quote_missing",
+        "invoice_missing",
+        "statement_missing",
+    )
     hint = "Check the name; things of other organisations are not shown."
 
 
@@ -268,6 +275,7 @@ class InvalidRequest(ExchangeError):
         "licence_invalid",
         "signature_refused",
         "amount_invalid",
+        "billing_invalid",
         "too_large",
     )
     hint = "Compare the request with the exchange's /openapi.json."
@@ -327,6 +335,8 @@ class Conflict(ExchangeError):
         "upload_offset",
         "duplicate_business_key",
         "not_pending",
+        "invoice_invalid",
+        "billing_profile_missing",
     )
     hint = "Look at the current state and try again."
 
@@ -366,6 +376,7 @@ class ServerError(ExchangeError):
 
     codes: ClassVar[tuple[str, ...]] = (
         "server_error",
+        "font_missing",
         "unexpected_reply",
         "inside_transaction",
         "object_damaged",

@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exchange.client import answers, publishing, questions, uploads
+from exchange.client import answers, books, publishing, questions, uploads
 from exchange.client.access import AccessRequest, Grant
 from exchange.client.answers import Answer, Job, Jobs
 from exchange.client.audit import Audit
+from exchange.client.books import Invoice, Ledger, Statement
 from exchange.client.configuration import Keys, resolve
 from exchange.client.connection import Connection, Retry, read
 from exchange.client.licences import Licences
@@ -149,6 +150,21 @@ class Exchange:
         """What was asked and what it cost; for a provider, what its datasets earned."""
         return read(Usage.from_document, self._connection.get("/v1/usage"))
 
+    def invoices(self) -> list[Invoice]:
+        """Invoices, credit notes and payment receipts, newest first; ``.pdf(path)`` writes one."""
+        return books.invoices(self._connection)
+
+    def invoice(self, number: str) -> Invoice:
+        """One invoice, credit note or receipt by its number or id. Raises ``NotFound``."""
+        return books.invoice(self._connection, number)
+
+    def issue_invoices(self, *, org: str | None = None, idempotency_key: str | None = None) -> list[Invoice]:
+        """Issue what is due now instead of at the month's end; an operator may name the organisation.
+
+        Raises ``Conflict`` (billing_profile_missing) before both parties have a billing profile.
+        """
+        return books.issue(self._connection, org, idempotency_key)
+
     # -- buyers and providers -------------------------------------------------------------------------------
 
     def requests(self, *, state: str | None = None) -> list[AccessRequest]:
@@ -161,6 +177,30 @@ class Exchange:
         return read(
             AccessRequest.from_document, self._connection.get(f"/v1/requests/{request_id}"), self._connection
         )
+
+    def billing_profile(self) -> dict[str, Any]:
+        """Who this organisation is on documents: legal name, address, country, tax id, e-mail."""
+        return dict(self._connection.get("/v1/billing-profile"))
+
+    def set_billing_profile(
+        self,
+        *,
+        legal_name: str,
+        address: str,
+        country: str,
+        tax_id: str = "",
+        email: str = "",
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Set it for documents from now on; an operator sets that of the exchange."""
+        profile = {"legal_name": legal_name, "address": address, "country": country}
+        sent = {**profile, "tax_id": tax_id, "email": email}
+        return dict(self._connection.post("/v1/billing-profile", sent, key=idempotency_key))
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger: trial balance, statement of an account, export."""
+        return Ledger(self._connection)
 
     # -- providers ------------------------------------------------------------------------------------------
 
@@ -184,6 +224,14 @@ class Exchange:
     def upload(self, path: str | Path, *, progress: Progress = "auto") -> str:
         """Upload a file, resuming where an earlier attempt stopped; returns the upload's id."""
         return uploads.upload(self._connection, Path(path), progress=progress)
+
+    def statements(self, *, org: str | None = None) -> list[Statement]:
+        """Monthly statements, newest first; an operator or officer names the provider."""
+        return books.statements(self._connection, org)
+
+    def statement(self, statement_id: str, *, org: str | None = None) -> Statement:
+        """One statement by its id, such as "2026-11-USD". Raises ``NotFound``."""
+        return books.statement(self._connection, statement_id, org)
 
     def withdraw(self, slug: str, *, idempotency_key: str | None = None) -> str:
         """Withdraw a listing: its grants stop at the next query. Returns the new state."""

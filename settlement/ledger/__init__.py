@@ -7,7 +7,7 @@ leg; entries and transfers never change, balances are a cache of them.
 
 from __future__ import annotations
 
-from settlement.ledger import chart, entries
+from settlement.ledger import beancount, chart, entries
 from settlement.ledger.accounts import Balance, balance, ensure_account, ensure_unit
 from settlement.ledger.invariants import (
     CHECKS,
@@ -25,6 +25,7 @@ from settlement.ledger.statements import (
     StatementLine,
     TrialBalance,
     TrialLine,
+    balance_before,
     journal_digest,
     journal_lines,
     statement,
@@ -50,6 +51,8 @@ __all__ = [
     "append_only",
     "append_only_ddl",
     "balance",
+    "balance_before",
+    "beancount",
     "chart",
     "check",
     "check_balances",

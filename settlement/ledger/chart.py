@@ -140,6 +140,12 @@ def open_buyer(session: Session, org: str, currency: str) -> None:
     ensure_account(session, owed, currency, owner=org, kind="buyer_receivable", floor=False)
 
 
+def open_tax(session: Session, jurisdiction: str, currency: str) -> None:
+    """Open what is owed to one jurisdiction in a currency."""
+    id_ = platform_tax(jurisdiction, currency)
+    ensure_account(session, id_, currency, owner="platform", kind="platform_tax", floor=False)
+
+
 def open_provider(session: Session, org: str, currency: str) -> None:
     """Open a provider's payable, holdback and clawback in a currency."""
     open_currency(session, currency)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Subquery, case, func, literal_column, select, union_all
+from sqlalchemy import ColumnElement, Subquery, case, func, literal_column, select, union_all
 
 from settlement.documents import canonical, sha256_hex
 from settlement.errors import LedgerError
-from settlement.ledger.tables import EFFECTS, Phase, journal, transfer
+from settlement.ledger.tables import EFFECTS, Phase, account, journal, transfer
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -99,8 +99,13 @@ def journal_digest(session: Session, journal_id: str) -> str:
     return sha256_hex(canonical(document))
 
 
-def statement(session: Session, account_id: str) -> list[StatementLine]:
-    """The account's postings in the order of the ledger, each with the running balance in smallest steps."""
+def statement(
+    session: Session, account_id: str, *, since: str | None = None, until: str | None = None
+) -> list[StatementLine]:
+    """The account's postings in the order of the ledger, each with the running balance in smallest steps.
+
+    ``since`` (inclusive) and ``until`` (exclusive) bound ``recorded_at``; the balance runs from all before.
+    """
     sides = postings()
     names = ("kind", "business_key", "effective_at", "recorded_at")
     query = (
@@ -111,18 +116,33 @@ def statement(session: Session, account_id: str) -> list[StatementLine]:
             sides.c.signed_amount,
         )
         .join(sides, sides.c.journal == journal.c.id)
-        .where(sides.c.account == account_id, sides.c.phase.in_(POSTED))
+        .where(sides.c.account == account_id, sides.c.phase.in_(POSTED), *_within(since, until))
         .order_by(journal.c.position, sides.c.leg)
     )
-    lines, running = [], 0
+    lines, running = [], balance_before(session, account_id, since) if since else 0
     for row in session.execute(query):
         running += row.signed_amount
         lines.append(StatementLine(**row._asdict(), balance=running))
     return lines
 
 
-def trial_balance(session: Session) -> TrialBalance:
-    """Debits and credits of every account, added up from the transfers and not from the cached balances."""
+def balance_before(session: Session, account_id: str, moment: str) -> int:
+    """The account's posted balance just before a moment (text of the books' times), in smallest steps."""
+    sides = postings()
+    query = (
+        select(func.coalesce(func.sum(sides.c.signed_amount), 0))
+        .select_from(sides)
+        .join(journal, journal.c.id == sides.c.journal)
+        .where(sides.c.account == account_id, sides.c.phase.in_(POSTED), journal.c.recorded_at < moment)
+    )
+    return int(session.execute(query).scalar_one())
+
+
+def trial_balance(session: Session, *, owner: str | None = None, until: str | None = None) -> TrialBalance:
+    """Debits and credits of every account, added up from the transfers and not from the cached balances.
+
+    Of one owner's accounts, or up to a moment (exclusive), where they are given.
+    """
     sides = postings()
     debits = func.sum(case((sides.c.side == "debits", -sides.c.signed_amount), else_=0))
     credits_ = func.sum(case((sides.c.side == "credits", sides.c.signed_amount), else_=0))
@@ -132,7 +152,20 @@ def trial_balance(session: Session) -> TrialBalance:
         .group_by(sides.c.account, sides.c.unit)
         .order_by(sides.c.unit, sides.c.account)
     )
+    if until is not None:
+        query = query.join(journal, journal.c.id == sides.c.journal).where(*_within(None, until))
+    if owner is not None:
+        query = query.join(account, account.c.id == sides.c.account).where(account.c.owner == owner)
     return TrialBalance(tuple(TrialLine(a, u, int(d), int(c)) for a, u, d, c in session.execute(query)))
+
+
+def _within(since: str | None, until: str | None) -> list[ColumnElement[bool]]:
+    bounds = []
+    if since is not None:
+        bounds.append(journal.c.recorded_at >= since)
+    if until is not None:
+        bounds.append(journal.c.recorded_at < until)
+    return bounds
 
 
 def postings() -> Subquery:

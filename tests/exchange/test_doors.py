@@ -50,6 +50,7 @@ class Door:
 ASK = {"dataset": sample.SLUG, "sql": sample.COUNT, "rho": "0.01"}
 REQUEST = {"plan": "pay", "purpose": "research", "territory": "EU", "accept_licence": True}
 DRAFT = {"manifest": sample.manifest(), "files": {"rides": "upl_0", "zones": "upl_0"}}
+NAMED = {"legal_name": "Acme", "address": "Street 1", "country": "DE"}
 DOORS = [
     Door("GET", "/v1/whoami", "/v1/whoami", EVERYBODY),
     Door("GET", "/v1/datasets", "/v1/datasets", EVERYBODY),
@@ -106,6 +107,22 @@ DOORS = [
         hidden=True,
     ),
     Door("GET", "/v1/usage", "/v1/usage", frozenset({PROVIDER, BUYER})),
+    Door("GET", "/v1/billing-profile", "/v1/billing-profile", EVERYBODY - {OFFICER}),
+    Door("POST", "/v1/billing-profile", "/v1/billing-profile", EVERYBODY - {OFFICER}, NAMED),
+    Door("GET", "/v1/invoices", "/v1/invoices", READERS | {BUYER}),
+    Door("POST", "/v1/invoices", "/v1/invoices", frozenset({BUYER, OPERATOR}), {}),
+    Door("GET", "/v1/invoices/<invoice_id>", "/v1/invoices/{invoice}", READERS | {BUYER}),
+    Door("GET", "/v1/statements", "/v1/statements", READERS | {PROVIDER}),
+    Door("GET", "/v1/statements/<statement_id>", "/v1/statements/{month}?org=city", READERS | {PROVIDER}),
+    Door("GET", "/v1/ledger/trial-balance", "/v1/ledger/trial-balance", EVERYBODY),
+    Door(
+        "GET",
+        "/v1/ledger/statement",
+        "/v1/ledger/statement?account={wallet}",
+        EVERYBODY - {PROVIDER},
+        hidden=True,
+    ),
+    Door("GET", "/v1/ledger/export", "/v1/ledger/export", READERS),
     Door("GET", "/v1/audit/entries", "/v1/audit/entries", READERS),
     Door("GET", "/v1/audit/entries/<entry_id>", "/v1/audit/entries/{entry}", READERS),
     Door("GET", "/v1/audit/entries/<entry_id>/proof", "/v1/audit/entries/{entry}/proof", READERS),
@@ -120,8 +137,15 @@ def things(shared_stand: Stand) -> dict[str, str]:
     asked = shared_stand.request(plan="by-request", purpose="journalism").json()["request"]
     answer = shared_stand.run(sql=sample.PUBLIC).json()
     made = shared_stand.call("provider", "POST", "/v1/uploads", headers={"Upload-Length": "3"})
+    shared_stand.run()
+    for who in ("buyer", "operator"):
+        assert shared_stand.post(who, "/v1/billing-profile", NAMED).status_code == 200
+    issued = shared_stand.post("buyer", "/v1/invoices", {}).json()["items"]
     shared_stand.publish_log()
     return {
+        "invoice": issued[0]["number"],
+        "month": f"{shared_stand.clock():%Y-%m}-USD",
+        "wallet": f"buyer:{shared_stand.orgs['buyer']}:prepaid:USD",
         "upload": made.headers["Location"].rpartition("/")[2],
         "request": asked,
         "open": asked,

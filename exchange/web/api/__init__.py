@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exchange.web.api.access import access
 from exchange.web.api.audit import audit
+from exchange.web.api.books import books
 from exchange.web.api.datasets import datasets
 from exchange.web.api.licences import licences
 from exchange.web.api.log import log
@@ -11,4 +12,4 @@ from exchange.web.api.queries import queries
 from exchange.web.api.status import status
 from exchange.web.api.uploads import uploads
 
-blueprints = (licences, datasets, uploads, access, queries, audit, log, status)
+blueprints = (licences, datasets, uploads, access, queries, books, audit, log, status)
