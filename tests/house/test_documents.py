@@ -201,6 +201,7 @@ DOCUMENTS = [
     "docs/audit-of-the-engine.md",
     "docs/error-against-rho.md",
     "docs/how-an-answer-is-made.md",
+    "docs/licences.md",
     "docs/shapes.md",
 ]
 

@@ -39,8 +39,9 @@ def template(name: str) -> Response:
 def check() -> Response:
     """What a licence would say if it were published: terms in words, and as ODRL; nothing is stored."""
     given = body({"title": str, "text": str, "terms": dict}, required=("terms",))
-    title, text = given.get("title") or "Draft", given.get("text") or "Draft"
-    return jsonify(licence_versions.check(actor(), title, text, given["terms"]))
+    actor()
+    made = licence_versions.check(given.get("title") or "", given.get("text") or "", given["terms"])
+    return jsonify(made)
 
 
 @licences.get("/licences/<licence_id>")
