@@ -49,6 +49,7 @@ class Door:
 
 ASK = {"dataset": sample.SLUG, "sql": sample.COUNT, "rho": "0.01"}
 REQUEST = {"plan": "pay", "purpose": "research", "territory": "EU", "accept_licence": True}
+ACCEPT = {"purposes": ["research"], "territory": "EU", "licence_sha256": "0" * 64}
 DRAFT = {"manifest": sample.manifest(), "files": {"rides": "upl_0", "zones": "upl_0"}}
 NAMED = {"legal_name": "Acme", "address": "Street 1", "country": "DE"}
 DOORS = [
@@ -62,6 +63,48 @@ DOORS = [
     ),
     Door("POST", "/v1/datasets/<path:dataset>/withdraw", f"{D}/withdraw", frozenset({PROVIDER}), {}),
     Door("POST", "/v1/datasets/<path:dataset>/requests", f"{D}/requests", frozenset({BUYER}), REQUEST),
+    Door("GET", "/v1/datasets/<path:dataset>/licence", f"{D}/licence", EVERYBODY),
+    Door("GET", "/v1/datasets/<path:dataset>/licence/versions", f"{D}/licence/versions", EVERYBODY),
+    Door("GET", "/v1/datasets/<path:dataset>/licence/diff", f"{D}/licence/diff", EVERYBODY),
+    Door(
+        "POST",
+        "/v1/datasets/<path:dataset>/licence/accept",
+        f"{D}/licence/accept",
+        frozenset({BUYER}),
+        ACCEPT,
+    ),
+    Door("GET", "/v1/licences/templates", "/v1/licences/templates", EVERYBODY),
+    Door("GET", "/v1/licences/templates/<name>", "/v1/licences/templates/research", EVERYBODY),
+    Door("POST", "/v1/licences/check", "/v1/licences/check", EVERYBODY, {"terms": {"template": "research"}}),
+    Door("GET", "/v1/licences/<licence_id>", "/v1/licences/{licence}", EVERYBODY),
+    Door(
+        "POST",
+        "/v1/licences/<licence_id>/withdraw",
+        "/v1/licences/{licence}/withdraw",
+        frozenset({PROVIDER}),
+        {"reason": "x"},
+    ),
+    Door(
+        "POST",
+        "/v1/licences/<licence_id>/approve",
+        "/v1/licences/{licence}/approve",
+        frozenset({PROVIDER, OFFICER}),
+        {},
+    ),
+    Door("GET", "/v1/acceptances/<acceptance_id>", "/v1/acceptances/{acceptance}", frozenset({BUYER})),
+    Door(
+        "GET",
+        "/v1/acceptances/<acceptance_id>/receipt",
+        "/v1/acceptances/{acceptance}/receipt",
+        frozenset({BUYER, OFFICER}),
+    ),
+    Door(
+        "POST",
+        "/v1/acceptances/<acceptance_id>/signature",
+        "/v1/acceptances/{acceptance}/signature",
+        frozenset({BUYER}),
+        {"algorithm": "Ed25519", "public_key": "AA==", "signature": "AA=="},
+    ),
     Door("POST", "/v1/uploads", "/v1/uploads", frozenset({PROVIDER}), headers=(("Upload-Length", "3"),)),
     Door("HEAD", "/v1/uploads/<upload>", "/v1/uploads/{upload}", frozenset({PROVIDER}), hidden=True),
     Door(
@@ -147,6 +190,8 @@ def things(shared_stand: Stand) -> dict[str, str]:
         "month": f"{shared_stand.clock():%Y-%m}-USD",
         "wallet": f"buyer:{shared_stand.orgs['buyer']}:prepaid:USD",
         "upload": made.headers["Location"].rpartition("/")[2],
+        "licence": shared_stand.get("buyer", f"{D}/licence").json()["id"],
+        "acceptance": shared_stand.get("buyer", "/v1/grants").json()["items"][0]["acceptance"],
         "request": asked,
         "open": asked,
         "query": answer["query"],
@@ -239,6 +284,12 @@ FOREIGN = [
     ("other", "GET", "/v1/queries/{query}", None),
     ("other", "GET", "/v1/queries/{query}/result", None),
     ("other", "GET", "/v1/queries/{query}/receipt", None),
+    ("other", "GET", "/v1/acceptances/{acceptance}", None),
+    ("other", "GET", "/v1/acceptances/{acceptance}/receipt", None),
+    ("rival", "GET", "/v1/licences/{licence}", None),
+    ("stranger", "GET", "/v1/licences/{licence}", None),
+    ("rival", "POST", "/v1/licences/{licence}/withdraw", {"reason": "x"}),
+    ("rival", "POST", "/v1/licences/{licence}/approve", {}),
     ("provider", "GET", "/v1/queries/{query}/result", None),
     ("other", "POST", "/v1/queries", {"quote": "{quote}"}),
     ("other", "POST", "/v1/quotes", {**ASK, "grant": "{grant}"}),
@@ -249,6 +300,8 @@ UNKNOWN = {
     "query": "qry_" + "0" * 24,
     "quote": "quo_" + "0" * 24,
     "grant": "grt_" + "0" * 24,
+    "licence": "lic_" + "0" * 24,
+    "acceptance": "acc_" + "0" * 24,
     "version": "ver_" + "0" * 24,
 }
 
@@ -281,7 +334,13 @@ def test_what_is_anothers_looks_like_what_is_not_there(
     told, expected = foreign.json(), unknown.json()
     assert told.pop("request_id") != expected.pop("request_id")
     assert told == expected
-    assert told["code"] in ("not_found", "request_missing", "quote_missing", "grant_missing")
+    assert told["code"] in (
+        "not_found",
+        "request_missing",
+        "quote_missing",
+        "grant_missing",
+        "licence_missing",
+    )
     assert shared_stand.books() == before
 
 

@@ -96,6 +96,7 @@ def test_only_the_text_in_force_can_be_accepted(sqlite_stand: Stand) -> None:
     problem(accept(stand, purposes=[]), 403, "purpose_not_allowed")
     problem(accept(stand, purposes=[5]), 422, "request_invalid")
     problem(accept(stand, role="Boss of all"), 403, "assignee_not_allowed")
+    assert stand.entries(kind="licence.accepted") == []
 
 
 def test_a_running_query_ends_under_the_version_it_began_with(
