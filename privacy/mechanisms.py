@@ -1,9 +1,9 @@
 """The only door to noise: integer mechanisms, whose privacy maps are both OpenDP's and ours.
 
 Discrete Gaussian and Laplace noise on int64, and the exponential mechanism on integer scores. The Gaussian is
-drawn by `privacy.sampling`, the others by OpenDP. Of OpenDP nothing else is used: float mechanisms and
-threshold constructions of 0.16 under-report their loss, and noise on floating point numbers shows the data in
-its low bits. Integers in, integers out; what is charged is the larger of two maps.
+drawn by `privacy.sampling`, the others by OpenDP. Of OpenDP nothing but these and their maps is used: float
+mechanisms and threshold constructions of 0.16 under-report their loss, and noise on floating point numbers
+shows the data in its low bits. Integers in, integers out; what is charged is the larger of two maps.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def discrete_gaussian(values: Integers, sigma: float) -> Integers:
 def discrete_gaussian(values: Sequence[int] | Integers, sigma: float) -> list[int] | Integers:
     """The values, each clamped to +-2^62, plus independent discrete Gaussian noise of scale `sigma`.
 
-    About 0.2 us a value, drawn exactly (`privacy.sampling`). Every draw comes from the operating system's
-    secure generator, in whatever thread, and stays independent after a fork.
+    About 0.2 us a value of an array, 0.5 us of a list, drawn exactly (`privacy.sampling`). Every draw comes
+    from the operating system's secure generator, in whatever thread, and stays independent after a fork.
 
     Args:
         values: integers of any size, or an array of int64.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _LN2 = math.log(2)
 _BLOCK = 1.1775  # above sqrt(2 ln 2) = 1.17741...
 _SURE = 2.0**-40
-_MOST_AT_ONCE = 2**17  # proposals: 20 MiB of working memory
+_MOST_AT_ONCE = 2**17  # proposals: 10 MiB of working memory
 _WIDE = 2**62  # below it, noise on values within +-2^62 stays within int64
 
 
@@ -149,7 +149,7 @@ def is_accepted(size: int, zeros: int, sigma: float, chance: int, words: Words) 
     bits = 64
     while True:
         digits = 20 + bits // 3
-        least, most = _between(exponent, zeros, digits)
+        least, most = bounds(exponent, zeros, digits)
         down, up = _context(digits, ROUND_FLOOR), _context(digits, ROUND_CEILING)
         if up.divide(Decimal(chance + 1), Decimal(2**bits)) <= least:
             return True
@@ -159,8 +159,8 @@ def is_accepted(size: int, zeros: int, sigma: float, chance: int, words: Words) 
             chance, bits = (chance << 64) | int(word), bits + 64
 
 
-def _between(exponent: Fraction, zeros: int, digits: int) -> tuple[Decimal, Decimal]:
-    """Bounds of 2^zeros exp(-exponent).
+def bounds(exponent: Fraction, zeros: int, digits: int) -> tuple[Decimal, Decimal]:
+    """Bounds of p = 2^zeros exp(-exponent), from arithmetic with so many digits.
 
     Each operation errs by a relative 10^(1 - digits) at most: the quotient, and with it exp's argument, by
     `exponent` times that; exp and the product add one such error each. More than ten times that is allowed.

@@ -1,4 +1,4 @@
-"""The door to OpenDP: values are clamped, the larger of two maps is charged, no two draws are alike."""
+"""The door to noise: values are clamped, the larger of two maps is charged, no two draws are alike."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from fractions import Fraction
 
 import numpy as np
+import opendp.prelude as dp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -185,15 +186,15 @@ def _noise_of_a_fork() -> tuple[int, ...]:
 
 def test_forked_workers_never_draw_equal_noise() -> None:
     """False alarm below 1e-12: two values of sigma 1e6 agree one time in 3e6, two vectors never."""
-    discrete_gaussian([0] * 16, 1e6)  # the generator is in use before the fork
+    discrete_gaussian([0] * 16, 1e6)  # something was drawn before the fork
     draws = [_noise_of_a_fork() for _ in range(8)] + [tuple(discrete_gaussian([0] * 16, 1e6))]
     assert len(set(draws)) == len(draws)
     for place in range(16):
         assert len({draw[place] for draw in draws}) >= len(draws) - 2
 
 
-def test_threads_of_one_release_never_draw_equal_noise() -> None:
-    """60,000 values of sigma 1e12 in many parts: two of them agree with probability below 1e-3, runs
+def test_parts_of_one_release_never_draw_equal_noise() -> None:
+    """60,000 values of sigma 1e12 in several batches: two of them agree with probability below 1e-3, runs
     never."""
     noise = discrete_gaussian(np.zeros(60_000, np.int64), 1e12)
     assert len(np.unique(noise)) > 59_990
@@ -211,14 +212,17 @@ def test_spawned_workers_never_draw_equal_noise() -> None:
     assert len(set(printed)) == 4
 
 
-def test_forks_of_a_process_that_drew_in_threads_differ() -> None:
+def test_forks_of_a_process_that_drew_much_differ() -> None:
     discrete_gaussian(np.zeros(20_000, np.int64), 1e6)
     draws = {_noise_of_a_fork() for _ in range(4)} | {tuple(discrete_gaussian([0] * 16, 1e6))}
     assert len(draws) == 5
 
 
-def test_noise_for_a_hundred_thousand_groups_takes_six_seconds_of_processor_at_most() -> None:
-    """Three seconds on two cores, counted so that other work of the machine does not matter much."""
+def test_noise_for_a_hundred_thousand_groups_takes_a_tenth_of_what_one_at_a_time_does() -> None:
+    """Beside OpenDP's sampler in this process, in processor time: it is fifty times as fast."""
+    theirs = dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64"), 1000.0)
     start = time.process_time()
+    theirs([0] * 10_000)
+    middle = time.process_time()
     discrete_gaussian(np.zeros(100_000, np.int64), 1000.0)
-    assert time.process_time() - start < 6
+    assert time.process_time() - middle < middle - start
