@@ -17,6 +17,7 @@ from exchange.market import Market, OutsideEngine, OutsideObjects
 from exchange.store import Store
 from privacy.layout import LIMITS
 from privacy.sandbox import Limits, Sandbox
+from settlement.stripe import Till
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,7 @@ def open_market(settings: Settings) -> Market:
         receipts=ReceiptSigner(receipt_key(settings), settings.log_origin),
         salt=lambda version: _derive(settings, f"bounding:{version}"),
         layouts=Layouts(settings.home / "layouts", lambda: Sandbox(_building(settings), workers=1)),
+        till=Till(settings.stripe_key, api_base=settings.stripe_api_base) if settings.stripe_key else None,
     )
 
 

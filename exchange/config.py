@@ -78,6 +78,18 @@ class Settings:
     font_path: str = _setting(
         "", "Font file that PDF documents ask first; empty means the Noto fonts installed"
     )
+    stripe_key: Secret = _setting(
+        Secret(""), "Secret key of Stripe; empty: wallets are topped up by bank transfer"
+    )
+    stripe_api_base: str = _setting("", "Address of Stripe's API; empty means Stripe's own")
+    stripe_webhook_secret: Secret = _setting(
+        Secret(""), "Secrets that Stripe signs webhooks with, separated by commas"
+    )
+    credit_limit: int = _setting(
+        10_000, "Largest bank transfer, in major units, that one operator credits alone; above, two do"
+    )
+    holdback_percent: int = _setting(10, "Share of a payout that is held back against disputes, in percent")
+    holdback_days: int = _setting(120, "Days until a holdback is paid out")
     web_threads: int = _setting(16, "Threads of one web process")
     web_workers: int = _setting(1, "Web processes")
 

@@ -66,7 +66,14 @@ class PaymentRequired(MarketError):
     """The wallet does not cover the price."""
 
     code = "payment_required"
-    hint = "Top up the wallet by bank transfer; the operator confirms it with `exchange wallet credit`."
+    hint = "Top up: `exchange wallet top-up`, or by bank transfer that the operator confirms."
+
+
+class StripeMissing(MarketError):
+    """The exchange works without Stripe: there is no key for it."""
+
+    code = "stripe_missing"
+    hint = "Pay by bank transfer, or ask the operator to set EXCHANGE_STRIPE_KEY."
 
 
 class KeyReused(MarketError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import ObjectDamaged
-from exchange.errors import Overloaded
+from exchange.errors import Overloaded, StripeMissing
 from exchange.store import assert_outside_transaction
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from exchange.layouts import Layouts
     from exchange.store import Store
     from privacy.sandbox import Sandbox
+    from settlement.stripe import Till
 
 
 class OutsideObjects:
@@ -111,6 +112,14 @@ class Market:
     receipts: ReceiptSigner
     salt: Callable[[str], bytes]
     layouts: Layouts
+    till: Till | None = None
+
+    def stripe(self) -> Till:
+        """The way to Stripe. Raises StripeMissing, and InsideTransaction with a transaction open."""
+        assert_outside_transaction()
+        if self.till is None:
+            raise StripeMissing("this exchange has no account at Stripe")
+        return self.till
 
     def close(self) -> None:
         """End worker processes and database connections."""

@@ -1,5 +1,6 @@
-"""The worker sweeps what dead processes left behind, publishes the log and builds layouts. It alone holds the
-log's key.
+"""The worker sweeps what dead processes left behind, publishes the log, builds layouts and moves money.
+
+It alone holds the log's key.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from exchange.bootstrap import open_market
 from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
+from exchange.operations.treasury import work_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 SWEEP_EVERY_S = 10.0
 PUBLISH_EVERY_S = 2.0
 LAY_OUT_EVERY_S = 2.0
+MONEY_EVERY_S = 10.0
 _BEHIND = 10
 """Niceness of whoever builds layouts: queries come first."""
 _END_WITHIN_S = 10.0
@@ -46,6 +49,7 @@ def run_once(settings: Settings) -> Checkpoint:
     market = open_market(settings)
     try:
         LayingOut(market).round()
+        work_once(market)
         return _round(market, settings)
     finally:
         market.close()
@@ -62,8 +66,10 @@ def run_forever(settings: Settings, *, parent: int | None = None) -> None:
         signal.signal(number, lambda *_: stop.set())
     market = open_market(settings)
     builder = threading.Thread(target=_lay_out, args=(market, stop), name="builder", daemon=True)
+    treasurer = threading.Thread(target=_move_money, args=(market, stop), name="treasurer", daemon=True)
     try:
         builder.start()
+        treasurer.start()
         waited = SWEEP_EVERY_S
         while not stop.is_set() and parent in (None, os.getppid()):
             try:
@@ -82,6 +88,7 @@ def run_forever(settings: Settings, *, parent: int | None = None) -> None:
         stop.set()
         market.layouts.close()
         builder.join(_END_WITHIN_S)
+        treasurer.join(_END_WITHIN_S)
         market.close()
 
 
@@ -95,6 +102,18 @@ def _lay_out(market: Market, stop: threading.Event) -> None:
         except Exception as error:  # whatever it is: answers need no layout, but the next round may pass
             _LOG.error("layouts wait: %s", type(error).__name__)
         stop.wait(LAY_OUT_EVERY_S)
+
+
+def _move_money(market: Market, stop: threading.Event) -> None:
+    """Send what the outbox holds, settle what is due and reconcile, until the end; Stripe may be slow."""
+    while not stop.wait(MONEY_EVERY_S):
+        try:
+            done = work_once(market)
+        except Exception as error:  # whatever it is: the next round may pass, and nothing is sent blindly
+            _LOG.error("money waits: %s", type(error).__name__)
+        else:
+            if any(done.values()):
+                _LOG.info("money moved: %s", done)
 
 
 def publish(market: Market, settings: Settings) -> Checkpoint:

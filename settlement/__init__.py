@@ -6,7 +6,7 @@ Amounts are integers: minor units of a currency, nano-rho, pico-delta. Every fun
 
 from __future__ import annotations
 
-from settlement import invoices, ledger, licences, money, orders, prices
+from settlement import invoices, ledger, licences, money, orders, payments, prices
 from settlement.errors import SettlementError
 from settlement.licences import LicenceTerms
 from settlement.money import EXPONENTS, Money, allocate, format_amount, parse_amount
@@ -30,6 +30,7 @@ __all__ = [
     "money",
     "orders",
     "parse_amount",
+    "payments",
     "prices",
     "views",
 ]

@@ -31,6 +31,17 @@
     |   |-- BillingProfileMissing     billing_profile_missing
     |   |-- InvoiceMissing            invoice_missing
     |   `-- StatementMissing          statement_missing
+    |-- PaymentError              payment_invalid
+    |   |-- PaymentMissing        payment_missing
+    |   |-- PaymentState          payment_state
+    |   |-- RefundTooLarge        refund_too_large
+    |   |-- SecondOperatorNeeded  second_operator_needed
+    |   |-- WebhookRefused        webhook_refused
+    |   |-- StripeRefused         stripe_refused
+    |   |   `-- StripeShort       stripe_short
+    |   |-- StripeUnknown         stripe_unknown
+    |   |   `-- StripeFailed      stripe_failed
+    |   `-- StripeBusy            stripe_busy
     `-- OrderError                order_invalid
         |-- RequestMissing        request_missing
         |-- RequestNotOpen        request_not_open
@@ -303,6 +314,83 @@ class StatementMissing(InvoiceError):
 
     code = "statement_missing"
     hint = "Check the id: `exchange statements` lists those of your organisation."
+
+
+class PaymentError(SettlementError):
+    """Money in or out that cannot move like this."""
+
+    code = "payment_invalid"
+    hint = "Read the payment's state and its amount."
+
+
+class PaymentMissing(PaymentError):
+    """No such top-up, refund, dispute, payout or credit; another organisation's looks the same."""
+
+    code = "payment_missing"
+    hint = "Check the id."
+
+
+class PaymentState(PaymentError):
+    """The payment's state does not allow this step."""
+
+    code = "payment_state"
+    hint = "Read its state; each step is taken once."
+
+
+class RefundTooLarge(PaymentError):
+    """A refund of more than the payment, or more than is left unspent of it in the wallet."""
+
+    code = "refund_too_large"
+    hint = "Refund at most what was paid and not refunded before, and what the wallet still has available."
+
+
+class SecondOperatorNeeded(PaymentError):
+    """Four eyes: this needs a second operator, and the one who proposed it does not decide it."""
+
+    code = "second_operator_needed"
+    hint = "Propose it with `exchange wallet propose`; another operator's token confirms it."
+
+
+class WebhookRefused(PaymentError):
+    """A webhook that is not Stripe's or not for this exchange: signature, age, mode, account, API version."""
+
+    code = "webhook_refused"
+    hint = "Compare the endpoint's secret, mode and API version in Stripe's dashboard with the settings."
+
+
+class StripeRefused(PaymentError):
+    """Stripe refused a call, for good: nothing moved."""
+
+    code = "stripe_refused"
+    hint = "Read the reason in Stripe's dashboard; nothing moved."
+
+
+class StripeShort(StripeRefused):
+    """A balance at Stripe does not cover the call: the platform's, or the provider's for a reversal."""
+
+    code = "stripe_short"
+    hint = "Wait until funds are available at Stripe; what a provider owes is taken from later settlements."
+
+
+class StripeUnknown(PaymentError):
+    """A call to Stripe has no known outcome: it may have moved money. It is looked up, never sent blindly."""
+
+    code = "stripe_unknown"
+    hint = "Wait: the worker looks the outcome up. Repeating the request with the same key is safe."
+
+
+class StripeFailed(StripeUnknown):
+    """Stripe failed at its side, and saves that answer: the same key would get the same failure for a day."""
+
+    code = "stripe_failed"
+    hint = "Wait: the worker looks the outcome up, and sends again only what is not there."
+
+
+class StripeBusy(PaymentError):
+    """Stripe did not begin the call: too many requests, or the same one is in flight."""
+
+    code = "stripe_busy"
+    hint = "Repeat the request in a few seconds."
 
 
 class OrderError(SettlementError):

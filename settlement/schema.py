@@ -41,6 +41,9 @@ append_only = [
     "tax_treatment",
     "invoice",
     "invoice_line",
+    "payment",
+    "stripe_event",
+    "reconciliation",
 ]
 
 V_JOURNAL = """\

@@ -16,7 +16,7 @@ from exchange.checks import layouts, profiles
 from exchange.checks.differences import differing, document
 from exchange.queries import SETTLED, query
 from exchange.schema import append_only
-from settlement import ledger, licences, orders
+from settlement import ledger, licences, orders, payments
 from settlement.errors import SettlementError
 from settlement.prices import PricePlan
 
@@ -137,7 +137,10 @@ _LAWS: dict[str, str] = {
     "L5": "settled queries and released profiles have one journal, entry and result, and say what those say",
     "L6": "privacy spent never exceeds what was granted, and equals the sum over queries and profiles",
     "L7": "what was voided posted nothing; what was forfeited posted privacy only",
+    "L8": "entries of Stripe's events are those that the set of events makes, in whatever order they came",
     "L9": "every charge equals what its journal moved, and what its price plan names",
+    "L10": "what matched of the Stripe account equals Stripe's balance transactions",
+    "L11": "no payout is made twice, none is above what was payable less clawback, holdback and disputes",
     "L12": "append-only tables refuse change, and documents have the digests that were logged",
 }
 _FILES = "layouts have the bytes with which they were built, and are of the files that they stand beside"
@@ -264,7 +267,8 @@ def run(market: Market) -> list[Law]:
 
 def check(session: Session) -> list[Law]:
     """Check every law of the database in an open session."""
-    books = {name: tuple(found(session)) for name, found in ledger.CHECKS.items()}
+    held = {**ledger.CHECKS, **payments.laws.CHECKS}
+    books = {name: tuple(found(session)) for name, found in held.items()}
     findings = {
         **books,
         "L5": (

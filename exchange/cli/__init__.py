@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from exchange.cli import access, auditing, books, layouts, licences, operating, questions
+from exchange.cli import access, auditing, books, layouts, licences, operating, paying, questions
 from exchange.cli.commands import Commands
 from exchange.version import __version__
 
@@ -25,5 +25,5 @@ def main(debug: bool) -> None:
     del debug  # read by Commands
 
 
-for room in (operating, layouts, access, licences, questions, books, auditing):
+for room in (operating, layouts, access, licences, paying, questions, books, auditing):
     room.add_to(main)

@@ -58,6 +58,7 @@ from exchange.client.licences import (
 )
 from exchange.client.listings import Budget, Column, Dataset, Listing, Listings, Table
 from exchange.client.money import Balance, Usage, Wallet
+from exchange.client.payments import Books, StillUnpaid, TopUp
 from exchange.client.price import Price
 from exchange.client.profile import Profile
 from exchange.client.publishing import Publication
@@ -73,6 +74,7 @@ __all__ = [
     "Audit",
     "AuthError",
     "Balance",
+    "Books",
     "Budget",
     "BudgetExceeded",
     "Column",
@@ -125,9 +127,11 @@ __all__ = [
     "ServerError",
     "Statement",
     "StillOpen",
+    "StillUnpaid",
     "Table",
     "Template",
     "TerritoryNotAllowed",
+    "TopUp",
     "UploadRejected",
     "Usage",
     "VerificationFailed",

@@ -112,7 +112,7 @@ class AuthError(ExchangeError):
 class PermissionDenied(ExchangeError):
     """The token's role does not allow this."""
 
-    codes = ("role_missing",)
+    codes = ("role_missing", "second_operator_needed")
     hint = "Use a token of an organisation that holds the role."
 
 
@@ -124,6 +124,7 @@ class NotFound(ExchangeError):
         "dataset_not_found",
         "request_missing",
         "quote_missing",
+        "payment_missing",
         "invoice_missing",
         "statement_missing",
     )
@@ -210,8 +211,8 @@ class LimitExceeded(ExchangeError):
 class PaymentRequired(ExchangeError):
     """The wallet does not cover the price; nothing was charged."""
 
-    codes = ("payment_required",)
-    hint = "Top up the wallet: the operator confirms a bank transfer with `exchange wallet credit`."
+    codes = ("payment_required", "stripe_refused", "stripe_short")
+    hint = "Top up the wallet: `x.top_up(...)`, or by bank transfer that the operator confirms."
 
 
 class QuoteExpired(ExchangeError):
@@ -320,6 +321,9 @@ class Conflict(ExchangeError):
 
     codes: ClassVar[tuple[str, ...]] = (
         "conflict",
+        "payment_state",
+        "refund_too_large",
+        "stripe_missing",
         "request_not_open",
         "slug_taken",
         "slug_of_another",

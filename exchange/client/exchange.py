@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exchange.client import answers, books, publishing, questions, uploads
+from exchange.client import answers, books, payments, publishing, questions, uploads
 from exchange.client.access import AccessRequest, Grant
 from exchange.client.answers import Answer, Job, Jobs
 from exchange.client.audit import Audit
@@ -17,6 +17,7 @@ from exchange.client.connection import Connection, Retry, read
 from exchange.client.licences import Licences
 from exchange.client.listings import Dataset, Listing, Listings
 from exchange.client.money import Usage, Wallet
+from exchange.client.payments import Books, TopUp
 from exchange.client.receipts import Receipt
 
 if TYPE_CHECKING:
@@ -146,6 +147,27 @@ class Exchange:
         """Prepaid balances."""
         return read(Wallet.from_document, self._connection.get("/v1/wallet"))
 
+    def top_up(
+        self, amount: str, currency: str = "USD", *, saved: bool = False, idempotency_key: str | None = None
+    ) -> TopUp:
+        """Top up the wallet by card: pay on the page that the result's ``url`` names, then ``wait()``.
+
+        ``saved`` pays at once with the method that an earlier top-up saved.
+        """
+        return payments.top_up(
+            self._connection, amount, currency, saved=saved, idempotency_key=idempotency_key
+        )
+
+    def top_ups(self) -> list[TopUp]:
+        """This organisation's top-ups, newest first."""
+        items = self._connection.get("/v1/top-ups")["items"]
+        return [read(TopUp.from_document, item, self._connection) for item in items]
+
+    def wallet_history(self) -> list[dict[str, Any]]:
+        """What moved in the wallets, oldest first, each with the balance after it."""
+        items: list[dict[str, Any]] = self._connection.get("/v1/wallet/history")["items"]
+        return items
+
     def usage(self) -> Usage:
         """What was asked and what it cost; for a provider, what its datasets earned."""
         return read(Usage.from_document, self._connection.get("/v1/usage"))
@@ -245,6 +267,22 @@ class Exchange:
     def licences(self) -> Licences:
         """Licences: templates, checks, approval, withdrawal; acceptances with their receipts."""
         return Licences(self._connection)
+
+    def payouts(self) -> list[dict[str, Any]]:
+        """A provider's payouts, newest first; all for an operator."""
+        items: list[dict[str, Any]] = self._connection.get("/v1/payouts")["items"]
+        return items
+
+    def onboarding(self) -> str:
+        """The address at which a provider connects its account at Stripe; it works once and for minutes."""
+        return str(self._connection.post("/v1/payouts/onboarding", {})["url"])
+
+    # -- operators ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def books(self) -> Books:
+        """Refunds, disputes, bank credits, payouts and reconciliation."""
+        return Books(self._connection)
 
     # -- officers -------------------------------------------------------------------------------------------
 

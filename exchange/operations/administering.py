@@ -11,8 +11,9 @@ from exchange.errors import RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations.terms import money
 from settlement import ledger
+from settlement.errors import SecondOperatorNeeded
 from settlement.ledger import chart, entries
-from settlement.money import Money, parse_amount
+from settlement.money import Money, exponent_of, parse_amount
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -138,6 +139,10 @@ def credit_wallet(market: Market, *, org: str, amount: str, currency: str, refer
     if role != Role.BUYER:
         raise RequestInvalid(f"{org} is no buyer, so it has no wallet")
     command = CreditWallet(org_id, minor, currency, reference)
+    limit = market.settings.credit_limit
+    with market.store.refusing(SYSTEM, command):
+        if minor > limit * 10 ** exponent_of(currency):
+            raise SecondOperatorNeeded(f"one operator credits at most {limit} {currency} of a bank transfer")
 
     def work(tx: Tx) -> dict[str, Any]:
         chart.open_buyer(tx.session, org_id, currency)

@@ -9,6 +9,7 @@ from typing import Any
 from flask import current_app
 
 from exchange.version import __version__
+from exchange.web.auth import SIGNED
 from exchange.web.errors import STATUS
 
 _PROBLEM = {
@@ -61,6 +62,6 @@ def _operation(endpoint: str, method: str, path: str, view: Any) -> dict[str, An
         ],
         "responses": {"2XX": {"description": "done"}, "default": {"description": "a problem", **problem}},
     }
-    if path.startswith("/v1"):
+    if path.startswith("/v1") and path != SIGNED:
         operation["security"] = [{"token": []}]
     return operation
