@@ -10,8 +10,8 @@
     event_waits         an event whose parent did not come within a day
     outcome_unknown     a call whose outcome is still unknown after a day
 
-Stripe's fees and its payouts to the platform's bank are known from the list alone, so they are booked from
-it.
+Stripe's fees, and what goes between it and the platform's bank, are known from the list alone, so they are
+booked from it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,13 @@ _NAMED = {
     "transfer_refund": "reversed",
 }
 _FEES = {"stripe_fee", "stripe_fx_fee", "tax_fee"}
-_TO_BANK = {"payout": "paid_out", "payout_failure": "payout_returned", "payout_cancel": "payout_returned"}
+_TO_BANK = {
+    "payout": "paid_out",
+    "payout_failure": "payout_returned",
+    "payout_cancel": "payout_returned",
+    "topup": "topped_up",
+    "topup_reversal": "topup_returned",
+}
 _OF_EVENTS = ("captured", "refunded", "returned", "withdrawn", "reinstated", "transferred", "reversed")
 
 

@@ -133,7 +133,7 @@ def test_webhooks_in_any_order_make_the_same_ledger(light: Counter) -> None:
     wallet = balance(light, chart.buyer_prepaid(light.stand.orgs["buyer"], "USD"))
     assert wallet.available == light.stand.wallet().available
     assert balance(light, chart.platform_dispute_suspense("USD")).posted == 0
-    assert -balance(light, chart.external_stripe("USD")).posted == 10000 - 1000
+    assert -balance(light, chart.external_stripe("USD")).posted == light.world.balance["usd"]
 
 
 def _changed(till: Counter, **changes: Any) -> Any:
@@ -372,8 +372,7 @@ def test_holdback_is_released_when_its_time_is_over(light: Counter) -> None:
     light.pass_time(days=light.stand.settings.holdback_days)
     light.work()
     assert balance(light, chart.provider_holdback(provider(light), "USD")).posted == 0
-    held = [one for one in light.stand.get("provider", "/v1/payouts").json()["items"]]
-    assert balance(light, payable).posted == kept or len(held) > 1
+    assert balance(light, payable).posted == kept
     light.deliver()
 
 
@@ -408,6 +407,7 @@ def test_a_lost_dispute_is_clawed_back_from_the_next_settlement(light: Counter) 
 def spend_opening(till: Counter, opening: int) -> None:
     if opening > 1:
         spend(till)
+    till.world.add_funds(20_000, "usd")  # what came by bank is paid out by Stripe
 
 
 def closed_again(till: Counter) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _class(method: str, pattern: str) -> typing.Any:
 
 @functools.cache
 def _hints(kind: typing.Any) -> dict[str, typing.Any]:
-    return typing_extensions.get_type_hints(kind, localns={"StripeContext": object})
+    return typing_extensions.get_type_hints(kind, localns={"StripeContext": object, "Mapping": dict})
 
 
 def _allowed(kind: typing.Any, path: list[str], *, top: bool = False) -> bool:

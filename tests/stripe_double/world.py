@@ -209,6 +209,10 @@ class World:
             self.tell("charge.dispute.funds_reinstated", found)
         self.tell("charge.dispute.closed", found)
 
+    def add_funds(self, amount: int, currency: str) -> None:
+        """The platform sends money from its bank."""
+        self.move(self.keep("tu", "topup", currency=currency), "topup", amount)
+
     def activate(self, account: str) -> None:
         """A provider told Stripe who it is."""
         found = self.found(account)
