@@ -63,7 +63,7 @@ def history(x: Exchange, as_json: bool) -> None:
 @connected
 def propose(x: Exchange, as_json: bool, **transfer: str) -> None:
     """Propose to credit a wallet for a large bank transfer; another operator confirms it."""
-    _shown(x.books.propose_credit(**transfer), as_json)
+    _shown(x.treasury.propose_credit(**transfer), as_json)
 
 
 @click.command("confirm")
@@ -72,7 +72,7 @@ def propose(x: Exchange, as_json: bool, **transfer: str) -> None:
 @connected
 def confirm_credit(x: Exchange, credit: str, as_json: bool) -> None:
     """Confirm a proposed credit, as another operator than the one who proposed it."""
-    _shown(x.books.confirm_credit(credit), as_json)
+    _shown(x.treasury.confirm_credit(credit), as_json)
 
 
 @click.command("decline")
@@ -81,7 +81,7 @@ def confirm_credit(x: Exchange, credit: str, as_json: bool) -> None:
 @connected
 def decline_credit(x: Exchange, credit: str, as_json: bool) -> None:
     """Decline a proposed credit, as another operator."""
-    _shown(x.books.decline_credit(credit), as_json)
+    _shown(x.treasury.decline_credit(credit), as_json)
 
 
 @click.command()
@@ -89,7 +89,7 @@ def decline_credit(x: Exchange, credit: str, as_json: bool) -> None:
 @connected
 def proposals(x: Exchange, as_json: bool) -> None:
     """List proposed credits."""
-    _listed(x.books.credits(), ("credit", "state", "org", "amount", "reference"), as_json)
+    _listed(x.treasury.credits(), ("credit", "state", "org", "amount", "reference"), as_json)
 
 
 @click.group()
@@ -121,7 +121,7 @@ def onboard(x: Exchange, as_json: bool) -> None:
 @connected
 def close(x: Exchange, period: str | None, as_json: bool) -> None:
     """Close a month for every provider with something payable."""
-    _listed(x.books.close(period), ("payout", "provider", "period", "method", "amount"), as_json)
+    _listed(x.treasury.close(period), ("payout", "provider", "period", "method", "amount"), as_json)
 
 
 @payouts.command()
@@ -130,7 +130,7 @@ def close(x: Exchange, period: str | None, as_json: bool) -> None:
 @connected
 def approve(x: Exchange, payout: str, as_json: bool) -> None:
     """Let one transfer go although automatic payouts are held."""
-    _shown(x.books.approve_payout(payout), as_json)
+    _shown(x.treasury.approve_payout(payout), as_json)
 
 
 @payouts.command()
@@ -140,7 +140,7 @@ def approve(x: Exchange, payout: str, as_json: bool) -> None:
 @connected
 def confirm(x: Exchange, payout: str, reference: str, as_json: bool) -> None:
     """Note that a payout was sent by bank."""
-    _shown(x.books.confirm_payout(payout, reference=reference), as_json)
+    _shown(x.treasury.confirm_payout(payout, reference=reference), as_json)
 
 
 @payouts.command()
@@ -150,7 +150,7 @@ def confirm(x: Exchange, payout: str, reference: str, as_json: bool) -> None:
 @connected
 def recover(x: Exchange, payout: str, amount: str, as_json: bool) -> None:
     """Ask some of a transfer back, towards what the provider owes after lost disputes."""
-    _shown(x.books.recover(payout, amount), as_json)
+    _shown(x.treasury.recover(payout, amount), as_json)
 
 
 @click.group()
@@ -163,7 +163,7 @@ def refunds() -> None:
 @connected
 def list_refunds(x: Exchange, as_json: bool) -> None:
     """List refunds: a buyer's own, or all."""
-    _listed(x.books.refunds(), ("refund", "state", "payment", "amount", "reason"), as_json)
+    _listed(x.treasury.refunds(), ("refund", "state", "payment", "amount", "reason"), as_json)
 
 
 @refunds.command()
@@ -175,7 +175,7 @@ def list_refunds(x: Exchange, as_json: bool) -> None:
 @connected
 def create(x: Exchange, as_json: bool, **refund: str) -> None:
     """Give a payment back, in whole or in part; privacy that was spent stays spent."""
-    _shown(x.books.refund(**refund), as_json)
+    _shown(x.treasury.refund(**refund), as_json)
 
 
 @click.command()
@@ -183,7 +183,7 @@ def create(x: Exchange, as_json: bool, **refund: str) -> None:
 @connected
 def disputes(x: Exchange, as_json: bool) -> None:
     """List disputes, and who bears them (operator)."""
-    _listed(x.books.disputes(), ("dispute", "outcome", "org", "payment", "amount", "reason"), as_json)
+    _listed(x.treasury.disputes(), ("dispute", "outcome", "org", "payment", "amount", "reason"), as_json)
 
 
 @click.command()
@@ -192,7 +192,7 @@ def disputes(x: Exchange, as_json: bool) -> None:
 @connected
 def reconcile(x: Exchange, last: bool, as_json: bool) -> None:
     """Compare Stripe's list with the ledger; exit code 1 where something does not match (operator)."""
-    run = x.books.reconciliation() if last else x.books.reconcile()
+    run = x.treasury.reconciliation() if last else x.treasury.reconcile()
     if not run:
         show(as_json, run, lambda: click.echo("never reconciled"))
         return

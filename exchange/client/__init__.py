@@ -58,7 +58,7 @@ from exchange.client.licences import (
 )
 from exchange.client.listings import Budget, Column, Dataset, Listing, Listings, Table
 from exchange.client.money import Balance, Usage, Wallet
-from exchange.client.payments import Books, StillUnpaid, TopUp
+from exchange.client.payments import StillUnpaid, TopUp, Treasury
 from exchange.client.price import Price
 from exchange.client.profile import Profile
 from exchange.client.publishing import Publication
@@ -74,7 +74,6 @@ __all__ = [
     "Audit",
     "AuthError",
     "Balance",
-    "Books",
     "Budget",
     "BudgetExceeded",
     "Column",
@@ -132,6 +131,7 @@ __all__ = [
     "Template",
     "TerritoryNotAllowed",
     "TopUp",
+    "Treasury",
     "UploadRejected",
     "Usage",
     "VerificationFailed",

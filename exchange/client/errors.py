@@ -260,6 +260,8 @@ class InvalidRequest(ExchangeError):
 
     codes: ClassVar[tuple[str, ...]] = (
         "request_invalid",
+        "payment_invalid",
+        "webhook_refused",
         "manifest_invalid",
         "slug_invalid",
         "page_token_invalid",
@@ -380,6 +382,9 @@ class ServerError(ExchangeError):
 
     codes: ClassVar[tuple[str, ...]] = (
         "server_error",
+        "stripe_busy",
+        "stripe_failed",
+        "stripe_unknown",
         "font_missing",
         "unexpected_reply",
         "inside_transaction",

@@ -17,7 +17,7 @@ from exchange.client.connection import Connection, Retry, read
 from exchange.client.licences import Licences
 from exchange.client.listings import Dataset, Listing, Listings
 from exchange.client.money import Usage, Wallet
-from exchange.client.payments import Books, TopUp
+from exchange.client.payments import TopUp, Treasury
 from exchange.client.receipts import Receipt
 
 if TYPE_CHECKING:
@@ -280,9 +280,9 @@ class Exchange:
     # -- operators ------------------------------------------------------------------------------------------
 
     @cached_property
-    def books(self) -> Books:
+    def treasury(self) -> Treasury:
         """Refunds, disputes, bank credits, payouts and reconciliation."""
-        return Books(self._connection)
+        return Treasury(self._connection)
 
     # -- officers -------------------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ def price(document: Mapping[str, Any]) -> Price:
     return Price(str(document["amount"]), str(document["currency"]), int(document["amount_minor"]))
 
 
-class Books:
+class Treasury:
     """The operator's part of the books. Every method returns the exchange's documents."""
 
     def __init__(self, connection: Connection) -> None:
