@@ -173,7 +173,7 @@ DOORS = [
     Door("GET", "/v1/ledger/export", "/v1/ledger/export", READERS),
     Door("POST", "/v1/top-ups", "/v1/top-ups", frozenset({BUYER}), {"amount": "1.00", "currency": "USD"}),
     Door("GET", "/v1/top-ups", "/v1/top-ups", frozenset({BUYER, OPERATOR})),
-    Door("GET", "/v1/top-ups/<top_up_id>", "/v1/top-ups/{top_up}", frozenset({BUYER}), hidden=True),
+    Door("GET", "/v1/top-ups/<top_up_id>", "/v1/top-ups/{top_up}", frozenset({BUYER})),
     Door("GET", "/v1/wallet/history", "/v1/wallet/history", frozenset({BUYER})),
     Door("POST", "/v1/refunds", "/v1/refunds", frozenset({OPERATOR}), REFUND),
     Door("GET", "/v1/refunds", "/v1/refunds", frozenset({BUYER, OPERATOR})),

@@ -40,6 +40,7 @@ CODES = [
     (client.ServerError, 6),
     (client.ConnectionFailed, 6),
     (client.StillOpen, 6),
+    (client.StillUnpaid, 6),
     (client.VerificationFailed, 11),
 ]
 
