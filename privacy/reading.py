@@ -17,8 +17,9 @@ _UNIT = "unit"
 def columns_read(query: Query) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Every table that the statement scans with the columns that its expressions name, in order of names.
 
-    The column of the privacy unit is read to bound what a unit contributes; it is listed only where the
-    statement names it, in a condition or a join say. A table whose rows are counted alone has no columns.
+    The column of the privacy unit is read to bound what a unit contributes; it is listed where a condition
+    or a join names it, and not where a statement aggregates within each unit or counts units. A table whose
+    rows are counted alone has no columns.
     """
     found: dict[str, set[str]] = {}
     parts: list[Question | Output] = [*query.questions, query.output]

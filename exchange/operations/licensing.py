@@ -38,14 +38,7 @@ def in_force(
     licence = licences.find_licence(session, accepted.licence_id)
     if licence.id != licence_id:
         _require_immaterial(licence, licences.find_licence(session, licence_id), accepted)
-    licences.permit(
-        session,
-        acceptance_id=accepted.id,
-        org=grant.org,
-        purpose=grant.purpose,
-        territory=grant.territory,
-        now=now,
-    )
+    licences.judge(licence, accepted, purpose=grant.purpose, territory=grant.territory, now=now)
     return accepted, licence
 
 

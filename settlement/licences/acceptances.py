@@ -145,19 +145,27 @@ def permit(
     accepted = find_acceptance(session, acceptance_id, org=org)
     try:
         found = find_licence(session, accepted.licence_id)
-        return evaluate(
-            found.terms,
-            accepted,
-            purpose=purpose,
-            territory=territory,
-            now=now,
-            queries_so_far=queries_so_far,
-            rho_so_far_nano=rho_so_far_nano,
-            rho_nano=rho_nano,
-            more_rho_nano=more_rho_nano,
-            reads=reads,
-            withdrawn=found.withdrawn_at is not None,
-        )
+    except LicenceRefused as refused:
+        refused.licence_id, refused.acceptance_id = accepted.licence_id, accepted.id
+        raise
+    return judge(
+        found,
+        accepted,
+        purpose=purpose,
+        territory=territory,
+        now=now,
+        queries_so_far=queries_so_far,
+        rho_so_far_nano=rho_so_far_nano,
+        rho_nano=rho_nano,
+        more_rho_nano=more_rho_nano,
+        reads=reads,
+    )
+
+
+def judge(found: Licence, accepted: Acceptance, **use: Any) -> str:
+    """``evaluate`` for a licence and an acceptance of it, which a refusal names; ``use`` is what it takes."""
+    try:
+        return evaluate(found.terms, accepted, withdrawn=found.withdrawn_at is not None, **use)
     except LicenceRefused as refused:
         refused.licence_id, refused.acceptance_id = accepted.licence_id, accepted.id
         raise

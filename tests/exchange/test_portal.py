@@ -393,3 +393,16 @@ def test_an_empty_market_says_what_to_do_first(tmp_path: Path, lent_sandbox: Cal
     assert stand.get("officer", "/v1/audit/domains").json() == {"items": []}
     assert stand.broken_laws() == []
     stand.close()
+
+
+def test_an_officer_sees_by_which_clause_a_licence_refused(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    assert stand.request(purpose="advertising").status_code == 403
+    entry = stand.entries(code="purpose_not_allowed")[-1].id
+    with contextlib.closing(stand.sign_in("officer")) as officer:
+        page = officer.get(f"/officer/entries/{entry}")
+        shown = officer.get(f"/datasets/{sample.SLUG}")
+    assert page.status_code == 200, page.text
+    assert "purposes: research, journalism" in page.text
+    assert "✓ The clause has the digest" in page.text
+    assert "Purposes: research, journalism." in shown.text

@@ -340,3 +340,44 @@ def without_triggers(engine: Engine) -> None:
                 connection.execute(text(f"DROP TRIGGER {table}_append_only ON {table}"))
             else:
                 connection.execute(text(f"DROP TRIGGER {table}_append_only_update"))
+
+
+def test_an_acceptance_from_before_it_named_exact_versions_keeps_its_digest(
+    sessions: Sessions, now: datetime
+) -> None:
+    old = {
+        "id": "acc_old",
+        "licence_id": "lic_1",
+        "org": "org_b",
+        "actor": "act_1",
+        "role": "buyer",
+        "purposes": ["research"],
+        "territory": "US",
+        "shown_sha256": sha256_hex(TEXT),
+        "accepted_at": now.isoformat(timespec="microseconds"),
+    }
+    digest = sha256_hex(rfc8785.dumps(old).decode())
+    with sessions() as session:
+        publish(session, now)
+        row = {**old, "purposes": '["research"]', "digest": digest}
+        session.execute(licences.acceptance.insert().values(row))
+        assert permit(session, now, acceptance_id="acc_old") == "purpose: research"
+        assert licences.check_documents(session) == []
+
+
+def test_a_refusal_says_which_licence_and_acceptance_were_judged(sessions: Sessions, now: datetime) -> None:
+    with sessions() as session:
+        publish(session, now)
+        accept(session, now)
+        with pytest.raises(PurposeNotAllowed) as refused:
+            permit(session, now, purpose="advertising")
+        assert (refused.value.licence_id, refused.value.acceptance_id) == ("lic_1", "acc_1")
+        digest, policy = licences.record_refusal(
+            session, refused.value, entry_id="evt_1", org="org_b", now=now
+        )
+        assert policy == licences.find_licence(session, "lic_1").odrl_sha256
+        kept = licences.refusal_of(session, "evt_1")
+        assert kept is not None
+        assert (kept["clause"], kept["digest"]) == ("purposes: research, public-statistics", digest)
+        assert licences.refusal_of(session, "evt_2") is None
+        assert licences.check_documents(session) == []
