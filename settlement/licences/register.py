@@ -107,7 +107,11 @@ def find_licence(session: Session, licence_id: str) -> Licence:
         raise LicenceMissing("There is no such licence.")
     values = row._asdict()
     values.pop("terms_sha256")
-    return Licence(**{**values, "terms": _stored_terms(row.terms, row.odrl)})
+    try:
+        return Licence(**{**values, "terms": _stored_terms(row.terms, row.odrl)})
+    except LicenceRefused as refused:
+        refused.licence_id = licence_id
+        raise
 
 
 def versions_of(session: Session, *, org: str, title: str) -> list[str]:

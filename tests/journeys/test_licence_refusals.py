@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from tests.market import sample
 from tests.market.stand import Stand, problem
@@ -225,6 +226,44 @@ def test_a_suspended_grant_refuses_quote_run_and_fetch(sqlite_stand: Stand) -> N
     for reply in (stand.quote(), stand.run(), stand.get("buyer", f"/v1/queries/{answered}/result")):
         problem(reply, 403, "grant_suspended")
     assert len(stand.entries(outcome="refused", code="grant_suspended")) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "clause"),
+    [
+        ('"isAnyOf"', '"isNoneOf"', "odrl.permission[0].constraint[0].operator"),
+        ('"purpose"', '"language"', "odrl.permission[0].constraint[0].leftOperand"),
+        ('"journalism"', '"advertising"', "odrl"),
+    ],
+)
+def test_a_policy_that_cannot_be_read_denies_at_every_door(
+    sqlite_stand: Stand, old: str, new: str, clause: str
+) -> None:
+    """Somebody with the database's own key wrote into a stored policy: nothing is answered under it."""
+    stand = sqlite_stand
+    answered = stand.run().json()["query"]
+    with stand.market.store.engine.connect() as connection:
+        connection.execute(text("DROP TRIGGER licence_append_only_update"))
+        changed = text("UPDATE licence SET odrl = replace(odrl, :old, :new)")
+        connection.execute(changed, {"old": old, "new": new})
+        connection.commit()
+    for reply in (
+        stand.request("stranger"),
+        stand.quote(),
+        stand.run(rho="0.02"),
+        stand.get("buyer", f"/v1/queries/{answered}/result"),
+    ):
+        assert problem(reply, 403, "licence_refused")["clause"] == clause
+    logged = stand.entries(outcome="refused", code="licence_refused")
+    assert [r.document["kind"] for r in logged] == [
+        "access.refused",
+        "quote.refused",
+        "query.refused",
+        "answer.refused",
+    ]
+    refusals = [stand.get("officer", f"/v1/audit/entries/{r.id}").json()["refusal"] for r in logged]
+    assert {one["clause"] for one in refusals} == {clause}
+    assert any("its odrl was changed" in finding for finding in stand.broken_laws())
 
 
 def _provider(stand: Stand) -> Any:
