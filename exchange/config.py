@@ -90,6 +90,7 @@ class Settings:
     )
     holdback_percent: int = _setting(10, "Share of a payout that is held back against disputes, in percent")
     holdback_days: int = _setting(120, "Days until a holdback is paid out")
+    request_days: int = _setting(45, "Days that a provider has to decide on a request for access")
     web_threads: int = _setting(16, "Threads of one web process")
     web_workers: int = _setting(1, "Web processes")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _FOLDER = Path(__file__).parent / "migrations"
+_REVISION, _BEFORE = r'^revision = "(\w+)"$', r'^down_revision = "(\w+)"$'
 
 
 def upgrade(url: str) -> str:
@@ -50,8 +52,11 @@ def current(connection: Connection) -> str:
 
 
 def newest() -> str:
-    """The newest revision: revisions are numbered, and a file's name begins with its number."""
-    return max(path.name.partition("_")[0] for path in (_FOLDER / "versions").glob("[0-9]*.py"))
+    """The newest revision: the one that no other builds on. Numbers name revisions and do not order them."""
+    texts = [path.read_text() for path in (_FOLDER / "versions").glob("[0-9]*.py")]
+    named, built_on = (set(re.findall(line, "\n".join(texts), re.MULTILINE)) for line in (_REVISION, _BEFORE))
+    (head,) = named - built_on
+    return str(head)
 
 
 def _config(connection: Connection) -> Config:

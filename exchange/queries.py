@@ -71,6 +71,11 @@ query = Table(
     Column("refines", String(40)),
     Column("rho_before_nano", BigInteger, nullable=False, server_default="0"),
     Column("paid_before_minor", BigInteger, nullable=False, server_default="0"),
+    # Of its rho, what was paid for before; g of the rest, before a month's cap; and of what was asked before,
+    # how much was priced.
+    Column("covered_nano", BigInteger, nullable=False, server_default="0"),
+    Column("worth_minor", BigInteger, nullable=False, server_default="0"),
+    Column("priced_before_nano", BigInteger, nullable=False, server_default="0"),
     Index("query_by_plan", "org", "version", "plan_sha256"),
     Index("query_by_state", "state", "lease_until"),
     Index("query_by_org", "org", "reserved_at"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catalog import listings
-from exchange import identity, profiles, quarantine, queries, store
+from exchange import identity, notifications, profiles, quarantine, queries, store
 from exchange.audit import log
 from settlement import ledger
 
@@ -11,6 +11,7 @@ metadatas = [
     identity.metadata,
     store.metadata,
     queries.metadata,
+    notifications.metadata,
     profiles.metadata,
     quarantine.metadata,
     log.metadata,

@@ -19,6 +19,7 @@ from exchange.audit.errors import AuditError
 from exchange.audit.note import SigningKey
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
+from exchange.operations import ordering
 from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
@@ -137,7 +138,7 @@ def _leaves_between(session: Session, *, start: int, stop: int) -> list[bytes]:
 
 
 def _round(market: Market, settings: Settings) -> Checkpoint:
-    done = sweep(market)
+    done = sweep(market) | ordering.rounds(market)
     if any(done.values()):
         _LOG.info("swept: %s", done)
     (settings.home / "swept").touch()

@@ -58,6 +58,8 @@ person.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SettlementError(Exception):
     """Base of everything the books refuse."""
@@ -139,10 +141,24 @@ class PriceInvalid(SettlementError):
 
 
 class PriceArbitrage(PriceInvalid):
-    """A price plan that two cheaper purchases beat; the message names both sides."""
+    """A price plan that two cheaper purchases beat; the message names both sides.
+
+    ``counterexample`` is the same as a document: what is bought on each side, and what it costs.
+    """
 
     code = "price_arbitrage"
     hint = "Let the rate per rho stay level or fall as a query buys more; splitting beats a rising rate."
+
+    def __init__(
+        self,
+        path: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        counterexample: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(path, message, hint=hint)
+        self.counterexample = counterexample
 
 
 class LicenceInvalid(SettlementError):

@@ -63,9 +63,11 @@ FROM (
     SELECT a.owner AS domain,
            CASE WHEN a.kind = 'domain_granted' THEN a.debits_posted - a.credits_posted ELSE 0 END AS granted,
            CASE WHEN a.kind = 'domain_spent' THEN a.credits_posted - a.debits_posted ELSE 0 END AS spent,
-           CASE WHEN a.kind = 'domain_available' THEN a.debits_pending ELSE 0 END AS reserved
+           CASE WHEN a.kind IN ('domain_available', 'domain_set_aside') THEN a.debits_pending ELSE 0 END
+               AS reserved
     FROM account a JOIN unit u ON u.code = a.unit
-    WHERE u.kind = 'rho' AND a.kind IN ('domain_granted', 'domain_available', 'domain_spent')
+    WHERE u.kind = 'rho'
+      AND a.kind IN ('domain_granted', 'domain_available', 'domain_set_aside', 'domain_spent')
 ) budget
 GROUP BY domain"""
 

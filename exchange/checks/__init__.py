@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,11 @@ from sqlalchemy.exc import DBAPIError
 
 from catalog import CatalogError, listings
 from exchange.audit import log
-from exchange.checks import layouts, profiles
+from exchange.checks import charges, layouts, profiles
 from exchange.checks.differences import differing, document
 from exchange.queries import SETTLED, query
 from exchange.schema import append_only
-from settlement import ledger, licences, orders, payments
-from settlement.errors import SettlementError
-from settlement.prices import PricePlan
+from settlement import ledger, licences, payments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,20 +110,23 @@ WHERE p.state IN ('RELEASED', 'FORFEITED') AND p.rho_nano <> (
 _CHARGED = """
 SELECT q.id, 'was charged another amount than its journal moved' FROM query q
 WHERE q.state = 'SETTLED' AND q.charge_minor <> (
-    SELECT COALESCE(SUM(t.amount), 0) FROM transfer t JOIN unit u ON u.code = t.unit
-    WHERE t.journal = q.settle_journal AND t.phase = 'post' AND u.kind = 'money')
+    SELECT COALESCE(SUM(t.amount), 0) FROM transfer t
+    WHERE t.journal = q.settle_journal AND t.phase = 'post' AND t.unit = q.currency)
 """
 
 _REFINED = """
 SELECT q.id, 'names other steps before it than there are'
 FROM query q LEFT JOIN query e ON e.id = q.refines
-WHERE q.refines IS NULL AND (q.rho_before_nano <> 0 OR q.paid_before_minor <> 0)
+WHERE q.refines IS NULL AND (q.rho_before_nano <> 0 OR q.paid_before_minor <> 0 OR q.priced_before_nano <> 0)
    OR q.refines IS NOT NULL AND (
         e.id IS NULL OR e.state <> 'SETTLED' OR e.org <> q.org OR e.version <> q.version
         OR e.question_sha256 <> q.question_sha256
         OR q.rho_before_nano <= 0 OR q.rho_before_nano > e.rho_before_nano + e.rho_nano
         OR q.paid_before_minor <> CASE WHEN e.currency = q.currency
-                                       THEN e.paid_before_minor + e.charge_minor ELSE 0 END)
+                                       THEN e.paid_before_minor + e.worth_minor ELSE 0 END
+        OR q.priced_before_nano <> CASE
+            WHEN q.rho_before_nano < e.priced_before_nano + e.rho_nano - e.covered_nano THEN q.rho_before_nano
+            ELSE e.priced_before_nano + e.rho_nano - e.covered_nano END)
 """
 
 _LAWS: dict[str, str] = {
@@ -138,7 +138,7 @@ _LAWS: dict[str, str] = {
     "L6": "privacy spent never exceeds what was granted, and equals the sum over queries and profiles",
     "L7": "what was voided posted nothing; what was forfeited posted privacy only",
     "L8": "entries of Stripe's events are those that the set of events makes, in whatever order they came",
-    "L9": "every charge equals what its journal moved, and what its price plan names",
+    "L9": "every charge, also one paid up front, equals what its journal moved and what its price plan names",
     "L10": "what matched of the Stripe account equals Stripe's balance transactions",
     "L11": "no payout is made twice, none is above what was payable less clawback, holdback and disputes",
     "L12": "append-only tables refuse change, and documents have the digests that were logged",
@@ -228,38 +228,6 @@ def _content_of(session: Session, version: str) -> str | None:
         return None
 
 
-def _mispriced(session: Session) -> list[str]:
-    """Settled queries that were charged another price than their grant's plan names, and forged plans."""
-    findings = []
-    plans: dict[str, PricePlan | None] = {}
-    for grant in session.execute(select(orders.access_grant)):
-        plan = _plan_of(grant.plan)
-        plans[grant.id] = plan if plan is not None and plan.sha256 == grant.plan_sha256 else None
-        if plans[grant.id] is None:
-            findings.append(f"grant {grant.id}: its price plan was changed after it was issued")
-    for row in session.execute(select(query).where(query.c.state == SETTLED)):
-        plan = plans.get(row.grant_id)
-        if plan is None or plan.sha256 != row.price_plan_sha256:
-            findings.append(f"{row.id} was priced by a plan that its grant does not hold")
-        elif _price(plan, row) != row.charge_minor:
-            findings.append(f"{row.id} was charged another amount than its plan names")
-    return findings
-
-
-def _price(plan: PricePlan, row: Row[Any]) -> int:
-    """What a query costs: its rho, or as a refinement the step from what was spent on its question before."""
-    if min(row.rho_nano, row.rho_before_nano) < 0:
-        return -1  # no plan has a price for what nobody can have spent
-    return plan.price_of_more(row.rho_nano, before_nano=row.rho_before_nano, paid_minor=row.paid_before_minor)
-
-
-def _plan_of(text: str) -> PricePlan | None:
-    try:
-        return PricePlan.from_document(json.loads(text))
-    except (ValueError, SettlementError):
-        return None
-
-
 def run(market: Market) -> list[Law]:
     """Check every law on one snapshot of the database, and those that files are held to."""
     return [*market.store.read(check), Law("L13", _FILES, tuple(layouts.altered(market)))]
@@ -281,7 +249,7 @@ def check(session: Session) -> list[Law]:
         ),
         "L6": _broken(session, _SPENT),
         "L7": _broken(session, _ENDED),
-        "L9": (*_broken(session, _CHARGED), *_broken(session, _REFINED), *_mispriced(session)),
+        "L9": (*_broken(session, _CHARGED), *_broken(session, _REFINED), *charges.mispriced(session)),
         "L12": (
             *_unguarded(session),
             *licences.check_documents(session),

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import click
 
-from exchange.cli import access, auditing, books, layouts, licences, operating, paying, questions
+from exchange.cli import (
+    access,
+    auditing,
+    books,
+    layouts,
+    licences,
+    operating,
+    orders,
+    paying,
+    prices,
+    questions,
+)
 from exchange.cli.commands import Commands
 from exchange.version import __version__
 
@@ -25,5 +36,5 @@ def main(debug: bool) -> None:
     del debug  # read by Commands
 
 
-for room in (operating, layouts, access, licences, paying, questions, books, auditing):
+for room in (operating, layouts, access, licences, orders, prices, paying, questions, books, auditing):
     room.add_to(main)

@@ -99,6 +99,7 @@ def publish(x: Exchange, manifest: str, as_json: bool) -> None:
 @click.option("--role", default="", help="Role in which the licence is accepted, where it names roles.")
 @click.option("--publishes", is_flag=True, help="Answers are to be published.")
 @click.option("--accept-licence", is_flag=True, help="Accept the licence as `exchange show` prints it.")
+@click.option("--until", help="Day at which access shall end, such as 2027-12-31.")
 @click.option("--wait", "wait_s", type=float, metavar="SECONDS", help="Wait for the provider's decision.")
 @json_option
 @connected
@@ -124,7 +125,7 @@ def request(
 
 @click.group()
 def requests() -> None:
-    """Requests for access: list, approve, decline."""
+    """Requests for access: list, approve, decline, cancel."""
 
 
 @requests.command("list")
@@ -134,18 +135,30 @@ def requests() -> None:
 def list_requests(x: Exchange, state: str | None, as_json: bool) -> None:
     """List requests: a buyer's own, or those for a provider's datasets."""
     found = x.requests(state=state)
-    names = ("id", "state", "buyer", "dataset", "plan", "purpose", "territory", "requested_at")
+    names = ("id", "outcome", "buyer", "dataset", "plan", "purpose", "territory", "requested_at", "decide_by")
     rows = [[getattr(one, name) for name in names] for one in found]
     show(as_json, [one.document for one in found], lambda: table(names, rows))
 
 
 @requests.command()
 @click.argument("request_id")
+@click.option("--max-rho", help="Rho that the grant may spend, where it is less than the plan's.")
+@click.option("--until", help="Day at which the grant ends, at the latest.")
+@click.option("--reason", default="", help="What the buyer reads.")
 @json_option
 @connected
-def approve(x: Exchange, request_id: str, as_json: bool) -> None:
+def approve(x: Exchange, request_id: str, as_json: bool, **limits: Any) -> None:
     """Approve a request: its grant is issued."""
-    _decided(x.request(request_id).approve(), as_json)
+    _decided(x.request(request_id).approve(**limits), as_json)
+
+
+@requests.command()
+@click.argument("request_id")
+@json_option
+@connected
+def cancel(x: Exchange, request_id: str, as_json: bool) -> None:
+    """Take an own open request back."""
+    _decided(x.request(request_id).cancel(), as_json)
 
 
 @requests.command()

@@ -58,8 +58,10 @@ from exchange.client.licences import (
 )
 from exchange.client.listings import Budget, Column, Dataset, Listing, Listings, Table
 from exchange.client.money import Balance, Usage, Wallet
+from exchange.client.notifications import Notification, Notifications
 from exchange.client.payments import StillUnpaid, TopUp, Treasury
 from exchange.client.price import Price
+from exchange.client.pricing import PlanOffer, SimulatedPlan, SimulatedQuestion, Simulation
 from exchange.client.profile import Profile
 from exchange.client.publishing import Publication
 from exchange.client.questions import Quote, QuoteColumn, Refinement
@@ -106,8 +108,11 @@ __all__ = [
     "Listings",
     "MissingDependency",
     "NotFound",
+    "Notification",
+    "Notifications",
     "PaymentRequired",
     "PermissionDenied",
+    "PlanOffer",
     "Price",
     "Profile",
     "Proof",
@@ -124,6 +129,9 @@ __all__ = [
     "Refinement",
     "Retry",
     "ServerError",
+    "SimulatedPlan",
+    "SimulatedQuestion",
+    "Simulation",
     "Statement",
     "StillOpen",
     "StillUnpaid",

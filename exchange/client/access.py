@@ -27,7 +27,11 @@ class StillOpen(ExchangeError, TimeoutError):
 
 @dataclass(frozen=True)
 class AccessRequest:
-    """A request for access. ``state`` is "open", "approved" or "declined"."""
+    """A request for access. ``state`` is "open", "approved" or "declined".
+
+    ``outcome`` says more of a declined one: "lapsed" or "cancelled". ``decide_by`` is the end of the
+    provider's time to decide, while it runs.
+    """
 
     id: str
     state: str
@@ -40,6 +44,10 @@ class AccessRequest:
     grant: dict[str, Any] | None
     document: dict[str, Any] = field(repr=False)
     _connection: Connection = field(repr=False, compare=False)
+    outcome: str = ""
+    reason: str = ""
+    decide_by: str | None = None
+    renews: str | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], connection: Connection) -> AccessRequest:
@@ -56,11 +64,32 @@ class AccessRequest:
             grant=document.get("grant"),
             document=dict(document),
             _connection=connection,
+            outcome=str(document.get("outcome") or document["state"]),
+            reason=str(document.get("reason") or ""),
+            decide_by=document.get("decide_by"),
+            renews=document.get("renews"),
         )
 
-    def approve(self, *, idempotency_key: str | None = None) -> AccessRequest:
-        """Provider: issue the grant."""
-        return self._decide("approve", {}, idempotency_key)
+    def approve(
+        self,
+        *,
+        reason: str = "",
+        max_rho: Decimal | str | float | None = None,
+        until: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AccessRequest:
+        """Provider: issue the grant, with at most ``max_rho`` and until ``until`` where they are given."""
+        limits = {
+            "reason": reason or None,
+            "max_rho": None if max_rho is None else str(max_rho),
+            "until": until,
+        }
+        body = {name: value for name, value in limits.items() if value is not None}
+        return self._decide("approve", body, idempotency_key)
+
+    def cancel(self, *, idempotency_key: str | None = None) -> AccessRequest:
+        """Buyer: take the request back while it is open."""
+        return self._decide("cancel", {}, idempotency_key)
 
     def decline(self, *, reason: str, idempotency_key: str | None = None) -> AccessRequest:
         """Provider: decline, with a reason that the buyer reads."""
@@ -99,9 +128,17 @@ class Grant:
     until: str | None
     acceptance: Any
     request: AccessRequest | None = field(default=None, repr=False, compare=False)
+    buyer: str = ""
+    reason: str = ""
+    _connection: Connection | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any], request: AccessRequest | None = None) -> Grant:
+    def from_document(
+        cls,
+        document: Mapping[str, Any],
+        request: AccessRequest | None = None,
+        connection: Connection | None = None,
+    ) -> Grant:
         """Read a grant."""
         return cls(
             id=document["grant"],
@@ -115,6 +152,9 @@ class Grant:
             until=document.get("until"),
             acceptance=document.get("acceptance"),
             request=request,
+            buyer=str(document.get("org") or ""),
+            reason=str(document.get("reason") or ""),
+            _connection=connection or (request._connection if request else None),
         )
 
     @classmethod
@@ -129,6 +169,55 @@ class Grant:
     def rho_remaining(self) -> Decimal | None:
         """Rho that this grant may still spend; None where it has no allowance of its own."""
         return None if self.rho_nano_remaining is None else Decimal(self.rho_nano_remaining) / NANO
+
+    def suspend(self, *, reason: str, idempotency_key: str | None = None) -> Grant:
+        """Provider: stop its use for now."""
+        return self._move("suspend", {"reason": reason}, idempotency_key)
+
+    def resume(self, *, reason: str, idempotency_key: str | None = None) -> Grant:
+        """Provider: allow its use again."""
+        return self._move("resume", {"reason": reason}, idempotency_key)
+
+    def withdraw(self, *, reason: str, idempotency_key: str | None = None) -> Grant:
+        """Provider: end it for good; credit that was not spent goes back to the buyer."""
+        return self._move("withdraw", {"reason": reason}, idempotency_key)
+
+    def end(self, *, idempotency_key: str | None = None) -> Grant:
+        """Buyer: let it end - a subscription with the period that is paid, anything else at once."""
+        return self._move("end", {}, idempotency_key)
+
+    def top_up(self, *, idempotency_key: str | None = None) -> Grant:
+        """Buyer: buy another bundle of credit."""
+        return self._move("top-up", {}, idempotency_key)
+
+    def pay(self, *, idempotency_key: str | None = None) -> Grant:
+        """Buyer: pay the present period of a subscription, where it is not paid."""
+        return self._move("pay", {}, idempotency_key)
+
+    def renew(
+        self,
+        *,
+        until: str | None = None,
+        accept_licence: bool = False,
+        licence_sha256: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AccessRequest:
+        """Buyer: ask for another term. A new licence version must be accepted, by the hash of its text."""
+        asked = {"until": until, "accept_licence": accept_licence, "licence_sha256": licence_sha256}
+        body = {name: value for name, value in asked.items() if value is not None}
+        connection = self._door()
+        document = connection.post(f"/v1/grants/{self.id}/renew", body, key=idempotency_key)
+        return read(AccessRequest.from_document, document, connection)
+
+    def _move(self, verb: str, body: dict[str, Any], key: str | None) -> Grant:
+        connection = self._door()
+        document = connection.post(f"/v1/grants/{self.id}/{verb}", body, key=key)
+        return read(Grant.from_document, document, self.request, connection)
+
+    def _door(self) -> Connection:
+        if self._connection is None or not self.id:
+            raise GrantMissing("there is no grant yet", hint="Wait for the provider: `grant.wait()`.")
+        return self._connection
 
     def wait(self, *, timeout_s: float | None = None) -> Grant:
         """Wait for the provider's decision and return the active grant.

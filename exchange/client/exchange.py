@@ -7,26 +7,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exchange.client import answers, books, payments, publishing, questions, uploads
+from exchange.client import answers, books, payments, pricing, publishing, questions, uploads
 from exchange.client.access import AccessRequest, Grant
 from exchange.client.answers import Answer, Job, Jobs
 from exchange.client.audit import Audit
 from exchange.client.books import Invoice, Ledger, Statement
 from exchange.client.configuration import Keys, resolve
 from exchange.client.connection import Connection, Retry, read
+from exchange.client.errors import GrantMissing
 from exchange.client.licences import Licences
 from exchange.client.listings import Dataset, Listing, Listings
 from exchange.client.money import Usage, Wallet
+from exchange.client.notifications import Notifications
 from exchange.client.payments import TopUp, Treasury
 from exchange.client.receipts import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
     import httpx
 
     from catalog.manifest import Manifest
+    from exchange.client.pricing import PlanOffer, Simulation
     from exchange.client.progress import Progress
     from exchange.client.publishing import Publication
     from exchange.client.questions import Quote
@@ -126,10 +129,6 @@ class Exchange:
         question = {"quote": quote if isinstance(quote, str) else quote.id}
         return questions.run(self._connection, question, idempotency_key)
 
-    def grants(self) -> list[Grant]:
-        """This organisation's grants with what is left of their allowances."""
-        return [read(Grant.from_document, item) for item in self._connection.get("/v1/grants")["items"]]
-
     def jobs(self) -> Jobs:
         """This organisation's latest queries, newest first."""
         items = self._connection.get("/v1/queries")["items"]
@@ -189,6 +188,23 @@ class Exchange:
 
     # -- buyers and providers -------------------------------------------------------------------------------
 
+    def grants(self) -> list[Grant]:
+        """This organisation's grants with what is left of their allowances; for a provider, those it gave."""
+        items = self._connection.get("/v1/grants")["items"]
+        return [read(Grant.from_document, item, None, self._connection) for item in items]
+
+    def grant(self, grant_id: str) -> Grant:
+        """One grant by its id. Raises ``GrantMissing``."""
+        for one in self.grants():
+            if one.id == grant_id:
+                return one
+        raise GrantMissing("there is no such grant")
+
+    def notifications(self, *, unread: bool = False) -> Notifications:
+        """What this organisation was told, newest first."""
+        told = self._connection.get("/v1/notifications", unread="true" if unread else None)
+        return read(Notifications.from_document, told, self._connection)
+
     def requests(self, *, state: str | None = None) -> list[AccessRequest]:
         """Requests for access: a buyer's own, or those for a provider's datasets, newest first."""
         items = self._connection.get("/v1/requests", state=state)["items"]
@@ -242,6 +258,28 @@ class Exchange:
         return publishing.publish(
             self._connection, manifest, progress=progress, idempotency_key=idempotency_key
         )
+
+    def check_prices(self, manifest: str | Path | Manifest) -> list[PlanOffer]:
+        """Check the price plans of a ``listing.toml`` as publishing would; nothing is uploaded or stored.
+
+        Raises ``InvalidRequest`` with the code "price_arbitrage" where two purchases beat a price: they are
+        in the message, and in ``details["counterexample"]``.
+        """
+        return pricing.check(self._connection, manifest)
+
+    def simulate_prices(
+        self,
+        manifest: str | Path | Manifest,
+        *,
+        questions: Iterable[Mapping[str, Any]] | None = None,
+        plan: str | None = None,
+    ) -> Simulation:
+        """What questions will cost and earn under the plans of a ``listing.toml``, before it is published.
+
+        Each question has ``sql``, one of ``rho``, ``epsilon`` and ``error``, and ``times``; without questions
+        those are tried that the policy suggests. Files are not sent, and need not be complete.
+        """
+        return pricing.simulate(self._connection, manifest, questions=questions, plan=plan)
 
     def upload(self, path: str | Path, *, progress: Progress = "auto") -> str:
         """Upload a file, resuming where an earlier attempt stopped; returns the upload's id."""

@@ -263,14 +263,15 @@ class Dataset:
         accept_licence: bool,
         role: str = "",
         publishes: bool = False,
+        until: str | None = None,
         idempotency_key: str | None = None,
     ) -> Grant:
         """Ask for access. ``accept_licence=True`` accepts ``self.licence`` by the hash of its text.
 
         ``role`` is the one in which it is accepted, where the licence names roles; ``publishes`` says that
         answers are to be published.
-
-        Returns a grant that is active at once, or waits for the provider: see :meth:`Grant.wait`.
+        ``until`` is the day or time at which access shall end. Returns a grant that is active at once, or
+        waits for the provider: see :meth:`Grant.wait`.
         Raises :class:`~exchange.client.errors.LicenceError` where the licence does not allow it.
         """
         body = {
@@ -281,6 +282,7 @@ class Dataset:
             "licence_sha256": self.licence.text_sha256,
             **({"role": role} if role else {}),
             **({"publishes": True} if publishes else {}),
+            **({} if until is None else {"until": until}),
         }
         document = self._connection.post(f"/v1/datasets/{self.slug}/requests", body, key=idempotency_key)
         return read(AccessRequest.from_document, document, self._connection).as_grant()

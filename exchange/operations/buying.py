@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
+from exchange import notifications
 from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, ResultGroup
-from exchange.errors import LicenceNotShown, NotFound
+from exchange.errors import LicenceNotShown, NotFound, RequestInvalid
 from exchange.identity import Role, new_id
-from exchange.operations import accepting, licensing, listing, settling
+from exchange.operations import accepting, entitlements, licensing, listing, pricing, settling
 from exchange.operations.terms import money
 from settlement import ledger, licences, orders
 from settlement.ledger import chart, entries
@@ -20,6 +22,7 @@ from settlement.prices import PricePlan
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from catalog.listings import ListingView
     from exchange.identity import Actor
     from exchange.market import Market
     from exchange.store import Tx
@@ -40,6 +43,7 @@ class RequestAccess:
     licence_sha256: str
     role: str = ""
     publishes: bool = False
+    until: str = ""
     kind: ClassVar[str] = "access.requested"
     refused: ClassVar[str] = "access.refused"
 
@@ -59,6 +63,8 @@ class DecideRequest:
     request: str
     approved: bool
     reason: str
+    max_rho_nano: int | None = None
+    until: str = ""
     kind: ClassVar[str] = "access.decided"
     refused: ClassVar[str] = "access.refused"
 
@@ -80,11 +86,12 @@ def request_access(
         actor.require(Role.BUYER)
         view = listing.published(tx.session, command.dataset)
         licence = licences.find_licence(tx.session, view.licence_id)
-        plan = _plan(view, command.plan)
+        plan = _plan(view, command.plan, actor, tx.now)
+        until = moment(command.until, tx.now)
         held = _held(tx, actor, view, command, plan)
         if held is not None and command.licence_sha256 in ("", licence.text_sha256):
             tx.record(kind="access.confirmed", object=_object(view, "grant", held.id))
-            return _requested(tx.session, held.request_id, actor.org, repeated=True)
+            return document_of(tx.session, held.request_id, actor.org, repeated=True)
         if not command.accept_licence or command.licence_sha256 not in ("", licence.text_sha256):
             raise LicenceNotShown("the licence must be accepted, in the version that is in force")
         given = accepting.Given((command.purpose,), command.territory, command.role, command.publishes)
@@ -101,6 +108,8 @@ def request_access(
             plan=plan,
             acceptance_id=accepted.id,
             now=tx.now,
+            valid_until=until,
+            decided_within=timedelta(days=market.settings.request_days),
         )
         tx.record(
             object=_object(view, "request", request.id),
@@ -109,18 +118,25 @@ def request_access(
             ),
             result=ResultGroup(sha256=accepted.digest),
         )
-        if request.state == "approved":
-            _issue(tx, request, plan, listing.domain_of(view))
-        return _requested(tx.session, request.id, actor.org)
+        settle_request(tx, market, request, plan, view)
+        return document_of(tx.session, request.id, actor.org)
 
     return market.store.perform(actor, command, work, key=key).value
 
 
 def decide(
-    market: Market, actor: Actor, request_id: str, *, approved: bool, reason: str = "", key: str | None = None
+    market: Market,
+    actor: Actor,
+    request_id: str,
+    *,
+    approved: bool,
+    reason: str = "",
+    max_rho_nano: int | None = None,
+    until: str = "",
+    key: str | None = None,
 ) -> dict[str, Any]:
-    """A provider's decision; approving issues the grant."""
-    command = DecideRequest(request_id, approved, reason)
+    """A provider's decision; approving issues the grant, with less rho or an earlier end where it says so."""
+    command = DecideRequest(request_id, approved, reason, max_rho_nano, until)
 
     def work(tx: Tx) -> dict[str, Any]:
         actor.require(Role.PROVIDER)
@@ -129,17 +145,42 @@ def decide(
             tx.session, request_id, provider=actor.org, decided_by=actor.ref, reason=reason, now=tx.now
         )
         tx.record(kind="access.approved" if approved else "access.declined")
-        if approved:
-            view = listing.published(tx.session, request.dataset)
-            _issue(tx, request, PricePlan.from_document(json.loads(request.plan)), listing.domain_of(view))
-        return _requested(tx.session, request_id, actor.org)
+        entitlements.release_up_front(tx, request.id)
+        view = listing.published(tx.session, request.dataset) if approved else None
+        slug = view.slug if view else listing.any_view(tx.session, request.dataset).slug
+        text = f"Your request for {slug} was {request.state}{f': {reason}' if reason else '.'}"
+        tell(tx, request.org, f"access.{request.state}", request.id, slug, text)
+        if view is not None:
+            plan = PricePlan.from_document(json.loads(request.plan))
+            _issue(tx, market, request, plan, view, max_rho_nano=max_rho_nano, until=moment(until, tx.now))
+        return document_of(tx.session, request_id, actor.org)
 
     return market.store.perform(actor, command, work, key=key).value
 
 
+def settle_request(
+    tx: Tx, market: Market, request: orders.AccessRequest, plan: PricePlan, view: ListingView
+) -> None:
+    """What follows a request: its grant where the plan approves at once, else a hold and a decision due."""
+    if request.state == "approved":
+        _issue(tx, market, request, plan, view)
+        text = f"{tx.actor.name} got access to {view.slug} under the plan {plan.name}."
+        return tell(tx, request.provider, "access.granted", request.id, view.slug, text)
+    entitlements.hold_up_front(tx, request, plan)
+    due = (request.deadline or "")[:10]
+    asks = "a renewal of its access" if request.renews else "access"
+    text = f"{tx.actor.name} asks for {asks} to {view.slug} under the plan {plan.name}; decide by {due}."
+    return tell(tx, request.provider, "access.requested", request.id, view.slug, text)
+
+
+def tell(tx: Tx, org: str, kind: str, subject: str, slug: str, text: str) -> None:
+    """Notify an organisation of the fact of this transaction."""
+    notifications.notify(tx.session, org, kind, subject=subject, dataset=slug, text=text, now=tx.now)
+
+
 def show_request(market: Market, actor: Actor, request_id: str) -> dict[str, Any]:
     """One request, for its buyer or its provider. Raises RequestMissing for everybody else."""
-    return market.store.read(lambda session: _requested(session, request_id, actor.org))
+    return market.store.read(lambda session: document_of(session, request_id, actor.org))
 
 
 def requests(market: Market, actor: Actor, *, state: str | None) -> dict[str, Any]:
@@ -153,18 +194,21 @@ def requests(market: Market, actor: Actor, *, state: str | None) -> dict[str, An
         found = select(table.c.id).where(mine == actor.org).order_by(table.c.requested_at.desc()).limit(200)
         if state is not None:
             found = found.where(table.c.state == state)
-        return {"items": [_requested(session, one, actor.org) for one in session.scalars(found)]}
+        return {"items": [document_of(session, one, actor.org) for one in session.scalars(found)]}
 
     return market.store.read(look)
 
 
 def grants(market: Market, actor: Actor) -> dict[str, Any]:
-    """A buyer's grants with what is left of each allowance."""
-    actor.require(Role.BUYER)
+    """A buyer's grants, or those on a provider's datasets, with what is left of each allowance."""
+    actor.require(Role.BUYER, Role.PROVIDER)
     now = market.store.clock()
 
     def look(session: Session) -> dict[str, Any]:
-        found = orders.grants_of(session, org=actor.org)
+        if actor.role == Role.PROVIDER:
+            found = orders.grants_from(session, provider=actor.org)
+        else:
+            found = orders.grants_of(session, org=actor.org)
         return {
             "items": [{**grant_document(session, one), "state": orders.state_at(one, now)} for one in found]
         }
@@ -202,6 +246,8 @@ def grant_document(session: Session, grant: orders.Grant) -> dict[str, Any]:
         "rho_nano_remaining": left,
         "until": grant.valid_until,
         "acceptance": grant.acceptance_id,
+        "org": grant.org,
+        "reason": grant.reason,
     }
 
 
@@ -229,36 +275,52 @@ def _held(tx: Tx, actor: Actor, view: Any, command: RequestAccess, plan: PricePl
     return None
 
 
-def _issue(tx: Tx, request: orders.AccessRequest, plan: PricePlan, domain: str) -> None:
-    """Issue the grant and book its allowance; nothing is taken from the domain before a query."""
+def _issue(
+    tx: Tx,
+    market: Market,
+    request: orders.AccessRequest,
+    plan: PricePlan,
+    view: ListingView,
+    *,
+    max_rho_nano: int | None = None,
+    until: datetime | None = None,
+) -> None:
+    """Issue the grant, book its allowance and what is paid up front, in one entry.
+
+    Nothing is taken from the domain before a query, but by a buy-out.
+    """
+    domain, most = listing.domain_of(view), entitlements.allowance(tx.session, plan, listing.domain_of(view))
+    if max_rho_nano is not None and plan.buys_out:
+        raise RequestInvalid("a buy-out takes all that is left: it is approved or declined as a whole")
     grant = orders.issue_grant(
         tx.session,
         id=new_id("grt"),
         request_id=request.id,
         org=request.org,
-        allowance_rho_nano=plan.allowance_rho_nano,
+        allowance_rho_nano=most if max_rho_nano is None else min(most, max_rho_nano),
         now=tx.now,
+        valid_until=until,
     )
     chart.open_grant(tx.session, grant.id, domain)
     chart.open_domain_buyer(tx.session, domain, request.org)
     chart.open_buyer(tx.session, request.org, plan.currency)
-    journal = ledger.post(
-        tx.session,
-        journal=new_id("jnl"),
-        kind="allowance_issued",
-        business_key=f"grant:{grant.id}:issued",
-        actor=tx.actor.ref,
-        now=tx.now,
-        legs=entries.allowance_issued(grant.id, domain, rho_nano=grant.allowance_rho_nano),
-    )
+    issued = entries.allowance_issued(grant.id, domain, rho_nano=grant.allowance_rho_nano)
+    paid = entitlements.up_front(tx, market, grant, plan, domain)
+    journal = entitlements.post(tx, "allowance_issued", f"grant:{grant.id}:issued", [*issued, *paid], plan)
     digest = ledger.journal_digest(tx.session, journal)
     tx.record(
-        money=MoneyGroup(journal=journal, journal_sha256=digest),
+        money=MoneyGroup(
+            currency=plan.currency if plan.up_front_minor else None,
+            amount_minor=plan.up_front_minor or None,
+            journal=journal,
+            journal_sha256=digest,
+        ),
         privacy=PrivacyGroup(domain=domain, remaining_after=grant.allowance_rho_nano),
     )
 
 
-def _requested(session: Session, request_id: str, org: str, *, repeated: bool = False) -> dict[str, Any]:
+def document_of(session: Session, request_id: str, org: str, *, repeated: bool = False) -> dict[str, Any]:
+    """A request as its buyer and its provider see it, with the grant that it led to."""
     request = orders.find_request(session, request_id, org=org)
     acceptance = licences.find_acceptance(session, request.acceptance_id, org=request.org)
     found = session.execute(
@@ -268,13 +330,18 @@ def _requested(session: Session, request_id: str, org: str, *, repeated: bool = 
     return {
         "request": request.id,
         "dataset": request.dataset,
+        "slug": listing.any_view(session, request.dataset).slug,
         "org": request.org,
         "plan": request.plan_name,
         "purpose": request.purpose,
         "territory": request.territory,
         "state": request.state,
+        "outcome": request.seen_state,
         "reason": request.reason,
         "requested_at": request.requested_at,
+        "decide_by": request.deadline if request.state == "open" else None,
+        "renews": request.renews,
+        "until": request.valid_until,
         "repeated": repeated,
         "grant": grant_document(session, grant) if grant else None,
         "acceptance": {
@@ -287,11 +354,26 @@ def _requested(session: Session, request_id: str, org: str, *, repeated: bool = 
     }
 
 
-def _plan(view: Any, name: str) -> PricePlan:
-    for document in view.plans:
+def moment(text: str, now: datetime) -> datetime | None:
+    """The end that a request names: a day or a time of ISO 8601, in UTC unless it says otherwise; later."""
+    if not text:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestInvalid("until is a day or time of ISO 8601, such as 2027-01-31") from None
+    end = given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+    if end <= now:
+        raise RequestInvalid("until lies in the past")
+    return end
+
+
+def _plan(view: ListingView, name: str, actor: Actor, now: datetime) -> PricePlan:
+    offered = pricing.offered(view.plans, actor, view.org, now.date())
+    for document in offered:
         if document["name"] == name:
             return PricePlan.from_document(document)
-    names = ", ".join(document["name"] for document in view.plans)
+    names = ", ".join(document["name"] for document in offered)
     raise NotFound(f"the dataset has no plan {name!r}", hint=f"Its plans: {names}.")
 
 

@@ -19,11 +19,10 @@ from exchange import quarantine
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import RequestInvalid, UploadIncomplete
 from exchange.identity import Role, new_id
-from exchange.operations import domains, uploading
+from exchange.operations import domains, pricing, uploading
 from settlement import licences
 from settlement.documents import canonical, sha256_hex
 from settlement.errors import LicenceInvalid
-from settlement.prices import PricePlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from exchange.market import Market
     from exchange.store import Tx
 
-_PLANS_PER_LISTING = 20
 _LONGEST_DOMAIN = 120  # its accounts are named after it
 
 
@@ -90,11 +88,7 @@ def _checked(document: Mapping[str, Any]) -> Manifest:
     """The manifest in good form; plans and licence terms are checked by the package that owns them."""
     manifest = Manifest.from_document(document)
     listings.check_slug(manifest.slug)
-    if len(manifest.plans) > _PLANS_PER_LISTING:
-        raise RequestInvalid(f"a listing has at most {_PLANS_PER_LISTING} price plans")
-    names = [PricePlan.from_document(plan).name for plan in manifest.plans]
-    if len(set(names)) != len(names):
-        raise RequestInvalid("two plans have the same name")
+    pricing.check_plans(manifest.plans)
     _written_out(manifest)
     domain = manifest.policy.get("domain")
     if isinstance(domain, str) and (len(domain) > _LONGEST_DOMAIN or not domain.isprintable()):

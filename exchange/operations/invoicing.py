@@ -32,6 +32,10 @@ _WORDS = {
     "wallet_credited": "Bank transfer received",
     "query_settled": "Private answer",
     "query_reversed": "Private answer taken back",
+    "allowance_issued": "Access under a price plan",
+    "period_opened": "Period of a subscription",
+    "credit_bought": "Credit for private answers",
+    "credit_returned": "Credit given back",
 }
 _AT_ONCE = 500
 

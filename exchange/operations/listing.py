@@ -6,20 +6,24 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
 import privacy
 from catalog import listings
 from catalog.errors import NotFound as VersionMissing
 from exchange import profiles, quarantine
 from exchange.errors import NotFound
 from exchange.identity import Role, organisation_names
-from exchange.operations import contributions
+from exchange.operations import contributions, pricing
 from exchange.operations.terms import NANO, budget, decimal_text
 from exchange.plans import Plans
-from settlement import licences
+from settlement import ledger, licences
 from settlement.documents import canonical, sha256_hex
+from settlement.ledger import chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from sqlalchemy.orm import Session
 
@@ -33,13 +37,13 @@ _plans = Plans()
 
 def search(market: Market, actor: Actor, text: str, *, limit: int, page_token: str | None) -> dict[str, Any]:
     """Published listings, best first. Reading the catalogue needs a token and no role."""
-    del actor
+    today = market.store.clock().date()
 
     def look(session: Session) -> dict[str, Any]:
         page = listings.search(session, text, limit=limit, page_token=page_token)
         names = organisation_names(session)
         return {
-            "items": [summary(view, names) for view in page.hits],
+            "items": [offered_to(summary(view, names), view, actor, today) for view in page.hits],
             "next_page_token": page.next_page_token,
         }
 
@@ -48,11 +52,12 @@ def search(market: Market, actor: Actor, text: str, *, limit: int, page_token: s
 
 def show(market: Market, actor: Actor, dataset: str) -> dict[str, Any]:
     """One listing with its licence, policy, plans and budget; its owner and officers see it withdrawn too."""
+    today = market.store.clock().date()
 
     def look(session: Session) -> dict[str, Any]:
         sees_all = actor.role in (Role.OFFICER, Role.OPERATOR)
         view = listings.find(session, dataset, reader=actor.org, sees_all=sees_all)
-        document = detail(session, view)
+        document = offered_to(detail(session, view), view, actor, today)
         if actor.org == view.org:
             document["manifest_sha256"] = quarantine.manifest_of(session, view.version_id)
         return document
@@ -64,7 +69,7 @@ def profile(market: Market, actor: Actor, dataset: str) -> dict[str, Any]:
     """Row counts and profiles of the newest version, for its owner."""
 
     def look(session: Session) -> dict[str, Any]:
-        view = listings.version_of(session, _offered(own(session, actor, dataset)))
+        view = newest(session, actor, dataset)
         found = listings.provider_profile(session, view.version_id, org=actor.org)
         tables = [
             {"table": t.name, "rows": t.rows, "rows_without_unit": t.rows_without_unit, "profile": t.profile}
@@ -103,6 +108,19 @@ def own_version(session: Session, actor: Actor, dataset: str, version: str) -> L
     if view is None or view.dataset_id != found.id:
         raise NotFound("there is no such version")
     return view
+
+
+def newest(session: Session, actor: Actor, dataset: str) -> ListingView:
+    """The newest version of an own dataset. Raises :class:`NotFound`, also where none was published yet."""
+    return listings.version_of(session, _offered(own(session, actor, dataset)))
+
+
+def is_charged(session: Session, domain: str) -> bool:
+    """Whether a privacy domain has its account in the books."""
+    account = chart.domain_granted(domain)
+    return (
+        session.execute(select(ledger.account.c.id).where(ledger.account.c.id == account)).first() is not None
+    )
 
 
 def policy_of(view: ListingView) -> privacy.Policy:
@@ -149,6 +167,12 @@ def organisation_iri(org: str) -> str:
 def datasets_of(session: Session, org: str) -> list[str]:
     """The ids of an organisation's datasets."""
     return [one.id for one in listings.of_organisation(session, org)]
+
+
+def offered_to(document: dict[str, Any], view: ListingView, actor: Actor, today: date) -> dict[str, Any]:
+    """A listing's document without the private offers that are not made to the reader."""
+    plans = pricing.offered(view.plans, actor, view.org, today)
+    return {**document, "plans": plans, "offers": pricing.summaries(plans)}
 
 
 def summary(view: ListingView, names: Mapping[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,7 +23,7 @@ from exchange.audit.entry import (
 )
 from exchange.errors import InProgress, PriceAboveLimit, QueryLost, RequestInvalid
 from exchange.identity import Role, new_id, still_valid
-from exchange.operations import auditing, laying, licensing, listing, results, settling
+from exchange.operations import auditing, entitlements, laying, licensing, listing, results, settling
 from exchange.operations.quoting import (
     Question,
     Terms,
@@ -265,7 +265,7 @@ def _terms(market: Market, actor: Actor, command: RunQuery) -> Terms:
     same = (quoted.plan_digest, document["version"]) == (terms.plan.digest, terms.view.version_id)
     if now_dearer or not same:
         with market.store.refusing(actor, command):
-            raise QuoteExpired("the dataset has a new version since the quote")
+            raise QuoteExpired("the dataset has a new version since the quote, or the question became dearer")
     return terms
 
 
@@ -287,6 +287,7 @@ def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[st
     if queries.running_now(tx.session, **same) is not None:
         raise InProgress("the same query of your organisation is being answered")
     _check_reuse(tx.session, terms)
+    terms = _charged_now(tx, terms)
     _check_limits(command, terms)
     clause = licensing.permit_plan(tx.session, terms, tx.now)
     query_id = new_id("qry")
@@ -315,6 +316,20 @@ def _check_reuse(session: Session, terms: Terms) -> None:
     latest = queries.asked_before(session, **same, question_sha256=question)
     if terms.reuse.latest != (latest.id if latest else None):
         raise InProgress("your organisation got an answer to the same question a moment ago")
+
+
+def _charged_now(tx: Tx, terms: Terms) -> Terms:
+    """The terms with the price of this moment: other queries may have used what the plan included.
+
+    Where open queries hold what would make this one cheaper, it waits for them: what they pay is not known.
+    """
+    standing = entitlements.standing(tx.session, terms.grant, terms.price_plan, tx.now)
+    charge = terms.reuse.charge(terms.price_plan, standing, terms.plan.cost.rho_nano)
+    if charge.waits:
+        raise InProgress("open queries hold what is left of your plan's allowance or of its month")
+    if charge.amount_minor > terms.charge.amount_minor:
+        raise QuoteExpired("what your plan included was used up since the price was worked out")
+    return replace(terms, charge=charge)
 
 
 def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
@@ -442,6 +457,9 @@ def _row(
         "refines": terms.reuse.refines,
         "rho_before_nano": terms.reuse.rho_before_nano,
         "paid_before_minor": terms.reuse.paid_before_minor,
+        "covered_nano": terms.charge.covered_nano,
+        "worth_minor": terms.charge.worth_minor,
+        "priced_before_nano": terms.reuse.priced_before_nano,
         "reserve_journal": held,
         "lease_until": lease.isoformat(timespec="microseconds"),
         "reserved_at": tx.now.isoformat(timespec="microseconds"),

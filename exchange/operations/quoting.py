@@ -12,11 +12,12 @@ import privacy
 from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, QueryGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import Role, new_id
-from exchange.operations import licensing, listing, reusing
+from exchange.operations import entitlements, licensing, listing, reusing
 from exchange.operations.terms import NANO, PICO, decimal_text, money
 from privacy.answering import metadata
 from settlement import licences, orders
 from settlement.errors import GrantMissing
+from settlement.money import Money
 from settlement.prices import PricePlan
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from exchange.market import Market
     from exchange.operations.reusing import Reuse
     from exchange.store import Tx
-    from settlement.money import Money
+    from settlement.prices import Charge, Standing
 
+_Found = tuple["ListingView", orders.Grant, licences.Acceptance, licences.Licence, PricePlan, "Standing"]
 _ASKS = ("rho", "epsilon", "error")
 _OPTIONS = {
     "max_groups": int,
@@ -77,8 +79,13 @@ class Terms:
     licence: licences.Licence
     price_plan: PricePlan
     plan: privacy.Plan
-    price: Money
+    charge: Charge
     reuse: Reuse
+
+    @property
+    def price(self) -> Money:
+        """What the question costs."""
+        return Money(self.charge.amount_minor, self.price_plan.currency)
 
     @property
     def rho_in_all_nano(self) -> int:
@@ -98,6 +105,8 @@ class Terms:
             "options": dict(self.question.options),
             "grant": self.grant.id,
             "price": money(self.price.amount_minor, self.price.currency),
+            "covered_rho": decimal_text(self.charge.covered_nano, NANO),
+            "worth": money(self.charge.worth_minor, self.price.currency),
             "rho": decimal_text(cost.rho_nano, NANO),
             "rho_nano": cost.rho_nano,
             "delta": decimal_text(cost.delta_pico, PICO),
@@ -189,12 +198,24 @@ def terms_of(market: Market, actor: Actor, asked: Question) -> Terms:
     """Licence, plan and price of a question. Planning touches no data and happens outside any transaction."""
     actor.require(Role.BUYER)
     now = market.store.clock()
-    view, grant, accepted, licence = market.store.read(lambda session: permitted(session, actor, asked, now))
-    price_plan = PricePlan.from_document(json.loads(grant.plan))
+
+    def look(session: Session) -> _Found:
+        view, grant, accepted, licence = permitted(session, actor, asked, now)
+        price_plan = PricePlan.from_document(json.loads(grant.plan))
+        return (
+            view,
+            grant,
+            accepted,
+            licence,
+            price_plan,
+            entitlements.standing(session, grant, price_plan, now),
+        )
+
+    view, grant, accepted, licence, price_plan, standing = market.store.read(look)
     plan = listing.planned(view, asked.sql, asked.ask, asked.options)
     plan, reuse = reusing.with_earlier(market, actor.org, view, asked, plan, price_plan.currency)
-    price = reuse.price(price_plan, plan.cost.rho_nano)
-    return Terms(asked, view, grant, accepted, licence, price_plan, plan, price, reuse)
+    charge = reuse.charge(price_plan, standing, plan.cost.rho_nano)
+    return Terms(asked, view, grant, accepted, licence, price_plan, plan, charge, reuse)
 
 
 def permitted(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import privacy
 from exchange import queries
 from exchange.operations import listing, results
-from settlement.money import Money
+from settlement.prices import charge
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from catalog.listings import ListingView
     from exchange.market import Market
     from exchange.operations.quoting import Question
-    from settlement.prices import PricePlan
+    from settlement.prices import Charge, PricePlan, Standing
 
 _MOST_ANSWERS = 8  # so many earlier answers are looked at, the dearest first
 _REMEMBERED = 32
@@ -38,8 +38,9 @@ class Reuse:
 
     ``latest`` is the organisation's settled query of the same question for which most was spent, ``refines``
     the same id where the plan draws more noise on top of it. What was spent on it, and paid, in all its steps
-    is ``rho_before_nano`` and ``paid_before_minor``; both are 0 where nothing is refined. A question about
-    public tables has no digest: there is nothing to spare.
+    is ``rho_before_nano`` and ``paid_before_minor``; both are 0 where nothing is refined. What an allowance
+    covered of it was not priced: ``priced_before_nano`` is the rest. A question about public tables has no
+    digest: there is nothing to spare.
     """
 
     question_sha256: str | None
@@ -47,15 +48,17 @@ class Reuse:
     refines: str | None = None
     rho_before_nano: int = 0
     paid_before_minor: int = 0
+    priced_before_nano: int = 0
 
-    def price(self, plan: PricePlan, rho_nano: int) -> Money:
-        """The price of so much more rho under a price plan."""
-        if self.refines is None:
-            return Money(plan.price(rho_nano), plan.currency)
-        more = plan.price_of_more(
-            rho_nano, before_nano=self.rho_before_nano, paid_minor=self.paid_before_minor
+    def charge(self, plan: PricePlan, standing: Standing, rho_nano: int) -> Charge:
+        """What so much more rho costs under a price plan, with what is left of what was paid for."""
+        return charge(
+            plan,
+            standing,
+            rho_nano,
+            before_nano=self.priced_before_nano,
+            paid_minor=self.paid_before_minor,
         )
-        return Money(more, plan.currency)
 
 
 def with_earlier(
@@ -95,8 +98,9 @@ def _reuse(
     spared = min(whole_nano - plan.cost.rho_nano, latest.rho_before_nano + latest.rho_nano)
     if spared == 0 or plan.cost.rho_nano == 0:
         return Reuse(question, latest.id)
-    paid = latest.paid_before_minor + latest.charge_minor if latest.currency == currency else 0
-    return Reuse(question, latest.id, latest.id, spared, paid)
+    paid = latest.paid_before_minor + latest.worth_minor if latest.currency == currency else 0
+    priced = min(spared, latest.priced_before_nano + latest.rho_nano - latest.covered_nano)
+    return Reuse(question, latest.id, latest.id, spared, paid, priced)
 
 
 def _released(market: Market, row: Row[Any]) -> privacy.Released | None:

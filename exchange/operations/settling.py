@@ -21,10 +21,10 @@ from exchange.audit.entry import (
     QueryGroup,
     ResultGroup,
 )
-from exchange.errors import BudgetExhausted, InProgress, PaymentRequired
+from exchange.errors import BudgetExhausted, InProgress
 from exchange.identity import SYSTEM, Role, new_id
-from exchange.operations import listing
-from exchange.operations.terms import NANO, decimal_text, money
+from exchange.operations import entitlements, listing
+from exchange.operations.terms import NANO, decimal_text, money, set_aside
 from settlement import ledger, licences, orders
 from settlement.errors import Overdrawn
 from settlement.ledger import chart, entries
@@ -83,13 +83,14 @@ def hold(tx: Tx, market: Market, terms: Terms, query_id: str) -> str | None:
     domain = listing.domain_of(terms.view)
     _check_allowance(tx.session, grant, domain, cost.rho_nano)
     legs = entries.privacy_spent(
-        buyer=grant.org, domain=domain, grant=grant.id, rho_nano=cost.rho_nano, delta_pico=cost.delta_pico
+        buyer=grant.org,
+        domain=domain,
+        grant=grant.id,
+        rho_nano=cost.rho_nano,
+        delta_pico=cost.delta_pico,
+        set_aside=terms.price_plan.buys_out,
     )
-    if terms.price.amount_minor:
-        points = market.settings.platform_share_percent * 100
-        legs += entries.charge(
-            buyer=grant.org, provider=terms.view.org, price=terms.price, fee_basis_points=points
-        )
+    legs += entitlements.legs_of(tx, market, terms, domain)
     if not legs:
         return None
     try:
@@ -103,17 +104,19 @@ def hold(tx: Tx, market: Market, terms: Terms, query_id: str) -> str | None:
             legs=legs,
         )
     except Overdrawn as short:
-        raise _shortage(short, terms.price) from None
+        raise entitlements.shortage(short, terms.price) from None
 
 
 def allowance_left(session: Session, grant: orders.Grant, domain: str) -> int:
     """What a grant may still spend: its allowance is one for all the organisation's grants under its plan.
 
-    Another purpose or territory is another grant, not another allowance.
+    Another purpose or territory is another grant, not another allowance; a renewal is a new one.
     """
     unit, taken = chart.rho_unit(domain), 0
+    before = orders.renewed_by(session, grant)
     for other in orders.grants_of(session, org=grant.org):
-        if (other.dataset, other.plan_name) == (grant.dataset, grant.plan_name):
+        same = (other.dataset, other.plan_name) == (grant.dataset, grant.plan_name)
+        if same and other.id not in before:
             left = ledger.balance(session, chart.grant_allowance(other.id), unit)
             taken += other.allowance_rho_nano - left.available
     return max(0, grant.allowance_rho_nano - taken)
@@ -309,13 +312,14 @@ def spend_in(session: Session, domain: str, rho_nano: int, delta_pico: int) -> P
     unit = chart.rho_unit(domain)
     left = ledger.balance(session, chart.domain_available(domain), unit)
     granted = -ledger.balance(session, chart.domain_granted(domain), unit).posted
+    kept = set_aside(session, domain)
     return PrivacyGroup(
         domain=domain,
         mechanism=MECHANISM,
         rho_nano=rho_nano,
         delta_pico=delta_pico,
-        spent_after=granted - left.posted,
-        remaining_after=left.available,
+        spent_after=granted - left.posted - kept.posted,
+        remaining_after=left.available + kept.available,
     )
 
 
@@ -323,17 +327,6 @@ def _check_allowance(session: Session, grant: orders.Grant, domain: str, rho_nan
     left = allowance_left(session, grant, domain)
     if rho_nano > left:
         raise BudgetExhausted("the grant's allowance does not cover this query", remaining=left)
-
-
-def _shortage(short: Overdrawn, price: Money) -> Exception:
-    if short.unit == price.currency:
-        return PaymentRequired(
-            "the wallet does not cover the price",
-            price=money(price.amount_minor, price.currency),
-            available=money(short.available, short.unit),
-        )
-    whose = "grant's allowance" if short.account.startswith("grant:") else "privacy budget of the dataset"
-    return BudgetExhausted(f"the {whose} does not cover this query", remaining=short.available)
 
 
 def _used(row: Row[Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
 from privacy import accounting
 from settlement import ledger
 from settlement import money as amounts
@@ -37,14 +39,25 @@ def budget(session: Session, domain: str) -> dict[str, Any]:
     granted = -ledger.balance(session, chart.domain_granted(domain), rho).posted
     left = ledger.balance(session, chart.domain_available(domain), rho)
     delta_granted = -ledger.balance(session, chart.domain_granted(domain, "delta"), delta).posted
-    spent = granted - left.posted
+    kept = set_aside(session, domain)
+    spent = granted - left.posted - kept.posted
     return {
         "domain": domain,
         "rho_nano_granted": granted,
         "rho_nano_spent": spent,
-        "rho_nano_reserved": left.pending_out,
+        "rho_nano_reserved": left.pending_out + kept.pending_out,
+        "rho_nano_set_aside": kept.posted,
         "rho_nano_remaining": left.available,
         "delta": decimal_text(delta_granted, PICO),
         "epsilon_granted": accounting.epsilon(granted, delta_granted),
         "epsilon_spent": accounting.epsilon(spent, delta_granted) if spent else 0.0,
     }
+
+
+def set_aside(session: Session, domain: str) -> ledger.Balance:
+    """What grants that bought the rest of a domain's rho still have of it."""
+    held = ledger.account
+    rows = session.execute(select(held.c.id).where(held.c.owner == domain, held.c.kind == "domain_set_aside"))
+    kept = [ledger.balance(session, row.id, chart.rho_unit(domain)) for row in rows]
+    posted, pending = sum(one.posted for one in kept), sum(one.pending_out for one in kept)
+    return ledger.Balance(posted, pending, sum(one.pending_in for one in kept), posted - pending)

@@ -145,7 +145,7 @@ STATUS: dict[str, int] = {
     "cryptography_missing": 500,
 }
 
-_EXTRA = ("line", "column", "nearest", "row", "table", "path", "clause")
+_EXTRA = ("line", "column", "nearest", "row", "table", "path", "clause", "counterexample")
 _CATEGORIES = {Refused: "sql", LicenceRefused: "licence", InvalidUpload: "upload"}
 
 

@@ -27,6 +27,7 @@ _KINDS = ("provider_payable", "provider_holdback", "provider_clawback")
 #: Beginning of the counterpart's kind -> what a line is; the first that fits.
 _CATEGORIES = (
     ("buyer", "earned"),
+    ("grant_credit", "earned"),
     ("external", "payout"),
     ("platform_dispute", "dispute"),
     ("platform", "platform"),
@@ -160,7 +161,7 @@ def _line(rows: Sequence[Any], fee: int) -> ProviderLine:
 def _fees(session: Session, org: str, currency: str, since: str, until: str) -> dict[str, int]:
     """Entry -> the platform's part of what buyers paid in it; negative where it was given back."""
     debit, credit = account.alias("debited"), account.alias("credited")
-    paid = (debit.c.kind == "buyer_prepaid") & credit.c.kind.like("platform%")
+    paid = debit.c.kind.in_(("buyer_prepaid", "grant_credit")) & credit.c.kind.like("platform%")
     returned = debit.c.kind.like("platform%") & (credit.c.kind == "buyer_prepaid")
     signed = case((paid, transfer.c.amount), (returned, -transfer.c.amount), else_=0)
     touched = select(_of_provider(org, currency).c.journal)

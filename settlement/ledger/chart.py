@@ -118,6 +118,31 @@ def grant_used(grant: str) -> str:
     return f"grant:{_part(grant)}:used"
 
 
+def grant_credit(grant: str, currency: str) -> str:
+    """Credit that was paid for and may be spent under one grant alone (floor)."""
+    return f"grant:{_part(grant)}:credit:{currency}"
+
+
+def grant_period(grant: str, number: int, part: Literal["opened", "included", "used"]) -> str:
+    """The rho that one period of a subscription includes: opened once, then included (floor) until used."""
+    return f"grant:{_part(grant)}:period:{number}:{part}"
+
+
+def room_unit(currency: str) -> str:
+    """The unit of what may still be charged under a cap: minor units of a currency, but nobody's money."""
+    return f"room:{currency}"
+
+
+def grant_month(grant: str, month: str, part: Literal["opened", "room", "charged"]) -> str:
+    """What one month's cap leaves to be charged: opened once, then room (floor) until charged."""
+    return f"grant:{_part(grant)}:month:{_part(month)}:{part}"
+
+
+def domain_set_aside(domain: str, grant: str) -> str:
+    """What is left of a domain's budget for the one grant that bought it (floor)."""
+    return f"domain:{domain}:set_aside:{_part(grant)}"
+
+
 def open_currency(session: Session, currency: str) -> None:
     """Keep a currency and open the platform's and the world's accounts in it. AmountInvalid if unknown."""
     ensure_unit(session, currency, "money", exponent_of(currency))
@@ -178,6 +203,39 @@ def open_grant(session: Session, grant: str, domain: str) -> None:
     ensure_account(session, grant_issued(grant), unit, owner=grant, kind="grant_issued", floor=False)
     ensure_account(session, grant_allowance(grant), unit, owner=grant, kind="grant_allowance", floor=True)
     ensure_account(session, grant_used(grant), unit, owner=grant, kind="grant_used", floor=False)
+
+
+def open_credit(session: Session, grant: str, currency: str) -> None:
+    """Open a grant's credit in a currency that is kept."""
+    credit = grant_credit(grant, currency)
+    ensure_account(session, credit, currency, owner=grant, kind="grant_credit", floor=True)
+
+
+def open_period(session: Session, grant: str, number: int, domain: str) -> None:
+    """Open what a period includes, counted in its domain's rho."""
+    unit = rho_unit(domain)
+    opened, included = grant_period(grant, number, "opened"), grant_period(grant, number, "included")
+    ensure_account(session, opened, unit, owner=grant, kind="grant_opened", floor=False)
+    ensure_account(session, included, unit, owner=grant, kind="grant_included", floor=True)
+    used = grant_period(grant, number, "used")
+    ensure_account(session, used, unit, owner=grant, kind="grant_included_used", floor=False)
+
+
+def open_month(session: Session, grant: str, month: str, currency: str) -> None:
+    """Open the room that a month's cap leaves."""
+    unit = room_unit(currency)
+    ensure_unit(session, unit, "money", exponent_of(currency))
+    opened, room = grant_month(grant, month, "opened"), grant_month(grant, month, "room")
+    ensure_account(session, opened, unit, owner=grant, kind="grant_room_opened", floor=False)
+    ensure_account(session, room, unit, owner=grant, kind="grant_room", floor=True)
+    charged = grant_month(grant, month, "charged")
+    ensure_account(session, charged, unit, owner=grant, kind="grant_room_charged", floor=False)
+
+
+def open_set_aside(session: Session, domain: str, grant: str) -> None:
+    """Open what a grant buys of a domain; the domain owns it, as all of its budget."""
+    unit, kept = rho_unit(domain), domain_set_aside(domain, grant)
+    ensure_account(session, kept, unit, owner=domain, kind="domain_set_aside", floor=True)
 
 
 def _quantities(domain: str) -> tuple[tuple[str, Quantity, int], ...]:

@@ -1,6 +1,6 @@
 """Access from request to quote: a request is approved, a grant issued, a quote run in fifteen minutes.
 
-    request:  open -> approved | declined        (an instant plan approves at once)
+    request:  open -> approved | declined        (an instant plan approves at once; a deadline declines)
     grant:    active <-> suspended, either -> expired | withdrawn
     quote:    stands until its time is over
 
@@ -12,10 +12,13 @@ from __future__ import annotations
 from settlement.orders.grants import (
     Grant,
     GrantState,
+    end_grant_at,
     expire_grants,
     find_grant,
+    grants_from,
     grants_of,
     issue_grant,
+    renewed_by,
     require_active,
     resume_grant,
     state_at,
@@ -25,19 +28,27 @@ from settlement.orders.grants import (
 )
 from settlement.orders.quotes import QUOTE_VALID, Quote, get_quote, save_quote
 from settlement.orders.requests import (
+    BY_BUYER,
+    BY_DEADLINE,
     BY_PLAN,
+    DECIDED_WITHIN,
     AccessRequest,
     RequestState,
     approve,
+    cancel,
     decline,
     find_request,
+    lapse,
     request_access,
     requests_for,
 )
 from settlement.orders.tables import access_grant, access_request, quote
 
 __all__ = [
+    "BY_BUYER",
+    "BY_DEADLINE",
     "BY_PLAN",
+    "DECIDED_WITHIN",
     "QUOTE_VALID",
     "AccessRequest",
     "Grant",
@@ -47,14 +58,19 @@ __all__ = [
     "access_grant",
     "access_request",
     "approve",
+    "cancel",
     "decline",
+    "end_grant_at",
     "expire_grants",
     "find_grant",
     "find_request",
     "get_quote",
+    "grants_from",
     "grants_of",
     "issue_grant",
+    "lapse",
     "quote",
+    "renewed_by",
     "request_access",
     "requests_for",
     "require_active",

@@ -18,7 +18,7 @@ from settlement.errors import (
 )
 from settlement.money import AMOUNT_LIMIT
 from settlement.orders.requests import find_request
-from settlement.orders.tables import access_grant
+from settlement.orders.tables import access_grant, access_request
 from settlement.schema import insert_once, rows_changed, timestamp
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ def issue_grant(
     org: str,
     allowance_rho_nano: int,
     now: datetime,
+    valid_until: datetime | None = None,
 ) -> Grant:
-    """Issue the grant of an approved request of ``org``, once.
+    """Issue the grant of an approved request of ``org``, once; it ends when asked, or before if so decided.
 
     RequestMissing for another organisation's request, RequestNotOpen when it is not approved or was granted
     before, AmountInvalid for an allowance that is not a positive integer. The rho itself is booked in the
@@ -97,7 +98,7 @@ def issue_grant(
         plan=request.plan,
         plan_sha256=request.plan_sha256,
         allowance_rho_nano=allowance_rho_nano,
-        valid_until=request.valid_until,
+        valid_until=_earlier(request.valid_until, valid_until),
         state="active",
         reason="",
         issued_at=timestamp(now),
@@ -127,6 +128,47 @@ def grants_of(session: Session, *, org: str) -> list[Grant]:
     query = select(access_grant).where(access_grant.c.org == org)
     rows = session.execute(query.order_by(access_grant.c.issued_at.desc(), access_grant.c.id.desc()))
     return [_from_row(row) for row in rows]
+
+
+def grants_from(session: Session, *, provider: str) -> list[Grant]:
+    """The grants on a provider's datasets in every state, newest first."""
+    query = select(access_grant).where(access_grant.c.provider == provider)
+    rows = session.execute(query.order_by(access_grant.c.issued_at.desc(), access_grant.c.id.desc()))
+    return [_from_row(row) for row in rows]
+
+
+def renewed_by(session: Session, grant: Grant) -> set[str]:
+    """The earlier grants that a grant renews, one after the other."""
+    found: set[str] = set()
+    joined = select(access_grant.c.id, access_request.c.renews).join(
+        access_request, access_request.c.id == access_grant.c.request_id
+    )
+    before = session.execute(joined.where(access_grant.c.id == grant.id)).one_or_none()
+    while before is not None and before.renews and before.renews not in found:
+        found.add(before.renews)
+        before = session.execute(joined.where(access_grant.c.id == before.renews)).one_or_none()
+    return found
+
+
+def end_grant_at(session: Session, grant_id: str, *, org: str, until: datetime, now: datetime) -> Grant:
+    """Let a grant of ``org`` end at a moment, at the latest. GrantMissing, or OrderError when it ended."""
+    grant = find_grant(session, grant_id, org=org)
+    if grant.org != org:
+        raise GrantMissing("There is no such grant.")
+    if state_at(grant, now) not in ("active", "suspended"):
+        raise OrderError(f"Grant {grant_id} is {state_at(grant, now)} already.")
+    end = _earlier(grant.valid_until, until)
+    session.execute(
+        update(access_grant)
+        .where(access_grant.c.id == grant_id)
+        .values(valid_until=end, changed_at=timestamp(now))
+    )
+    return find_grant(session, grant_id, org=org)
+
+
+def _earlier(asked: str | None, decided: datetime | None) -> str | None:
+    ends = [end for end in (asked, timestamp(decided) if decided else None) if end is not None]
+    return min(ends, default=None)
 
 
 def usable_grant(
@@ -183,13 +225,15 @@ def withdraw_grant(session: Session, grant_id: str, *, org: str, reason: str, no
     return _move(session, grant_id, org, "withdrawn", reason, now)
 
 
-def expire_grants(session: Session, *, now: datetime) -> list[str]:
-    """Write down every grant whose end has passed; returns the ids of those that this call expired."""
+def expire_grants(session: Session, *, now: datetime, only: str | None = None) -> list[str]:
+    """Write down each grant, or one, whose end has passed; returns the ids of those that this expired."""
     moment = timestamp(now)
     leaving = [state for state, reachable in TRANSITIONS.items() if "expired" in reachable]
     query = select(access_grant.c.id).where(
         access_grant.c.valid_until <= moment, access_grant.c.state.in_(leaving)
     )
+    if only is not None:
+        query = query.where(access_grant.c.id == only)
     due = session.scalars(query.order_by(access_grant.c.id).with_for_update()).all()
     session.execute(
         update(access_grant).where(access_grant.c.id.in_(due)).values(state="expired", changed_at=moment)

@@ -26,6 +26,8 @@ access_request = Table(
     Column("decided_by", String(200)),
     Column("requested_at", String(32), nullable=False),
     Column("decided_at", String(32)),
+    Column("deadline", String(32)),
+    Column("renews", String(64)),
     CheckConstraint("state IN ('open', 'approved', 'declined')", name="state"),
     Index(None, "provider", "state"),
     Index(None, "org"),

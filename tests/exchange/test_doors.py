@@ -138,7 +138,39 @@ DOORS = [
         frozenset({PROVIDER}),
         {"reason": "no"},
     ),
-    Door("GET", "/v1/grants", "/v1/grants", frozenset({BUYER})),
+    Door("POST", "/v1/requests/<request_id>/cancel", "/v1/requests/{open}/cancel", frozenset({BUYER}), {}),
+    Door("GET", "/v1/grants", "/v1/grants", frozenset({PROVIDER, BUYER})),
+    *(
+        Door(
+            "POST",
+            f"/v1/grants/<grant_id>/{verb}",
+            f"/v1/grants/{{grant}}/{verb}",
+            frozenset({PROVIDER}),
+            {"reason": "no"},
+        )
+        for verb in ("suspend", "resume", "withdraw")
+    ),
+    *(
+        Door("POST", f"/v1/grants/<grant_id>/{verb}", f"/v1/grants/{{grant}}/{verb}", frozenset({BUYER}), {})
+        for verb in ("end", "top-up", "pay", "renew")
+    ),
+    Door("GET", "/v1/notifications", "/v1/notifications", frozenset({PROVIDER, BUYER})),
+    Door("POST", "/v1/notifications/read", "/v1/notifications/read", frozenset({PROVIDER, BUYER}), {}),
+    Door(
+        "POST",
+        "/v1/notifications/<notification_id>/read",
+        "/v1/notifications/ntf_0/read",
+        frozenset({PROVIDER, BUYER}),
+        {},
+    ),
+    Door("POST", "/v1/prices/check", "/v1/prices/check", frozenset({PROVIDER}), {"plans": [sample.plan()]}),
+    Door(
+        "POST",
+        "/v1/prices/simulate",
+        "/v1/prices/simulate",
+        frozenset({PROVIDER}),
+        {"plans": [sample.plan()], "policy": sample.policy()},
+    ),
     Door("GET", "/v1/wallet", "/v1/wallet", frozenset({BUYER})),
     Door("POST", "/v1/quotes", "/v1/quotes", frozenset({BUYER}), ASK),
     Door("POST", "/v1/queries", "/v1/queries", frozenset({BUYER}), ASK),

@@ -202,6 +202,7 @@ DOCUMENTS = [
     "docs/error-against-rho.md",
     "docs/how-an-answer-is-made.md",
     "docs/licences.md",
+    "docs/prices.md",
     "docs/shapes.md",
 ]
 

@@ -96,7 +96,7 @@ def test_rising_rates_are_refused_even_where_a_cap_hides_them() -> None:
         ({"kind": "pay-per-qurey"}, "kind", "did you mean pay-per-query?"),
         ({"kind": None}, "kind", "is missing"),
         ({"per_rhoo": "1"}, "per_rhoo", "did you mean per_rho?"),
-        ({"rebate": "1"}, "rebate", "unknown"),
+        ({"rebate": "1"}, "rebate", "makes more cost less"),
         ({"currency": "usd"}, "currency", "currency"),
         ({"currency": None}, "currency", "currency"),
         ({"fee": "-1"}, "fee", "amount"),

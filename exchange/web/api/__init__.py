@@ -9,8 +9,21 @@ from exchange.web.api.datasets import datasets
 from exchange.web.api.licences import licences
 from exchange.web.api.log import log
 from exchange.web.api.payments import payments
+from exchange.web.api.prices import prices
 from exchange.web.api.queries import queries
 from exchange.web.api.status import status
 from exchange.web.api.uploads import uploads
 
-blueprints = (licences, datasets, uploads, access, queries, payments, books, audit, log, status)
+blueprints = (
+    licences,
+    datasets,
+    uploads,
+    access,
+    prices,
+    queries,
+    payments,
+    books,
+    audit,
+    log,
+    status,
+)

@@ -1,11 +1,12 @@
-"""Access: requests, approvals, grants, the wallet."""
+"""Access: requests, approvals, grants, notifications, the wallet."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
 from exchange.errors import RequestInvalid
-from exchange.operations import buying
+from exchange.operations import buying, notifying, ordering
+from exchange.operations.quoting import nano_rho
 from exchange.web.api.body import body, idempotency_key
 from exchange.web.auth import actor, market
 
@@ -20,7 +21,10 @@ _REQUEST = {
     "licence_sha256": str,
     "role": str,
     "publishes": bool,
+    "until": str,
 }
+_APPROVAL: dict[str, type | tuple[type, ...]] = {"reason": str, "max_rho": (str, int, float), "until": str}
+_RENEWAL = {"until": str, "accept_licence": bool, "licence_sha256": str}
 
 
 @access.post("/datasets/<path:dataset>/requests")
@@ -36,6 +40,7 @@ def ask(dataset: str) -> tuple[Response, int]:
         licence_sha256=given.get("licence_sha256", ""),
         role=given.get("role", ""),
         publishes=given.get("publishes", False),
+        until=given.get("until", ""),
     )
     return jsonify(buying.request_access(market(), actor(), command, key=idempotency_key())), 201
 
@@ -54,8 +59,27 @@ def show(request_id: str) -> Response:
 
 @access.post("/requests/<request_id>/approve")
 def approve(request_id: str) -> Response:
-    """Approve a request: its grant is issued."""
-    return jsonify(buying.decide(market(), actor(), request_id, approved=True, key=idempotency_key()))
+    """Approve a request: its grant is issued, with less rho or an earlier end where the body says so."""
+    given = body(_APPROVAL) if request.get_data() else {}
+    most = given.get("max_rho")
+    return jsonify(
+        buying.decide(
+            market(),
+            actor(),
+            request_id,
+            approved=True,
+            reason=given.get("reason", ""),
+            max_rho_nano=nano_rho(most, "max_rho", limit=True) if most is not None else None,
+            until=given.get("until", ""),
+            key=idempotency_key(),
+        )
+    )
+
+
+@access.post("/requests/<request_id>/cancel")
+def cancel(request_id: str) -> Response:
+    """Take an own open request back."""
+    return jsonify(ordering.cancel(market(), actor(), request_id, key=idempotency_key()))
 
 
 @access.post("/requests/<request_id>/decline")
@@ -75,7 +99,80 @@ def grants() -> Response:
     return jsonify(buying.grants(market(), actor()))
 
 
+@access.post("/grants/<grant_id>/suspend")
+def suspend(grant_id: str) -> Response:
+    """Stop a grant's use for now, with a reason that the buyer reads."""
+    return _moved(grant_id, "suspend")
+
+
+@access.post("/grants/<grant_id>/resume")
+def resume(grant_id: str) -> Response:
+    """Allow a suspended grant's use again."""
+    return _moved(grant_id, "resume")
+
+
+@access.post("/grants/<grant_id>/withdraw")
+def withdraw_grant(grant_id: str) -> Response:
+    """End a grant for good; credit that was not spent goes back."""
+    return _moved(grant_id, "withdraw")
+
+
+@access.post("/grants/<grant_id>/end")
+def end(grant_id: str) -> Response:
+    """Let an own grant end: a subscription with the period that is paid, anything else at once."""
+    return jsonify(ordering.end(market(), actor(), grant_id, key=idempotency_key()))
+
+
+@access.post("/grants/<grant_id>/top-up")
+def top_up(grant_id: str) -> Response:
+    """Buy another bundle of credit for an own grant."""
+    return jsonify(ordering.top_up(market(), actor(), grant_id, key=idempotency_key()))
+
+
+@access.post("/grants/<grant_id>/pay")
+def pay(grant_id: str) -> Response:
+    """Pay the present period of a subscription, where it is not paid."""
+    return jsonify(ordering.pay(market(), actor(), grant_id, key=idempotency_key()))
+
+
+@access.post("/grants/<grant_id>/renew")
+def renew(grant_id: str) -> tuple[Response, int]:
+    """Ask for another term of a grant; a new licence version is accepted with it."""
+    given = body(_RENEWAL)
+    command = ordering.RenewGrant(
+        grant=grant_id,
+        until=given.get("until", ""),
+        accept_licence=given.get("accept_licence", False),
+        licence_sha256=given.get("licence_sha256", ""),
+    )
+    return jsonify(ordering.renew(market(), actor(), command, key=idempotency_key())), 201
+
+
+@access.get("/notifications")
+def notifications() -> Response:
+    """What the organisation was told, newest first; `?unread=true` leaves out what was read."""
+    unread = request.args.get("unread", "").lower() in ("1", "true", "yes")
+    return jsonify(notifying.notifications(market(), actor(), unread=unread))
+
+
+@access.post("/notifications/read")
+def read_all() -> Response:
+    """Mark every notification as read."""
+    return jsonify(notifying.mark_read(market(), actor(), None, key=idempotency_key()))
+
+
+@access.post("/notifications/<notification_id>/read")
+def read_one(notification_id: str) -> Response:
+    """Mark one notification as read."""
+    return jsonify(notifying.mark_read(market(), actor(), notification_id, key=idempotency_key()))
+
+
 @access.get("/wallet")
 def wallet() -> Response:
     """The organisation's prepaid balances."""
     return jsonify(buying.wallet(market(), actor()))
+
+
+def _moved(grant_id: str, verb: str) -> Response:
+    reason = body({"reason": str}, required=("reason",))["reason"]
+    return jsonify(ordering.move(market(), actor(), grant_id, verb, reason=reason, key=idempotency_key()))
