@@ -135,6 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             try:
                 done = _DOORS[(self.command, pattern)](self.world, form, path)
+                done = {**done, "url": path} if done["object"] == "list" else done
                 answer = (500, broken) if self._fault("acted_500") else (200, done)
             except Refusal as refusal:
                 answer = refusal.status, refusal.body
@@ -148,7 +149,7 @@ def _page(objects: list[Object], form: Object) -> Object:
     ids = [one["id"] for one in objects]
     start = ids.index(form["starting_after"]) + 1 if form.get("starting_after") in ids else 0
     stop = start + int(form.get("limit", 10))
-    return {"object": "list", "data": objects[start:stop], "has_more": stop < len(objects), "url": "/v1/x"}
+    return {"object": "list", "data": objects[start:stop], "has_more": stop < len(objects)}
 
 
 def _customer(world: World, form: Object, _: str) -> Object:
