@@ -104,3 +104,17 @@ def test_ten_thousand_random_splits_lose_nothing() -> None:
 def test_splits_that_make_no_sense_are_refused(amount: Any, weights: Any) -> None:
     with pytest.raises(AmountInvalid):
         allocate(amount, weights)
+
+
+def test_a_hundred_thousand_random_splits_lose_nothing_and_are_fair() -> None:
+    dice = random.Random(19)
+    for _ in range(100_000):
+        amount = dice.randrange(10 ** dice.randrange(1, 18))
+        weights = [dice.randrange(10_001) for _ in range(dice.randrange(1, 5))]
+        weights[0] += 1  # not all of them are 0
+        parts, total = allocate(amount, weights), sum(weights)
+        assert sum(parts) == amount
+        assert all(
+            part * total - amount * weight in range(1 - total, total)
+            for part, weight in zip(parts, weights, strict=True)
+        ), "each part is within one minor unit of its exact share"
