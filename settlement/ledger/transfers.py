@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import BigInteger, Row, Update, bindparam, not_, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from settlement.errors import (
     AccountUnknown,
@@ -25,12 +26,13 @@ from settlement.errors import (
 )
 from settlement.ledger.tables import COUNTERS, EFFECTS, Phase, account, journal, transfer
 from settlement.money import AMOUNT_LIMIT
-from settlement.schema import insert_once, rows_changed, timestamp
+from settlement.schema import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 Resolution = Literal["post", "void"]
@@ -165,20 +167,30 @@ def transfer_id(journal_id: str, leg: int) -> str:
 
 
 def _record(session: Session, head: _Head, lines: Sequence[_Line]) -> str:
+    """All that can be refused is refused under the locks and before the first row is written.
+
+    The statements are built once and run on the session's connection: an entry is four of them.
+    """
     if not lines:
         raise LedgerError(f"Entry {head.journal} has no legs.")
-    with session.begin_nested():  # a refusal half-way leaves no account changed, whatever comes next
-        held = _lock(session, lines)
-        _refuse_repeats(session, head, lines)
-        _apply(session, held, _changes(lines))
-        _insert(session, head, lines)
+    connection = session.connection()
+    held = _lock(connection, lines)
+    _refuse_resolved(connection, lines)
+    changes = _changes(lines)
+    refusal = _refusal(held, changes)
+    if refusal is not None or head.reverses:
+        _refuse_repeats(connection, head)
+    if refusal is not None:
+        raise refusal
+    _insert_head(connection, head)
+    _apply(connection, changes)
+    connection.execute(_TRANSFERS, _rows(head, lines))
     return head.journal
 
 
-def _lock(session: Session, lines: Iterable[_Line]) -> dict[str, _Held]:
+def _lock(connection: Connection, lines: Iterable[_Line]) -> dict[str, _Held]:
     ids = {side for line in lines for side in (line.leg.debit, line.leg.credit)}
-    query = select(account).where(account.c.id.in_(sorted(ids))).order_by(account.c.id).with_for_update()
-    held = {row.id: row for row in session.execute(query)}
+    held = {row.id: row for row in connection.execute(_LOCKED, {"ids": sorted(ids)})}
     for line in lines:
         for side in (line.leg.debit, line.leg.credit):
             if side not in held or held[side].unit != line.leg.unit:
@@ -186,17 +198,19 @@ def _lock(session: Session, lines: Iterable[_Line]) -> dict[str, _Held]:
     return held
 
 
-def _refuse_repeats(session: Session, head: _Head, lines: Iterable[_Line]) -> None:
-    if session.scalar(select(journal.c.id).where(journal.c.business_key == head.business_key)) is not None:
-        raise DuplicateBusinessKey(head.business_key)
+def _refuse_resolved(connection: Connection, lines: Iterable[_Line]) -> None:
     resolving = [line.pending_id for line in lines if line.pending_id]
-    if resolving and (
-        done := session.scalars(
-            select(transfer.c.pending_id).where(transfer.c.pending_id.in_(resolving))
-        ).all()
-    ):
-        raise NotPending(f"Transfer {min(filter(None, done))} was resolved before.")
-    if head.reverses and session.scalar(select(journal.c.id).where(journal.c.reverses == head.reverses)):
+    if resolving:
+        done = connection.scalars(_RESOLVED, {"ids": resolving}).all()
+        if done:
+            raise NotPending(f"Transfer {min(done)} was resolved before.")
+
+
+def _refuse_repeats(connection: Connection, head: _Head) -> None:
+    key = select(journal.c.id).where(journal.c.business_key == head.business_key)
+    if connection.scalar(key) is not None:
+        raise DuplicateBusinessKey(head.business_key)
+    if head.reverses and connection.scalar(select(journal.c.id).where(journal.c.reverses == head.reverses)):
         raise LedgerError(f"Entry {head.reverses} was reversed before.")
 
 
@@ -211,24 +225,30 @@ def _changes(lines: Iterable[_Line]) -> dict[str, dict[str, int]]:
     return changes
 
 
-def _apply(session: Session, held: Mapping[str, _Held], changes: dict[str, dict[str, int]]) -> None:
+def _refusal(
+    held: Mapping[str, _Held], changes: Mapping[str, dict[str, int]]
+) -> AmountInvalid | Overdrawn | None:
+    """Why the first account, by id, does not admit its change; it is locked, so ``held`` is what it has."""
     for id_, change in changes.items():
         if any(getattr(held[id_], counter) + step >= AMOUNT_LIMIT for counter, step in change.items()):
-            raise AmountInvalid(f"The turnover of account {id_} would pass the largest total the books hold.")
-    rows = [{"account_id": id_, **changes[id_]} for id_ in sorted(changes)]
-    if rows_changed(session, _ADMIT, rows) != len(rows):
-        raise _overdrawn(held, changes)
-
-
-def _overdrawn(held: Mapping[str, _Held], changes: dict[str, dict[str, int]]) -> Overdrawn:
-    """The first account, by id, that did not admit its change; it is locked, so ``held`` is what it has."""
+            return AmountInvalid(
+                f"The turnover of account {id_} would pass the largest total the books hold."
+            )
     for id_, change in sorted(changes.items()):
         row = held[id_]
         available: int = row.credits_posted - row.debits_posted - row.debits_pending
         taken = change["debits_posted"] + change["debits_pending"] - change["credits_posted"]
         if row.floor and available < taken:
             return Overdrawn(id_, row.unit, available)
-    raise AssertionError("an account refused a change that it covers: the caller's transaction does not lock")
+    return None
+
+
+def _apply(connection: Connection, changes: Mapping[str, dict[str, int]]) -> None:
+    """Change the counters; the floors are asked once more, for a caller whose transaction does not lock."""
+    rows = [{"account_id": id_, **changes[id_]} for id_ in sorted(changes)]
+    result = connection.execute(_ADMIT, rows, execution_options={"preserve_rowcount": True})
+    if result.rowcount != len(rows):
+        raise AssertionError("an account refused a change that it covers: the transaction does not lock")
 
 
 def _admit() -> Update:
@@ -242,7 +262,22 @@ def _admit() -> Update:
 _ADMIT = _admit()
 
 
-def _insert(session: Session, head: _Head, lines: Sequence[_Line]) -> None:
+_LOCKED = (
+    select(account)
+    .where(account.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(account.c.id)
+    .with_for_update()
+)
+_RESOLVED = select(transfer.c.pending_id).where(transfer.c.pending_id.in_(bindparam("ids", expanding=True)))
+_TRANSFERS = transfer.insert()
+# Two entries over different accounts may race for one key, past every look-up: the constraint decides.
+_HEADS = {
+    name: insert(journal).on_conflict_do_nothing(index_elements=["business_key"]).inline()
+    for name, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+}
+
+
+def _insert_head(connection: Connection, head: _Head) -> None:
     values = {
         "id": head.journal,
         "kind": head.kind,
@@ -252,29 +287,28 @@ def _insert(session: Session, head: _Head, lines: Sequence[_Line]) -> None:
         "actor": head.actor,
         "reverses": head.reverses,
     }
-    # Two entries over different accounts may race for one key, past the look-up: the constraint decides.
-    statement = (
-        insert_once(session, journal).values(values).on_conflict_do_nothing(index_elements=["business_key"])
-    )
-    if not rows_changed(session, statement):
+    # Without this option an INSERT's rows are not counted, and a conflict passes unseen on PostgreSQL.
+    options = {"preserve_rowcount": True}
+    result = connection.execute(_HEADS[connection.dialect.name], values, execution_options=options)
+    if not result.rowcount:
         raise DuplicateBusinessKey(head.business_key)
-    session.execute(
-        transfer.insert(),
-        [
-            {
-                "id": transfer_id(head.journal, number),
-                "journal": head.journal,
-                "leg": number,
-                "unit": line.leg.unit,
-                "debit": line.leg.debit,
-                "credit": line.leg.credit,
-                "amount": line.leg.amount,
-                "phase": line.phase,
-                "pending_id": line.pending_id,
-            }
-            for number, line in enumerate(lines)
-        ],
-    )
+
+
+def _rows(head: _Head, lines: Sequence[_Line]) -> list[dict[str, object]]:
+    return [
+        {
+            "id": transfer_id(head.journal, number),
+            "journal": head.journal,
+            "leg": number,
+            "unit": line.leg.unit,
+            "debit": line.leg.debit,
+            "credit": line.leg.credit,
+            "amount": line.leg.amount,
+            "phase": line.phase,
+            "pending_id": line.pending_id,
+        }
+        for number, line in enumerate(lines)
+    ]
 
 
 def _resolving(
@@ -294,7 +328,8 @@ def _resolving(
     ]
 
 
+_OF_ENTRY = select(transfer).where(transfer.c.journal == bindparam("entry")).order_by(transfer.c.leg)
+
+
 def _transfers(session: Session, journal_id: str) -> Sequence[Row[tuple[object, ...]]]:
-    return session.execute(
-        select(transfer).where(transfer.c.journal == journal_id).order_by(transfer.c.leg)
-    ).all()
+    return session.connection().execute(_OF_ENTRY, {"entry": journal_id}).all()
