@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
 from sqlalchemy.orm import Session
@@ -40,6 +40,7 @@ from settlement.money import Money
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from exchange.store import Tx
     from settlement.ledger import Leg
 
 GOALS = {"sqlite": 100, "postgresql": 200}
@@ -177,7 +178,7 @@ def charge(store: Store, way: str, number: int) -> None:
     legs = entries.privacy_spent(
         buyer=buyer, domain=_DOMAIN, grant=grant, rho_nano=10, delta_pico=1
     ) + entries.charge(buyer=buyer, provider=_PROVIDER, price=price, fee_basis_points=1000)
-    facts = {"kind": "bench", "actor": "bench"}
+    facts: dict[str, Any] = {"kind": "bench", "actor": "bench"}
 
     def reserve(session: Session, now: datetime) -> None:
         ledger.reserve(session, journal=name, business_key=f"{name}:r", legs=legs, now=now, **facts)
@@ -204,7 +205,12 @@ def commit(store: Store, way: str, step: Callable[[Session, datetime], None]) ->
         with Session(store.engine) as session, session.begin():
             step(session, datetime.now(UTC))
         return
-    store.perform(SYSTEM, BookCharge(step.__name__), lambda tx: step(tx.session, tx.now) or {})
+
+    def work(tx: Tx) -> dict[str, Any]:
+        step(tx.session, tx.now)
+        return {}
+
+    store.perform(SYSTEM, BookCharge(step.__name__), work)
 
 
 def figure(name: str, way: str, clients: int, taken: Sequence[float], lasted: float) -> dict[str, object]:

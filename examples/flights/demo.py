@@ -75,6 +75,13 @@ QUESTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ),
 )
 
+# Who is named on documents: legal name, address, country.
+PARTIES = {
+    OPERATOR: ("Private Data Exchange GmbH", "Friedrichstraße 100\n10117 Berlin", "DE"),
+    BUYER: ("株式会社東京航空研究所", "東京都千代田区丸の内1-9-1\n100-0005", "JP"),
+    PROVIDER: ("New York Flight Data Trust", "1 Centre Street\nNew York, NY 10007", "US"),
+}
+
 console = Console(highlight=False)
 
 
@@ -99,6 +106,8 @@ def run(*, serve_port: int | None) -> int:
             with step("Buyer: the bill, and a receipt checked offline"):
                 bill(x)
                 keep_receipt(receipts[-1])
+        with step("Buyer and provider: the invoice and the month's statement, as PDF"):
+            documents(url, tokens)
         with step("Officer: read the log, verify it with the books behind it"):
             code = audit(url, tokens[OFFICER])
         with step("Operator: the layout that the worker builds beside the files; the laws of the books"):
@@ -225,6 +234,23 @@ def bill(x: Exchange) -> None:
     for balance in x.wallet():
         say(f"wallet: {balance.available}")
     say(f"privacy of {budget.domain}: rho {budget.rho_spent} spent, {budget.rho_remaining} remaining")
+
+
+def documents(url: str, tokens: dict[str, str]) -> None:
+    """Name the parties, issue what is due, and write the documents beside the home's other files."""
+    for who, (name, address, country) in PARTIES.items():
+        with Exchange(url, token=tokens[who]) as x:
+            x.set_billing_profile(legal_name=name, address=address, country=country)
+    with Exchange(url, token=tokens[BUYER]) as x:
+        x.issue_invoices()
+        invoice = next(one for one in x.invoices() if one.kind == "invoice")
+        invoice.pdf(HOME / "invoice.pdf")
+    say(f"{invoice.number} over {invoice.gross.text}: {HOME.name}/invoice.pdf")
+    with Exchange(url, token=tokens[PROVIDER]) as x:
+        statement = x.statements()[0]
+        statement.pdf(HOME / "statement.pdf")
+    closing = f"{statement.closing} {statement.currency}"
+    say(f"statement {statement.id}, closing at {closing}: {HOME.name}/statement.pdf")
 
 
 def keep_receipt(receipt: Receipt) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from catalog import CatalogError, listings
 from exchange.audit import log
-from exchange.checks import charges, layouts, profiles
+from exchange.checks import charges, invoices, layouts, profiles
 from exchange.checks.differences import differing, document
 from exchange.queries import SETTLED, query
 from exchange.schema import append_only
@@ -142,6 +142,7 @@ _LAWS: dict[str, str] = {
     "L10": "what matched of the Stripe account equals Stripe's balance transactions",
     "L11": "no payout is made twice, none is above what was payable less clawback, holdback and disputes",
     "L12": "append-only tables refuse change, and documents have the digests that were logged",
+    "L14": "invoices have no gap, say what was logged, and bill what their entries moved",
 }
 _FILES = "layouts have the bytes with which they were built, and are of the files that they stand beside"
 
@@ -250,6 +251,7 @@ def check(session: Session) -> list[Law]:
         "L6": _broken(session, _SPENT),
         "L7": _broken(session, _ENDED),
         "L9": (*_broken(session, _CHARGED), *_broken(session, _REFINED), *charges.mispriced(session)),
+        "L14": tuple(invoices.altered(session)),
         "L12": (
             *_unguarded(session),
             *licences.check_documents(session),

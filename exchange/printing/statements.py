@@ -101,7 +101,7 @@ def _listings(pages: Pages, document: Mapping[str, Any]) -> None:
 
 def _lines(pages: Pages, document: Mapping[str, Any]) -> None:
     pages.heading("Entries")
-    columns = _columns(("Date", "Entry", "Buyers paid", "Fee", "Change"), (21.0, 0.0, 24.0, 22.0, 26.0), 1)
+    columns = _columns(("Date", "Entry", "Buyers paid", "Fee", "Change"), (20.0, 0.0, 22.0, 17.0, 20.0), 1)
     rows = []
     for line in document["lines"]:
         sold = line["category"] in ("earned", "refunded")
