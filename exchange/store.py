@@ -14,7 +14,9 @@ import hashlib
 import json
 import random
 import re
+import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -62,6 +64,8 @@ idempotency = Table(
     Column("entry_id", String(40), nullable=False),
     Column("recorded_at", String(32), nullable=False),
 )
+
+_REMEMBER = insert(idempotency)
 
 # What a person can be told: everything else is a defect and is answered as one.
 REFUSALS = (MarketError, SettlementError, CatalogError, PrivacyError, AuditError)
@@ -127,6 +131,32 @@ def assert_outside_transaction() -> None:
         raise InsideTransaction("network, files and engines are not used inside a transaction")
 
 
+class _Turns:
+    """A lock that is handed on in the order of asking: SQLite's own waiters poll, and some of them starve."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._held = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._held:
+                self._held = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()  # it is released by whoever had the turn before
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._held = False
+
+
 class Store:
     """The database. ``perform`` changes state; ``read`` looks at it; nothing else does either."""
 
@@ -134,6 +164,7 @@ class Store:
         """Open ``url`` (SQLite or PostgreSQL). ``clock`` returns aware UTC datetimes."""
         self.clock = clock or (lambda: datetime.now(UTC))
         self.engine = _engine(url)
+        self._turns = _Turns()
 
     def perform(
         self,
@@ -244,14 +275,15 @@ class Store:
             appended = append(session, _signed(tx.entry, actor), tx.now)
             outcome = json.dumps(value, sort_keys=True)
             session.execute(
-                insert(idempotency).values(
-                    actor_org=actor.org,
-                    key=key,
-                    digest=digest,
-                    outcome=outcome,
-                    entry_id=appended.id,
-                    recorded_at=tx.now.isoformat(timespec="microseconds"),
-                )
+                _REMEMBER,
+                {
+                    "actor_org": actor.org,
+                    "key": key,
+                    "digest": digest,
+                    "outcome": outcome,
+                    "entry_id": appended.id,
+                    "recorded_at": tx.now.isoformat(timespec="microseconds"),
+                },
             )
         return Outcome(json.loads(outcome), appended.id, replayed=False)
 
@@ -260,7 +292,9 @@ class Store:
         if _inside.get():
             raise InsideTransaction("a transaction is open already: pass its session on")
         options = {"writing": writing, "followed": followed} | ({} if writing or self._sqlite else _SNAPSHOT)
+        turn = self._turns if writing and self._sqlite else contextlib.nullcontext()
         with (
+            turn,
             self.engine.connect().execution_options(**options) as connection,
             Session(connection) as session,
         ):

@@ -13,7 +13,19 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import LargeBinary, cast, func, insert, literal, null, or_, select, union_all, update
+from sqlalchemy import (
+    LargeBinary,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.audit import leaf as leaves
@@ -89,6 +101,11 @@ class Page:
     next_token: str | None
 
 
+# Built once: an entry is written with every command.
+_WRITE = insert(audit_entry)
+_COUNT = update(audit_sequence).where(audit_sequence.c.id == 1).values(next=bindparam("following"))
+
+
 def append(session: Session, entry: Entry, now: datetime) -> Appended:
     """Writes `entry` as the next leaf, in the caller's transaction.
 
@@ -121,8 +138,8 @@ def append(session: Session, entry: Entry, now: datetime) -> Appended:
     leaf = leaves.encode(document)
     hashed = merkle.leaf_hash(leaf)
     columns = _columns(document, leaf, hashed)
-    session.execute(insert(audit_entry).values(columns))
-    session.execute(update(audit_sequence).where(audit_sequence.c.id == 1).values(next=seq + 1))
+    session.execute(_WRITE, columns)
+    session.execute(_COUNT, {"following": seq + 1})
     if org is not None:
         _link(session, str(columns["org"]), org_seq, hashed, first=previous is None)
     return Appended(seq, str(document["id"]), leaf, hashed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -363,3 +364,33 @@ def _refused_change(tx: Tx, table: Any, column: Any, first: Any) -> dict[str, An
         with pytest.raises(DBAPIError, match="append-only"), tx.session.begin_nested():
             tx.session.execute(change)
     raise ZeroDivisionError
+
+
+def test_writers_of_sqlite_have_their_turn_in_the_order_of_asking(sqlite_stand: Stand) -> None:
+    """SQLite's own waiters poll, so that one of many may wait for seconds."""
+    store = sqlite_stand.market.store
+    began, go_on, order = threading.Event(), threading.Event(), []
+
+    def hold(number: int) -> dict[str, Any]:
+        order.append(number)
+        if number == 0:
+            began.set()
+            assert go_on.wait(30)
+        return {}
+
+    def ask(number: int) -> None:
+        store.perform(SYSTEM, WriteNote(f"turn-{number}"), lambda tx: hold(number))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    threads[0].start()
+    assert began.wait(30)
+    for waiting, thread in enumerate(threads[1:], 1):
+        thread.start()
+        until = time.monotonic() + 30
+        while len(store._turns._waiting) < waiting:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert order == [0, 1, 2, 3, 4, 5]
