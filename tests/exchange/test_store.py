@@ -337,26 +337,56 @@ def test_append_only_tables_refuse_change(shared_stand: Stand, store: Store, nam
             "sha256": "d",
             "released_at": "z",
         },
+        "invoice": INVOICE,
+        "invoice_line": {"side": "supply"},
     }
-    if name in missing:
-        statement = insert(table).values(missing[name])
+    empty = store.read(lambda session: session.execute(select(table).limit(1)).first()) is None
+    if empty:
+        rows = _rows(store, table, missing.get(name))
         with pytest.raises(ZeroDivisionError):
-            store.perform(SYSTEM, WriteNote("w"), lambda tx: _refused_change(tx, table, column, statement))
+            store.perform(SYSTEM, WriteNote("w"), lambda tx: _refused_change(tx, table, column, rows))
         return
-    assert store.read(lambda session: session.execute(select(table).limit(1)).first()) is not None
     with pytest.raises(ZeroDivisionError):
-        store.perform(SYSTEM, WriteNote("w"), lambda tx: _refused_change(tx, table, column, None))
+        store.perform(SYSTEM, WriteNote("w"), lambda tx: _refused_change(tx, table, column, []))
+
+
+INVOICE = {
+    **dict.fromkeys(("id", "issuer", "number", "org", "issued_at", "document", "sha256"), "x"),
+    **dict.fromkeys(("sequence", "net_minor", "gross_minor"), 1),
+    "kind": "invoice",
+    "year": 2026,
+    "currency": "USD",
+    "tax_minor": 0,
+}
+PLAIN: dict[type, Any] = {bool: False, int: 1, bytes: b"x", str: "x"}
+PARENTS = {"invoice": INVOICE, "top_up": {"state": "open"}}
+
+
+def _rows(store: Store, table: Any, told: Any) -> list[Any]:
+    """A row of short values, after a row of each empty table that it must name."""
+    row: dict[str, Any] = dict(told or {})
+    before: list[Any] = []
+    for column in table.c:
+        if column.name in row or column.nullable or column.server_default is not None:
+            continue
+        row[column.name] = PLAIN[column.type.python_type]
+        for key in column.foreign_keys:
+            found = _first(store, key.column.table.name, key.column.name)
+            if found is None:
+                before += _rows(store, key.column.table, PARENTS.get(key.column.table.name))
+            row[column.name] = "x" if found is None else found
+    return [*before, insert(table).values(row)]
 
 
 def _first(store: Store, table: str, column: str) -> Any:
     statement = text(f"SELECT {column} FROM {table} LIMIT 1")
-    return store.read(lambda session: session.execute(statement).scalar_one())
+    return store.read(lambda session: session.execute(statement).scalar_one_or_none())
 
 
-def _refused_change(tx: Tx, table: Any, column: Any, first: Any) -> dict[str, Any]:
+def _refused_change(tx: Tx, table: Any, column: Any, rows: list[Any]) -> dict[str, Any]:
     """Each way of changing the table's rows fails; then everything is rolled back."""
-    if first is not None:
-        tx.session.execute(first)
+    for row in rows:
+        tx.session.execute(row)
     changes = [update(table).values({column.name: column}), delete(table)]
     if tx.session.get_bind().dialect.name == "postgresql":
         changes.append(text(f"TRUNCATE {table.name} CASCADE"))  # type: ignore[arg-type]
