@@ -1,9 +1,11 @@
 """What the suite does a little of, for long, as ``make soak`` runs it at night.
 
-    python -m tests.soak [--programs N] [--steps N] [--database sqlite|postgres] [--processes N] [--seed N]
+    python -m tests.soak [books] [market] [webhooks] [--programs N] [--steps N] [--database sqlite|postgres]
+                         [--processes N] [--seed N]
 
-Random programs over a whole market, each law of the books after each step. Prints what was done, and ends
-with 1 at the first program that breaks a law, with the program. PostgreSQL is the one of `make services`.
+Random programs over the books and over a whole market, each law of the books after each step; ten thousand
+webhooks as a bad network delivers them. Prints what was done, and ends with 1 where a law breaks, with the
+program. PostgreSQL is the one of `make services`.
 """
 
 from __future__ import annotations
@@ -25,12 +27,20 @@ from privacy.sandbox import Limits, Sandbox
 from tests.journeys.test_walk import walk
 from tests.market.prepared import Postgres, copied, prepare
 from tests.market.stand import Stand
+from tests.settlement import soak_webhooks
+from tests.settlement.programs import in_memory, run
 
 PROGRAMS, STEPS = 5_000, 50
+WEBHOOKS = "webhooks"
 AT_ONCE = 10
 
 
-def programs(database: str, count: int, steps: int, seed: int) -> Counter[str]:
+def on_books(_: str, count: int, steps: int, seed: int) -> Counter[str]:
+    """So many programs on books in memory; what was done in them."""
+    return run(in_memory, examples=count, steps=steps, chosen=seed)
+
+
+def on_markets(database: str, count: int, steps: int, seed: int) -> Counter[str]:
     """So many programs on markets of their own; what was done in them."""
     server = Postgres(os.environ["EXCHANGE_TEST_POSTGRES_URL"]) if database == "postgres" else None
     with (
@@ -53,15 +63,17 @@ def programs(database: str, count: int, steps: int, seed: int) -> Counter[str]:
                 server.drop(prepared.database)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it all; 1 where a law broke."""
-    given = _parsed(arguments)
+KINDS = {"books": on_books, "market": on_markets}
+
+
+def soak(kind: str, given: argparse.Namespace) -> None:
+    """Run the programs of one kind, and print what was done in them."""
     began, done = time.monotonic(), Counter[str]()
     sizes = [min(AT_ONCE, given.programs - start) for start in range(0, given.programs, AT_ONCE)]
-    print(f"{given.programs} programs of {given.steps} steps on {given.database}, seed {given.seed}")
+    print(f"{kind}: {given.programs} programs of {given.steps} steps, seed {given.seed}")
     with ProcessPoolExecutor(given.processes) as pool:
         running = [
-            pool.submit(programs, given.database, size, given.steps, given.seed + place)
+            pool.submit(KINDS[kind], given.database, size, given.steps, given.seed + place)
             for place, size in enumerate(sizes)
         ]
         for one in as_completed(running):
@@ -69,13 +81,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\r{done['programs']} programs, {done['steps']} steps", end="", file=sys.stderr)
     print(file=sys.stderr)
     for name, count in sorted(done.items()):
-        print(f"{name:16}{count:>10,}")
-    print(f"{'seconds':16}{time.monotonic() - began:>10,.0f}")
-    return 0
+        print(f"  {name:16}{count:>10,}")
+    print(f"  {'seconds':16}{time.monotonic() - began:>10,.0f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; 1 where a law broke."""
+    given = _parsed(arguments)
+    for kind in KINDS:
+        if kind in given.what:
+            soak(kind, given)
+    return soak_webhooks.main(["--seed", str(given.seed)]) if WEBHOOKS in given.what else 0
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("what", nargs="*", choices=(*KINDS, WEBHOOKS), default=[*KINDS, WEBHOOKS])
     parser.add_argument("--programs", type=int, default=PROGRAMS)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")

@@ -7,8 +7,8 @@ from alembic import op
 
 from settlement.schema import append_only_ddl
 
-revision = "0008"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
