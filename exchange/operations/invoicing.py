@@ -36,6 +36,13 @@ _WORDS = {
     "period_opened": "Period of a subscription",
     "credit_bought": "Credit for private answers",
     "credit_returned": "Credit given back",
+    "payment_captured": "Payment received",
+    "payment_refunded": "Payment refunded",
+    "refund_returned": "Refund that came back",
+    "refund_collected": "Refund made at Stripe",
+    "refund_uncollected": "Refund that came back",
+    "dispute_covered": "Payment taken back by the bank",
+    "dispute_returned": "Payment given back by the bank",
 }
 _AT_ONCE = 500
 

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 Side = Literal["supply", "payment"]
+_PAYMENTS = ("platform_promotion", "platform_dispute_suspense", "buyer_receivable")
+"""Kinds of account that stand for the world: what a wallet gives them, or has of them, buys nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
     """A wallet's part in one entry: ``signed_minor`` is positive where the wallet gained.
 
-    ``payment`` moves money between the wallet and the world; everything else of a wallet pays for a
-    ``supply``, or gives back what was paid for one.
+    ``payment`` moves money between the wallet and the world, also where a bank takes it back or a buyer owes
+    it; everything else of a wallet pays for a ``supply``, or gives back what was paid for one.
     """
 
     journal: str
@@ -92,7 +94,7 @@ def _wallet_parts() -> Select[Any]:
 def _moved() -> Select[Any]:
     """Wallets' posted parts of entries, by entry, wallet and side."""
     sides, other = postings(), account.alias("other")
-    is_payment = or_(other.c.kind.like("external%"), other.c.kind == "platform_promotion")
+    is_payment = or_(other.c.kind.like("external%"), other.c.kind.in_(_PAYMENTS))
     parts = (
         select(
             sides.c.journal,

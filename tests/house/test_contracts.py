@@ -98,6 +98,8 @@ PLANTED = [
     ("tests-outside", "exchange/store.py", "services.postgres"),
     ("stripe", "exchange/web/api.py", "stripe"),
     ("stripe", "settlement/ledger/__init__.py", "stripe.error"),
+    ("fpdf", "exchange/web/api.py", "fpdf"),
+    ("fpdf", "settlement/ledger/__init__.py", "fontTools.ttLib"),
     ("opendp", "privacy/release.py", "opendp.prelude"),
     ("sqlglot", "privacy/release.py", "sqlglot"),
     ("sqlglot", "exchange/operations/buying.py", "sqlglot"),

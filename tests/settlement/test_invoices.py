@@ -94,6 +94,20 @@ def told(made: Invoice) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.parametrize(
+    "world", [chart.platform_dispute_suspense("USD"), chart.buyer_receivable(BUYER, "USD")]
+)
+def test_what_a_bank_takes_back_is_no_supply(books: Sessions, now: datetime, world: str) -> None:
+    """It stands on a receipt, as the payment did, and comes back on one; no invoice charges tax for it."""
+    wallet = chart.buyer_prepaid(BUYER, "USD")
+    with books() as session:
+        post(session, now, "taken", [Leg("USD", debit=wallet, credit=world, amount=700)])
+        give_back(session, now, "taken")
+        made = issue_all(session, now)
+        assert [one.kind for one in made] == ["receipt", "receipt", "receipt"]
+        assert [told(one)["returned"] for one in made] == [False, True, False]
+
+
 def test_a_payment_has_a_receipt_and_its_use_an_invoice(books: Sessions, now: datetime) -> None:
     with books() as session:
         for name, minor in (("a", 25), ("b", 101), ("c", 333)):
