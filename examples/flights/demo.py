@@ -77,9 +77,9 @@ QUESTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 # Who is named on documents: legal name, address, country.
 PARTIES = {
-    OPERATOR: ("Private Data Exchange GmbH", "Friedrichstraße 100\n10117 Berlin", "DE"),
-    BUYER: ("株式会社東京航空研究所", "東京都千代田区丸の内1-9-1\n100-0005", "JP"),
-    PROVIDER: ("New York Flight Data Trust", "1 Centre Street\nNew York, NY 10007", "US"),
+    OPERATOR: ("Demo exchange", "Example street 1\n10115 Berlin", "DE"),
+    BUYER: ("デモ購入者 (demo buyer)", "見本町1番地\n100-0000", "JP"),
+    PROVIDER: ("Demo provider", "1 Example street\nNew York", "US"),
 }
 
 console = Console(highlight=False)

@@ -231,7 +231,8 @@ def _content_of(session: Session, version: str) -> str | None:
 
 def run(market: Market) -> list[Law]:
     """Check every law on one snapshot of the database, and those that files are held to."""
-    return [*market.store.read(check), Law("L13", _FILES, tuple(layouts.altered(market)))]
+    found = [*market.store.read(check), Law("L13", _FILES, tuple(layouts.altered(market)))]
+    return sorted(found, key=lambda law: int(law.id[1:]))
 
 
 def check(session: Session) -> list[Law]:
