@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exchange.cli.commands import connected, json_option
-from exchange.cli.failures import BROKEN_LAW
 from exchange.cli.output import facts, show, table
 
 if TYPE_CHECKING:
@@ -206,6 +205,8 @@ def reconcile(x: Exchange, last: bool, as_json: bool) -> None:
 
     show(as_json, run, draw)
     if not run["clean"]:
+        from exchange.cli.failures import BROKEN_LAW
+
         click.get_current_context().exit(BROKEN_LAW)
 
 

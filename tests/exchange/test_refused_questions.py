@@ -164,7 +164,7 @@ def test_refusals_name_the_place_and_the_next_step(shared_stand: Stand) -> None:
     price = shared_stand.run("poor").json()
     assert price["price"]["amount_minor"] == 25
     assert price["available"]["amount_minor"] == 0
-    assert "wallet credit" in price["hint"]
+    assert "wallet top-up" in price["hint"]
 
 
 def test_an_allowance_ends_before_the_budget_does(stand: Stand) -> None:

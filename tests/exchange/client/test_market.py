@@ -46,8 +46,8 @@ def _rho() -> Decimal:
 def test_search_and_dataset(marketplace: Marketplace) -> None:
     with marketplace.client("lab") as x:
         hits = x.search("visits")
-        assert [hit.slug for hit in hits] == [SLUG]
-        assert hits[0].title == "Visits <b>of</b> patients"
+        (found,) = [hit for hit in hits if hit.slug == SLUG]
+        assert found.title == "Visits <b>of</b> patients"
         assert "<b>" not in hits._repr_html_()
         assert x.search("nothing of the kind") == []
         dataset = x.dataset(SLUG)
@@ -324,7 +324,7 @@ def test_an_officer_searches_and_proves(visits: Dataset, marketplace: Marketplac
         proof = x.audit.prove(entry.id)
         assert proof.verify() > entry.seq
         assert json.loads(proof.leaf[1:])["query"]["id"] == answer.id
-        assert [domain["domain"] for domain in x.audit.domains()] == ["person:clinic"]
+        assert "person:clinic" in [domain["domain"] for domain in x.audit.domains()]
         count = x.audit.export(alone / "evidence.jsonl", kind="query.settled")
     lines = [json.loads(line) for line in (alone / "evidence.jsonl").read_text().splitlines()]
     assert (lines[0]["format"], lines[0]["entries"]) == ("exchange-evidence/v1", count)
