@@ -4,8 +4,8 @@
 
 A charge is what a query books: money from a wallet to provider and platform, rho from the domain and from the
 grant, delta; reserved in one committed transaction and posted in another. "ledger" is the entries alone,
-"exchange" is how the exchange commits them: one command at a time, each with its entry in the audit log and
-its idempotency key. SQLite syncs every commit (synchronous=FULL), PostgreSQL waits for its log
+"exchange" is how the exchange commits them: one command at a time, each with its entry in the audit log,
+the first with its idempotency key. SQLite syncs every commit (synchronous=FULL), PostgreSQL waits for its log
 (synchronous_commit=on): that of `make services`, or the one that EXCHANGE_TEST_POSTGRES_URL names.
 """
 
@@ -108,7 +108,7 @@ def server_url() -> str:
 def database(name: str) -> Iterator[Store]:
     """An empty exchange's database of one kind, gone afterwards."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, contextlib.ExitStack() as stack:
-        url = f"sqlite:///{folder}/books.db" if name == "sqlite" else stack.enter_context(_postgresql())
+        url = f"sqlite:///{folder}/books.db" if name == "sqlite" else stack.enter_context(postgresql())
         migrate.upgrade(url)
         store = Store(url)
         stack.callback(store.dispose)
@@ -116,7 +116,8 @@ def database(name: str) -> Iterator[Store]:
 
 
 @contextlib.contextmanager
-def _postgresql() -> Iterator[str]:
+def postgresql() -> Iterator[str]:
+    """The URL of an empty database on the test server, dropped afterwards."""
     server, made = server_url(), f"bench_{secrets.token_hex(6)}"
     plain = server.replace("postgresql+psycopg://", "postgresql://", 1)
     with psycopg.connect(plain, autocommit=True) as administration:
@@ -195,11 +196,13 @@ def charge(store: Store, way: str, number: int) -> None:
             **facts,
         )
 
-    for step in (reserve, settle):
-        commit(store, way, step)
+    commit(store, way, reserve, key=name)  # a buyer's request has a key, what follows from it needs none
+    commit(store, way, settle)
 
 
-def commit(store: Store, way: str, step: Callable[[Session, datetime], None]) -> None:
+def commit(
+    store: Store, way: str, step: Callable[[Session, datetime], None], *, key: str | None = None
+) -> None:
     """One durable transaction: of the ledger alone, or a command of the exchange."""
     if way == "ledger":
         with Session(store.engine) as session, session.begin():
@@ -210,7 +213,7 @@ def commit(store: Store, way: str, step: Callable[[Session, datetime], None]) ->
         step(tx.session, tx.now)
         return {}
 
-    store.perform(SYSTEM, BookCharge(step.__name__), work)
+    store.perform(SYSTEM, BookCharge(step.__name__), work, key=key)
 
 
 def figure(name: str, way: str, clients: int, taken: Sequence[float], lasted: float) -> dict[str, object]:

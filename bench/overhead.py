@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     found: list[Measured] = []
     sandbox = Watched()
     with sandbox:
-        for world in _worlds(asked):
+        for world in worlds_of(asked):
             measured = [
                 measure(world, one, sandbox, asked.rounds, profiled=asked.profile)
                 for one in chosen(world, asked)
@@ -101,7 +101,8 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _worlds(asked: argparse.Namespace) -> list[World]:
+def worlds_of(asked: argparse.Namespace) -> list[World]:
+    """The worlds that were asked for."""
     sizes = (
         [] if asked.rows == "none" else [events.size_of(events.rows_in(one)) for one in asked.rows.split(",")]
     )

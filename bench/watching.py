@@ -126,6 +126,16 @@ def worker_peak(run: Callable[[], object], every_s: float = _SAMPLE_S) -> int:
     return max(peaks)
 
 
+def largest_child() -> int:
+    """The largest high-water mark, in bytes, among this process's children and theirs."""
+    waiting, peaks = _children(os.getpid()), [0]
+    while waiting:
+        process = waiting.pop()
+        waiting += _children(process)
+        peaks.append(_high_water(process))
+    return max(peaks)
+
+
 def own_peak() -> int:
     """This process's high-water mark, in bytes."""
     return _high_water(os.getpid())

@@ -6,7 +6,8 @@ The package's front door holds its errors alone, so that ``catalog.manifest`` st
     catalog.manifest   a provider's ``listing.toml`` (standard library only)
     catalog.schema     columns and tables of a version
     catalog.ingest     a stranger's file -> our own Parquet and a profile, in a limited process
-    catalog.objects    content-addressed, write-once files
+    catalog.objects    content-addressed, write-once files in a local folder
+    catalog.s3_objects  the same in a bucket of an S3 store, with a bounded cache of local copies
     catalog.listings   datasets, versions, publishing; catalog.search finds published ones
 """
 
@@ -22,6 +23,7 @@ from catalog.errors import (
     ListingState,
     NotFound,
     ObjectDamaged,
+    ObjectsUnavailable,
     PolicyMismatch,
     SlugTaken,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "ListingState",
     "NotFound",
     "ObjectDamaged",
+    "ObjectsUnavailable",
     "PolicyMismatch",
     "SlugTaken",
 ]

@@ -9,6 +9,7 @@
     ├── NotFound          nothing of that name is visible to the reader
     ├── SlugTaken         a dataset name that is already in use
     ├── ListingState      a step that the listing's state does not allow
+    ├── ObjectsUnavailable  the object store does not answer, or takes nothing, at the moment
     └── ObjectDamaged     a stored file whose bytes no longer match its name
 
 Messages name tables, columns, line numbers and limits; none holds a cell of anybody's data.
@@ -28,7 +29,7 @@ UPLOAD_HINTS = {
     "not_parquet": "Export the table again as Parquet, or send it as CSV.",
     "truncated_file": "The file ends too early: send it again and compare its size with the original.",
     "damaged_file": "The file's contents do not match its own structure: export it again.",
-    "encrypted_file": "Send the file without encryption; it is encrypted in transit and at rest.",
+    "encrypted_file": "Send the file without encryption: nobody here has its key.",
     "empty_file": "Send a file with a header and at least one row.",
     "broken_rows": "Correct the rows named in the message, or quote their text as RFC 4180 asks.",
     "not_utf8": "Save the file as UTF-8 and send it again.",
@@ -177,6 +178,14 @@ class ListingState(CatalogError):
     def __init__(self, code: str, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+
+
+class ObjectsUnavailable(CatalogError):
+    """The object store does not answer, or takes nothing, at the moment."""
+
+    code = "objects_unavailable"
+    hint = "Repeat the request with the same key in a few seconds: what was done already is not done twice."
+    retry_after_s = 5
 
 
 class ObjectDamaged(CatalogError):

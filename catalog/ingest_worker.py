@@ -1,11 +1,13 @@
 """The child process of :mod:`catalog.ingest`: it alone opens a stranger's file.
 
-It takes its limits before it imports a parser, reads one task from its standard input, writes Parquet parts,
-and answers with one JSON document. Whatever goes wrong leaves as a code and a sentence without data.
+It takes its limits before it imports a parser, and is confined before it opens the file; it reads one task
+from its standard input, writes Parquet parts, and answers with one JSON document. Whatever goes wrong leaves
+as a code and a sentence without data.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -15,15 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from catalog.errors import InvalidUpload
-    from catalog.ingest import Limits
+    from catalog.ingest import Confinement, Limits
 
 _OPEN_FILES = 256
+# Where engines look for how much memory and how many processors they may use; without it DuckDB aborts.
+_ASKED_BY_ENGINES = ("/proc/self", "/proc/meminfo", "/sys/fs/cgroup")
 
 
 def main() -> None:
     """Run one task. The exit code is 0 whenever a report was written, also for a refusal."""
     task = json.load(sys.stdin)
     _limit(task["limits"])
+    _load()
+    confine(task["confinement"], source=task["source"], out=task["out"])
     # A library that prints must not speak into the report's pipe.
     report_pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -46,6 +52,41 @@ def _limit(limits: dict[str, int]) -> None:
         hard = resource.getrlimit(what)[1]
         cap = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
         resource.setrlimit(what, (cap, cap))
+
+
+def _load() -> None:
+    """Import all that the task needs: no file of the interpreter can be read any more once it is confined."""
+    import encodings.utf_8_sig
+    import zoneinfo
+
+    import pyarrow.compute
+    import pyarrow.csv
+    import pyarrow.dataset
+    import pyarrow.parquet
+    import pyarrow.parquet.encryption
+
+    import catalog.errors
+    import catalog.ingest
+    import catalog.profile
+    import catalog.rewrite
+    import catalog.sources
+
+    _ = (encodings, zoneinfo, catalog, pyarrow)
+
+
+def confine(module: str, *, source: str, out: str) -> None:
+    """Have the kernel forbid everything but reading ``source`` and writing below ``out``.
+
+    A user namespace and Landlock need a single thread; limits hold whatever the kernel offers besides.
+    """
+    if not module:
+        return
+    found: Confinement = importlib.import_module(module)
+    found.leave_network()
+    found.drop_privileges()
+    found.forbid_network_and_programs()
+    found.forbid_processes_and_signals()
+    found.confine_files([source, *(path for path in _ASKED_BY_ENGINES if Path(path).exists())], out)
 
 
 def _reply(task: dict[str, Any]) -> dict[str, Any]:
@@ -78,21 +119,21 @@ def _ingest(task: dict[str, Any], limits: Limits) -> dict[str, Any]:
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+    key = bytes.fromhex(task["key"]) or None
     source = open_source(Path(task["source"]), table=task["table"], unit=task["unit"], limits=limits)
-    with Rewriter(Path(task["out"]), source.schema, table=task["table"], unit=source.unit) as out:
+    with Rewriter(Path(task["out"]), source.schema, table=task["table"], unit=source.unit, key=key) as out:
         for batch in source.batches():
             out.write(batch)
         counts = out.finish()
-    scratch, memory = Path(task["scratch"]), limits.memory_bytes
-    check_keys(
-        out.parts, source.columns, table=task["table"], keys=task["keys"], scratch=scratch, memory=memory
-    )
-    profile = profile_table(out.parts, source.columns, unit=source.unit, scratch=scratch, memory=memory)
+    reading: dict[str, Any] = {"scratch": Path(task["scratch"]), "memory": limits.memory_bytes, "key": key}
+    check_keys(out.parts, source.columns, table=task["table"], keys=task["keys"], **reading)
+    profile = profile_table(out.parts, source.columns, unit=source.unit, **reading)
     profile["rows"] = counts.rows
     profile["rows_without_unit"] = counts.rows_without_unit
     profile["not_finite"] = counts.not_finite
     return {
         "columns": [[column.name, column.type] for column in source.columns],
+        "digests": out.digests,
         "rows": counts.rows,
         "rows_without_unit": counts.rows_without_unit,
         "profile": profile,

@@ -47,12 +47,15 @@ from catalog.views import (
     domains_holding,
     find,
     licences_offered,
+    named_objects,
     of_organisation,
     offered,
+    plain_parts,
     profiled_alike,
     provider_profile,
     select_datasets,
     slug_of,
+    stored_objects,
     version_of,
 )
 
@@ -89,14 +92,17 @@ __all__ = [
     "keep_profile",
     "licences_offered",
     "metadata",
+    "named_objects",
     "of_organisation",
     "offered",
+    "plain_parts",
     "present",
     "profiled_alike",
     "provider_profile",
     "publish",
     "search",
     "slug_of",
+    "stored_objects",
     "version_of",
     "withdraw",
 ]
@@ -118,6 +124,8 @@ class Presentation:
 class TableContent:
     """A table of a new version. ``parts`` are (SHA-256, bytes) of its stored Parquet files, in row order.
 
+    Of encrypted files the digests are of what they would be in plain, and ``stored`` names the objects.
+
     Whether it is public, and its privacy unit, are what the version's policy says.
     """
 
@@ -126,6 +134,7 @@ class TableContent:
     rows: int
     rows_without_unit: int = 0
     profile: Mapping[str, Any] = field(default_factory=dict)
+    stored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,8 +374,16 @@ def _insert_table(
             profile=json.dumps(dict(table.profile), sort_keys=True, ensure_ascii=False),
         )
     )
+    stored = table.stored or [None] * len(table.parts)
     parts = [
-        {"version": version_id, "table_name": name, "position": number, "sha256": sha256, "size_bytes": size}
-        for number, (sha256, size) in enumerate(table.parts)
+        {
+            "version": version_id,
+            "table_name": name,
+            "position": number,
+            "sha256": sha256,
+            "size_bytes": size,
+            "stored_sha256": object_,
+        }
+        for number, ((sha256, size), object_) in enumerate(zip(table.parts, stored, strict=True))
     ]
     session.execute(insert(version_part), parts)

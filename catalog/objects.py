@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from catalog.errors import NotFound, ObjectDamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
-_BLOCK = 1 << 20
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+BLOCK = 1 << 20
+DIGEST = re.compile(r"[0-9a-f]{64}")
+ROOM_BYTES = 16 << 20
+"""A disk with less room than this is full: what is begun is to be kept, too."""
+
+
+class Objects(Protocol):
+    """The door to objects, wherever they are: :class:`LocalObjects` says what each of these promises."""
+
+    def put(self, source: Path) -> str:
+        """Keep a copy of a file; returns its SHA-256."""
+        ...
+
+    def put_bytes(self, *contents: bytes) -> tuple[str, ...]:
+        """Keep each of these; returns their SHA-256."""
+        ...
+
+    def held(self, *sha256: str) -> AbstractContextManager[tuple[Path, ...]]:
+        """Where objects are on this machine, for as long as the block lasts."""
+        ...
+
+    def path(self, sha256: str) -> Path:
+        """Where an object is on this machine now."""
+        ...
+
+    def read(self, sha256: str) -> bytes:
+        """An object's bytes, compared with its name."""
+        ...
+
+    def untouched(self, *, since: float) -> Iterator[str]:
+        """The objects that were not put since a moment."""
+        ...
+
+    def discard(self, sha256: str, *, untouched_since: float) -> bool:
+        """Remove one that nothing names, unless it was put since a moment."""
+        ...
+
+    def ensure_writable(self) -> None:
+        """Raises where nothing could be kept now."""
+        ...
 
 
 class LocalObjects:
@@ -34,31 +75,69 @@ class LocalObjects:
     def put(self, source: Path) -> str:
         """Keep a copy of ``source``; returns its SHA-256 as lower-case hex. Repeating it changes nothing."""
         with Path(source).open("rb") as file:
-            return self._keep([iter(partial(file.read, _BLOCK), b"")])[0]
+            return self._keep([iter(partial(file.read, BLOCK), b"")])[0]
 
     def put_bytes(self, *contents: bytes) -> tuple[str, ...]:
         """Keep each of these; returns their SHA-256. Several together are hardly slower than one."""
         return self._keep([(content,) for content in contents])
 
-    def path(self, sha256: str, *, verify: bool = False) -> Path:
-        """Where an object's bytes are; with ``verify`` they are read and compared with the name first.
+    @contextlib.contextmanager
+    def held(self, *sha256: str) -> Iterator[tuple[Path, ...]]:
+        """Where objects are. Raises :class:`NotFound` for one that is not here."""
+        yield tuple(self.path(one) for one in sha256)
 
-        Raises :class:`NotFound` for an object that is not here, :class:`ObjectDamaged` when verification
-        fails.
-        """
+    def path(self, sha256: str) -> Path:
+        """Where an object's bytes are. Raises :class:`NotFound` for an object that is not here."""
         place = self._place(sha256)
         if not place.is_file():
             raise NotFound("There is no such object.")
-        if verify and sha256_of(place) != sha256:
-            raise ObjectDamaged(f"The object {sha256} does not have the bytes that its name promises.")
         return place
 
-    def exists(self, sha256: str) -> bool:
-        """Whether an object is here."""
-        return self._place(sha256).is_file()
+    def read(self, sha256: str) -> bytes:
+        """An object's bytes. Raises :class:`NotFound`, and :class:`ObjectDamaged` where they are not those
+        that its name promises.
+        """
+        data = self.path(sha256).read_bytes()
+        if digest_of_bytes(data) != sha256:
+            raise ObjectDamaged(f"The object {sha256} does not have the bytes that its name promises.")
+        return data
+
+    def untouched(self, *, since: float) -> Iterator[str]:
+        """The objects that were not put, nor put again, after ``since`` (seconds since 1970)."""
+        for place in self._root.glob("??/??/*"):
+            with contextlib.suppress(FileNotFoundError):  # another process removes it
+                if DIGEST.fullmatch(place.name) and place.stat().st_mtime <= since:
+                    yield place.name
+
+    def discard(self, sha256: str, *, untouched_since: float) -> bool:
+        """Remove an object that nothing names any more; whether it is gone.
+
+        One that was put, or put again, after ``untouched_since`` (seconds since 1970) stays: whoever put it
+        may be about to name it. It is set aside before its age is looked at, so that a put either finds it
+        gone, and writes it anew, or shows in its age.
+        """
+        place = self._place(sha256)
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
+            aside = Path(folder, sha256)
+            try:
+                place.rename(aside)
+            except FileNotFoundError:
+                return True
+            young = aside.stat().st_mtime > untouched_since
+            if young:
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, place)
+            _sync_folder(place.parent)
+        return not young
+
+    def ensure_writable(self) -> None:
+        """Raises OSError where nothing could be kept now."""
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        require_room(self._incoming)
 
     def _place(self, sha256: str) -> Path:
-        if not _DIGEST.fullmatch(sha256):
+        if not DIGEST.fullmatch(sha256):
             raise NotFound("There is no such object: its name is not a SHA-256.")
         return self._root / sha256[:2] / sha256[2:4] / sha256
 
@@ -73,9 +152,7 @@ class LocalObjects:
                 place = self._place(sha256)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 folders |= {place.parent, place.parent.parent}
-                # A link refuses to replace what is there: an object is written once also when two race.
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, place)
+                _link(draft, place)
             for folder in sorted(folders, reverse=True):
                 _sync_folder(folder)
         return tuple(sha256 for _, sha256 in drafts)
@@ -94,6 +171,41 @@ def _draft(folder: Path, blocks: Iterable[bytes], stack: contextlib.ExitStack) -
         os.fchmod(target.fileno(), 0o440)
         os.fsync(target.fileno())
     return draft, digest.hexdigest()
+
+
+def _link(draft: Path, place: Path) -> None:
+    """Put a draft into its place. A link refuses to replace what is there: an object is written once also
+    when two race. What is there says that it was put again, so that nobody discards it now.
+    """
+    while True:
+        try:
+            os.link(draft, place)
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):  # it was discarded between the two
+                os.utime(place)
+                return
+        else:
+            return
+
+
+def require_room(folder: Path) -> None:
+    """Write a byte into a folder and remove it, and look how much room there is. Raises OSError where that
+    fails, or where it is too little.
+    """
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b"\0")
+    if lacks_room(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def lacks_room(folder: Path) -> bool:
+    """Whether the disk of a folder has too little room for what may be begun."""
+    return shutil.disk_usage(folder).free < ROOM_BYTES
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, as lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import pyarrow.dataset as ds
+from pyarrow.parquet import encryption
 
 from catalog.errors import InvalidUpload
 
@@ -28,29 +30,42 @@ _QUANTILES = {"q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9, "q99": 0.99}
 
 
 def profile_table(
-    parts: Sequence[Path], schema: pa.Schema, *, unit: str | None, scratch: Path, memory: int
+    parts: Sequence[Path],
+    schema: pa.Schema,
+    *,
+    unit: str | None,
+    scratch: Path,
+    memory: int,
+    key: bytes | None = None,
 ) -> dict[str, Any]:
-    """Profile a rewritten table.
+    """Profile a rewritten table, which is encrypted where there is a key.
 
     Returns ``{"columns": [{name, nulls, distinct, min, max, common}], "unit": {column, units,
     rows_per_unit}}``; ``distinct`` is approximate, extremes and common values are texts, ``unit`` is None for
     a public table.
     """
-    with _opened(parts, scratch, memory) as connection:
+    with _opened(parts, scratch, memory, key) as connection:
         columns = [_column(connection, field) for field in schema]
         return {"columns": columns, "unit": _unit(connection, unit) if unit else None}
 
 
 def check_keys(
-    parts: Sequence[Path], schema: pa.Schema, *, table: str, keys: Sequence[str], scratch: Path, memory: int
+    parts: Sequence[Path],
+    schema: pa.Schema,
+    *,
+    table: str,
+    keys: Sequence[str],
+    scratch: Path,
+    memory: int,
+    key: bytes | None = None,
 ) -> None:
     """Raises InvalidUpload with the column's name unless each row has a value of its own in each key. Letter
     case of names does not matter; a key that is no column is passed over."""
     named = {field.name.lower(): field.name for field in schema}
-    with _opened(parts, scratch, memory) as connection:
-        for key in dict.fromkeys(key.lower() for key in keys):
-            if key in named:
-                _check_key(connection, table, named[key])
+    with _opened(parts, scratch, memory, key) as connection:
+        for name in dict.fromkeys(name.lower() for name in keys):
+            if name in named:
+                _check_key(connection, table, named[name])
 
 
 def _check_key(connection: duckdb.DuckDBPyConnection, table: str, key: str) -> None:
@@ -65,7 +80,9 @@ def _check_key(connection: duckdb.DuckDBPyConnection, table: str, key: str) -> N
 
 
 @contextmanager
-def _opened(parts: Sequence[Path], scratch: Path, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
+def _opened(
+    parts: Sequence[Path], scratch: Path, memory: int, key: bytes | None
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection whose view ``t`` is the rewritten table."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": "1",
@@ -75,9 +92,19 @@ def _opened(parts: Sequence[Path], scratch: Path, memory: int) -> Iterator[duckd
         "autoload_known_extensions": "false",
     }
     with duckdb.connect(config=config) as connection:
-        files = ", ".join(_literal(str(part)) for part in parts)
-        connection.execute(f"CREATE VIEW t AS SELECT * FROM read_parquet([{files}])")  # noqa: S608
+        if key is None:
+            files = ", ".join(_literal(str(part)) for part in parts)
+            connection.execute(f"CREATE VIEW t AS SELECT * FROM read_parquet([{files}])")  # noqa: S608
+        else:
+            connection.register("t", _decrypted(parts, key))
         yield connection
+
+
+def _decrypted(parts: Sequence[Path], key: bytes) -> ds.Dataset:
+    properties = encryption.create_decryption_properties(key)
+    options = ds.ParquetFragmentScanOptions(decryption_properties=properties)
+    form = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    return ds.dataset([str(part) for part in parts], format=form)
 
 
 def _column(connection: duckdb.DuckDBPyConnection, field: pa.Field) -> dict[str, Any]:

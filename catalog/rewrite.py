@@ -3,16 +3,23 @@
 Statistics are left out on purpose. An engine prunes row groups by them, so the run time of a buyer's filter
 would tell where single values lie; and a file that leaves the house by accident should not carry its extremes
 in its footer.
+
+Under a key the parts are encrypted as they are written, and never lie anywhere in plain: Parquet modular
+encryption, AES-GCM, footer and all. What a part would be without it is hashed beside: encrypting draws at
+random, so that the digest of what is stored says no more whether two tables are the same.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.parquet import encryption
 
 from catalog.errors import InvalidUpload
 
@@ -36,18 +43,23 @@ class Counts:
 
 
 class Rewriter:
-    """Writes batches of one schema to ``part-00000.parquet`` on; bytes depend on the values alone."""
+    """Writes batches of one schema to ``part-00000.parquet`` on; without a key the bytes depend on the values
+    alone. ``digests`` say what they would be, part by part, where there is a key.
+    """
 
-    def __init__(self, out: Path, schema: pa.Schema, *, table: str, unit: str | None) -> None:
+    def __init__(
+        self, out: Path, schema: pa.Schema, *, table: str, unit: str | None, key: bytes | None = None
+    ) -> None:
         self.parts: list[Path] = []
-        self._out, self._table, self._unit = out, table, unit
+        self.digests: list[str] = []
+        self._out, self._table, self._unit, self._key = out, table, unit, key
         self._schema = schema.remove_metadata()
         self._floats = [field.name for field in self._schema if pa.types.is_floating(field.type)]
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = self._waiting_bytes = self._part_rows = 0
         self._rows = self._without_unit = 0
         self._not_finite: dict[str, int] = {}
-        self._writer: pq.ParquetWriter | None = None
+        self._writer: _Part | None = None
 
     def __enter__(self) -> Rewriter:
         return self
@@ -109,29 +121,77 @@ class Rewriter:
         """Write one row group: the first ROW_GROUP_ROWS that wait, or all of them when they are heavy."""
         table = pa.Table.from_batches(self._waiting, self._schema)
         group, rest = table.slice(0, ROW_GROUP_ROWS), table.slice(ROW_GROUP_ROWS)
-        self._open_part().write_table(group.combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+        self._open_part().write(group.combine_chunks())
         self._part_rows += group.num_rows
         if self._part_rows >= _PART_ROWS:
             self._close_part()
         self._waiting = rest.to_batches() if rest.num_rows else []
         self._waiting_rows, self._waiting_bytes = rest.num_rows, rest.nbytes
 
-    def _open_part(self) -> pq.ParquetWriter:
+    def _open_part(self) -> _Part:
         if self._writer is None:
             path = self._out / f"part-{len(self.parts):05d}.parquet"
             self.parts.append(path)
-            self._writer = pq.ParquetWriter(
-                path,
-                self._schema,
-                compression="zstd",
-                compression_level=_ZSTD_LEVEL,
-                write_statistics=False,
-                store_schema=False,
-                write_page_checksum=True,
-            )
+            self._writer = _Part(path, self._schema, self._key)
         return self._writer
 
     def _close_part(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            if self._key is not None:
+                self.digests.append(self._writer.plain.sha256.hexdigest())
             self._writer, self._part_rows = None, 0
+
+
+class _Part:
+    """One part in the making: as it is stored, and under a key as it would be in plain, for its digest."""
+
+    def __init__(self, path: Path, schema: pa.Schema, key: bytes | None) -> None:
+        self.plain = _Hashed()
+        sealed = None if key is None else encryption.create_encryption_properties(key)
+        self._writers = [_writer(path, schema, encryption_properties=sealed)]
+        if key is not None:
+            self._writers.append(_writer(pa.PythonFile(self.plain, mode="w"), schema))
+
+    def write(self, group: pa.Table) -> None:
+        """Write one row group."""
+        for writer in self._writers:
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+
+    def close(self) -> None:
+        """Write the footer."""
+        with contextlib.ExitStack() as stack:
+            for writer in self._writers:
+                stack.callback(writer.close)
+
+
+class _Hashed:
+    """A write-only file that keeps nothing but the digest of what is written."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """The digest stays."""
+
+
+def _writer(where: Path | pa.PythonFile, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        where,
+        schema,
+        compression="zstd",
+        compression_level=_ZSTD_LEVEL,
+        write_statistics=False,
+        store_schema=False,
+        write_page_checksum=True,
+        **options,
+    )

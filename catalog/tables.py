@@ -73,6 +73,8 @@ version_part = Table(
     Column("position", Integer, primary_key=True),
     Column("sha256", String(64), nullable=False, index=True),
     Column("size_bytes", BigInteger, nullable=False),
+    # The object that holds the file where it is encrypted; `sha256` is of what it would be in plain then.
+    Column("stored_sha256", String(64), index=True),
 )
 
 # When a version was first offered. Which one is offered now stands in `listing`.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, func, select
 
 from catalog.errors import NotFound
 from catalog.schema import TableSchema
@@ -23,7 +23,7 @@ from catalog.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -44,7 +44,11 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class ListedTable:
-    """A table as buyers may see it. ``rows`` is None for a private table: its count is data about people."""
+    """A table as buyers may see it. ``rows`` is None for a private table: its count is data about people.
+
+    ``objects`` are the digests of its files in plain, ``stored`` the objects that hold them encrypted: None
+    for each that is not.
+    """
 
     name: str
     public: bool
@@ -52,6 +56,7 @@ class ListedTable:
     schema: TableSchema
     objects: tuple[str, ...]
     rows: int | None
+    stored: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +236,35 @@ def domains_holding(session: Session, objects: Sequence[str]) -> dict[str, set[s
     return found
 
 
+def named_objects(session: Session, digests: Collection[str]) -> set[str]:
+    """Which of these objects are files of a version."""
+    found: set[str] = set()
+    for column in (version_part.c.sha256, version_part.c.stored_sha256):
+        found.update(session.scalars(select(column).where(column.in_(digests))))
+    return found
+
+
+def stored_objects(session: Session, org: str, digests: Collection[str]) -> dict[str, str]:
+    """The objects that hold files of an organisation's own versions encrypted, by their digests in plain."""
+    owned = (
+        select(version_part.c.sha256, version_part.c.stored_sha256)
+        .join(dataset_version, dataset_version.c.id == version_part.c.version)
+        .join(dataset, dataset.c.id == dataset_version.c.dataset)
+        .where(
+            version_part.c.sha256.in_(list(digests)),
+            version_part.c.stored_sha256.is_not(None),
+            dataset.c.org == org,
+        )
+    )
+    return {row.sha256: row.stored_sha256 for row in session.execute(owned)}
+
+
+def plain_parts(session: Session) -> int:
+    """How many files of versions are stored without encryption."""
+    unsealed = select(func.count()).where(version_part.c.stored_sha256.is_(None))
+    return int(session.execute(unsealed).scalar_one())
+
+
 def select_datasets() -> Select[Any]:
     """Datasets with their listing's state and version."""
     return select(dataset, listing.c.state, listing.c.version).join(
@@ -269,24 +303,25 @@ def with_tables(session: Session, rows: Sequence[Row[Any]]) -> list[ListingView]
     """Views of the rows of :func:`_views`, with two queries for the tables of all of them."""
     ids = [row.id for row in rows]
     tables: dict[str, list[ListedTable]] = {each: [] for each in ids}
-    objects: dict[tuple[str, str], list[str]] = {}
+    objects: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
     parts = select(version_part).where(version_part.c.version.in_(ids)).order_by(version_part.c.position)
     for part in session.execute(parts):
-        objects.setdefault((part.version, part.table_name), []).append(part.sha256)
+        objects.setdefault((part.version, part.table_name), []).append((part.sha256, part.stored_sha256))
     found = select(version_table).where(version_table.c.version.in_(ids)).order_by(version_table.c.position)
     for row in session.execute(found):
         tables[row.version].append(_listed_table(row, tuple(objects.get((row.version, row.name), ()))))
     return [_view(row, tuple(tables[row.id])) for row in rows]
 
 
-def _listed_table(row: Row[Any], objects: tuple[str, ...]) -> ListedTable:
+def _listed_table(row: Row[Any], objects: tuple[tuple[str, str | None], ...]) -> ListedTable:
     return ListedTable(
         name=row.name,
         public=bool(row.public),
         unit=row.unit,
         schema=TableSchema.from_document(json.loads(row.schema)),
-        objects=objects,
+        objects=tuple(sha256 for sha256, _ in objects),
         rows=row.row_count if row.public else None,
+        stored=tuple(stored for _, stored in objects),
     )
 
 

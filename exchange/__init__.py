@@ -13,6 +13,7 @@ from exchange.version import __version__
 if TYPE_CHECKING:
     from exchange.client import (
         Answer,
+        AnswerExpired,
         AuthError,
         BudgetExceeded,
         ConfigurationError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         PaymentRequired,
         PermissionDenied,
         PurposeNotAllowed,
+        QueryCancelled,
         QueryFailed,
         QueryRefused,
         QuotaExceeded,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "AnswerExpired",
     "AuthError",
     "BudgetExceeded",
     "ConfigurationError",
@@ -70,6 +73,7 @@ __all__ = [
     "PaymentRequired",
     "PermissionDenied",
     "PurposeNotAllowed",
+    "QueryCancelled",
     "QueryFailed",
     "QueryRefused",
     "QuotaExceeded",

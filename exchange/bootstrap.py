@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
 
+from catalog.buckets import Address, Bucket
+from catalog.object_cache import Cache
 from catalog.objects import LocalObjects
-from exchange import config, migrate
+from catalog.s3_objects import S3Objects
+from exchange import config, migrate, queries
 from exchange.audit.note import SigningKey
 from exchange.audit.receipts import ReceiptSigner
 from exchange.config import Settings, SettingsError
+from exchange.keyring import KeyRing
 from exchange.layouts import Layouts
 from exchange.market import Market, OutsideEngine, OutsideObjects
+from exchange.persons.passwords import Passwords
+from exchange.runs import Runs
 from exchange.store import Store
+from exchange.turns import Shares
+from exchange.vault import Vault
 from privacy.layout import LIMITS
 from privacy.sandbox import Limits, Sandbox
 from settlement.stripe import Till
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _SCRATCH_BYTES = 4 << 30
 
@@ -35,7 +43,11 @@ def create(home: Path, environ: dict[str, str]) -> bool:
 
 
 def open_market(settings: Settings) -> Market:
-    """The market of a web process or a command. Close it: its query workers are processes."""
+    """The market of a web process or a command. Close it: its query workers are processes.
+
+    Raises SettingsError where a master key is missing, or is another than that of the database; on the first
+    start of a database without one it is made.
+    """
     if settings.engine_url != "duckdb:":
         raise SettingsError("EXCHANGE_ENGINE_URL: only `duckdb:` is known")
     limits = Limits(
@@ -47,17 +59,53 @@ def open_market(settings: Settings) -> Market:
         result_bytes=settings.max_result_bytes,
     )
     migrate.require_current(settings.database_url)
+    store, shares = Store(settings.database_url), _shares(settings)
+    objects = open_objects(settings)
+    vault = Vault(KeyRing(Path(settings.master_keys)), store, objects)
+    try:
+        vault.begin()
+    except BaseException:
+        store.dispose()
+        raise
     return Market(
         settings=settings,
-        store=Store(settings.database_url),
-        objects=OutsideObjects(LocalObjects(settings.objects_path)),
-        engine=OutsideEngine(
-            lambda: Sandbox(limits, workers=settings.query_workers), workers=settings.query_workers
-        ),
+        store=store,
+        objects=objects,
+        vault=vault,
+        engine=OutsideEngine(lambda: Sandbox(limits, workers=settings.query_workers), shares=shares),
         receipts=ReceiptSigner(receipt_key(settings), settings.log_origin),
         salt=lambda version: _derive(settings, f"bounding:{version}"),
         layouts=Layouts(settings.home / "layouts", lambda: Sandbox(_building(settings), workers=1)),
+        runs=Runs(
+            threads=shares.at_once + shares.waiting,
+            replies=max(1, settings.web_threads * 3 // 4),  # the other threads serve who asks how far it is
+            ended=lambda ids: store.read(lambda session: queries.ended(session, ids)),
+        ),
         till=Till(settings.stripe_key, api_base=settings.stripe_api_base) if settings.stripe_key else None,
+        passwords=Passwords(at_once=settings.password_hashes),
+    )
+
+
+def open_objects(settings: Settings) -> OutsideObjects:
+    """The object store; nothing is asked of it yet. Raises SettingsError where it has no credentials."""
+    folder = settings.objects_path
+    if folder is not None:
+        return OutsideObjects(LocalObjects(folder))
+    try:
+        bucket = Bucket(Address.parse(settings.objects_url))
+    except ValueError as error:
+        raise SettingsError(f"EXCHANGE_OBJECTS_URL: {error}") from None
+    folder = Path(settings.objects_cache_path)
+    cache = Cache(folder, settings.objects_cache_bytes, clock_ns=time.time_ns)
+    return OutsideObjects(S3Objects(bucket, cache, nonce=partial(secrets.token_hex, 8)))
+
+
+def _shares(settings: Settings) -> Shares:
+    return Shares.of(
+        settings.query_workers,
+        of_one=settings.query_workers_of_one,
+        waiting=settings.query_queue,
+        waiting_of_one=settings.query_queue_of_one,
     )
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalog.buckets import Address
+from exchange import addresses
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,6 +24,19 @@ _KEY_FILE = "keys.env"
 _LOG_FILE = "log.env"
 _GIB = 1 << 30
 _MIB = 1 << 20
+_LONGEST_ACCESS_S = 900
+_LONGEST_AUTHORIZATION_DAYS = 365
+_LEAST = {
+    "objects_cache_bytes": 64 << 20,
+    "query_workers": 1,
+    "query_workers_of_one": 0,
+    "query_wait_s": 0,
+    "query_patience_s": 1,
+    "query_queue": 0,
+    "query_queue_of_one": 0,
+    "answer_days": 1,
+    "idempotency_days": 30,
+}
 
 
 class SettingsError(Exception):
@@ -48,7 +64,22 @@ class Settings:
 
     home: Path = _setting(Path(".exchange"), "Folder of the database, objects, results and the published log")
     database_url: str = _setting("", "SQLAlchemy URL; empty means SQLite in the home folder")
-    objects_url: str = _setting("", "Object store, `file:PATH`; empty means `objects` in the home folder")
+    objects_url: str = _setting(
+        "",
+        "Object store of its own: `file:PATH` or `s3://BUCKET/PREFIX?region=REGION&endpoint=URL`, with "
+        "credentials in the variables or files of AWS; empty means `objects` in the home folder",
+    )
+    objects_cache_path: str = _setting(
+        "",
+        "Folder of local copies of objects in S3, on a disk of the machine; empty means `cache` in the home",
+    )
+    objects_cache_bytes: int = _setting(
+        20 * _GIB, "Bytes that these copies take: at least what all queries that run at a time read"
+    )
+    master_keys: str = _setting(
+        "",
+        "File of the master keys that data is encrypted under; empty means `master.keys` in the home",
+    )
     engine_url: str = _setting("duckdb:", "Engine that computes exact aggregates")
     base_url: str = _setting("http://127.0.0.1:8000", "Address under which people reach this exchange")
     secret_key: Secret = _setting(
@@ -63,6 +94,17 @@ class Settings:
     query_memory_bytes: int = _setting(2 * _GIB, "Address space of one query worker")
     query_threads: int = _setting(2, "Threads of one query worker")
     query_workers: int = _setting(2, "Query workers kept warm")
+    query_workers_of_one: int = _setting(
+        0, "Queries of one organisation that run at a time in a web process; 0: all workers but one"
+    )
+    query_wait_s: int = _setting(10, "Seconds that a request waits for its answer before it is told of a job")
+    query_patience_s: int = _setting(
+        300, "Seconds that a query waits for a worker before it is given up, uncharged"
+    )
+    query_queue: int = _setting(64, "Queries that may wait for a worker of a web process; above, 503")
+    query_queue_of_one: int = _setting(16, "Of these, queries of one organisation; above, 429")
+    answer_days: int = _setting(90, "Days that an answer is kept; its receipt stays")
+    idempotency_days: int = _setting(30, "Days that an Idempotency-Key is remembered, at least 30")
     ingest_timeout_s: int = _setting(600, "Seconds that one table may take to ingest")
     ingest_memory_bytes: int = _setting(
         4 * _GIB, "Address space of one ingest worker, and of one that builds a layout"
@@ -91,6 +133,35 @@ class Settings:
     holdback_percent: int = _setting(10, "Share of a payout that is held back against disputes, in percent")
     holdback_days: int = _setting(120, "Days until a holdback is paid out")
     request_days: int = _setting(45, "Days that a provider has to decide on a request for access")
+    metrics_token: Secret = _setting(
+        Secret(""), "Secret: token that a monitoring system reads /metrics and the parts of /readyz with"
+    )
+    log_format: str = _setting("text", "Form of log lines on standard error: text, or json")
+    traces: str = _setting("", "Where traces go: `console`, or `file:PATH`; empty writes none")
+    stop_grace_s: int = _setting(
+        40, "Seconds that running requests have to end after SIGTERM; longer than a query may run"
+    )
+    access_token_s: int = _setting(600, "Seconds that an access token is valid; at most 900")
+    authorization_days: int = _setting(
+        30, "Days until somebody who let a program act is asked again; refresh tokens end with them"
+    )
+    oidc_issuer: str = _setting("", "Issuer of an OpenID provider that persons sign in by; empty: none")
+    oidc_client_id: str = _setting("", "This exchange's client id at the provider")
+    oidc_client_secret: Secret = _setting(Secret(""), "Secret: this exchange's client secret at the provider")
+    oidc_networks: str = _setting(
+        "", "Networks within, as `10.1.2.0/24`, in which the OpenID provider may be, separated by commas"
+    )
+    second_factor: int = _setting(
+        1, "1: officers and operators come into the portal with a second factor alone; 0, for a demo: without"
+    )
+    session_idle_s: int = _setting(3600, "Seconds after which a session of the portal ends if it is not used")
+    session_lasts_s: int = _setting(43_200, "Seconds after which a session of the portal ends in any case")
+    rate_of_caller: int = _setting(
+        100, "Requests a second from one token or person, with bursts of ten seconds' worth; 0: no limit"
+    )
+    rate_of_network: int = _setting(1000, "The same from one network (a /24 or /48), whoever asks")
+    proxies: int = _setting(0, "Reverse proxies in front, whose X-Forwarded-For and -Proto are believed")
+    password_hashes: int = _setting(2, "Passwords that one web process checks at a time, with 64 MiB each")
     web_threads: int = _setting(16, "Threads of one web process")
     web_workers: int = _setting(1, "Web processes")
 
@@ -109,8 +180,17 @@ class Settings:
             values.pop("log_key", None)
         settings = cls(**{**values, "home": home})
         settings._require("secret_key")
+        settings._check_least()
+        settings._check_networks()
         if worker:
             settings._require("log_key")
+        settings._check_objects()
+        if not 0 < settings.access_token_s <= _LONGEST_ACCESS_S:
+            raise SettingsError(f"{_PREFIX}ACCESS_TOKEN_S must be between 1 and {_LONGEST_ACCESS_S}")
+        if not 0 < settings.authorization_days <= _LONGEST_AUTHORIZATION_DAYS:
+            raise SettingsError(
+                f"{_PREFIX}AUTHORIZATION_DAYS must be between 1 and {_LONGEST_AUTHORIZATION_DAYS}"
+            )
         return settings._with_homes()
 
     def _require(self, name: str) -> None:
@@ -119,21 +199,51 @@ class Settings:
                 f"{_PREFIX}{name.upper()} is not set: run `exchange init`, or set the variable"
             )
 
+    def _check_least(self) -> None:
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise SettingsError(f"{_PREFIX}{name.upper()} must be at least {least}")
+
+    def _check_networks(self) -> None:
+        try:
+            addresses.networks(self.oidc_networks)
+        except ValueError as error:
+            raise SettingsError(f"{_PREFIX}OIDC_NETWORKS cannot be read: {error}") from error
+
+    def _check_objects(self) -> None:
+        if not self.objects_url.startswith("file:") and self.objects_url:
+            try:
+                Address.parse(self.objects_url)
+            except ValueError as error:
+                raise SettingsError(f"{_PREFIX}OBJECTS_URL: {error}") from None
+
     def _with_homes(self) -> Settings:
         changes: dict[str, Any] = {}
         if not self.database_url:
             changes["database_url"] = f"sqlite:///{self.home / 'exchange.db'}"
         if not self.objects_url:
             changes["objects_url"] = f"file:{self.home / 'objects'}"
+        if not self.objects_cache_path:
+            changes["objects_cache_path"] = str(self.home / "cache")
+        if not self.master_keys:
+            changes["master_keys"] = str(self.home / "master.keys")
         return Settings(**{f.name: changes.get(f.name, getattr(self, f.name)) for f in fields(self)})
 
     @property
-    def objects_path(self) -> Path:
-        """The folder of the local object store."""
+    def objects_path(self) -> Path | None:
+        """The folder of the local object store; None where objects are in a bucket."""
         scheme, _, path = self.objects_url.partition(":")
-        if scheme != "file":
-            raise SettingsError("EXCHANGE_OBJECTS_URL: only `file:PATH` is known")
-        return Path(path)
+        return Path(path) if scheme == "file" else None
+
+    @property
+    def oidc_inside(self) -> tuple[addresses.Network, ...]:
+        """The networks in which the OpenID provider is asked although they are not public."""
+        return addresses.networks(self.oidc_networks)
+
+    @property
+    def oauth_path(self) -> Path:
+        """The folder of the keys that sign access tokens."""
+        return self.home / "oauth"
 
     @property
     def log_path(self) -> Path:
@@ -194,7 +304,11 @@ def _parse(name: str, text: str) -> object:
 
 
 def _masked(text: str) -> str:
-    """A database URL without its password."""
+    """An address without its password, and without the values of its parameters, which may be one."""
+    start, question, parameters = text.partition("?")
+    if "://" in start and question:
+        names = [one.partition("=")[0] for one in parameters.split("&")]
+        text = start + question + "&".join(f"{name}=***" for name in names)
     before, at, after = text.rpartition("@")
     scheme, slashes, login = before.partition("://")
     return f"{scheme}{slashes}{login.split(':')[0]}:***@{after}" if at and ":" in login else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -25,11 +26,119 @@ class TokenUnknown(MarketError):
     hint = "Send `Authorization: Bearer TOKEN` with a token from `exchange token create`."
 
 
+class SignInRefused(MarketError):
+    """Login and password do not belong together, or the account may not come in; the same for every cause."""
+
+    code = "sign_in_refused"
+    hint = "Type both again, or ask an administrator of your organisation for a link to a new password."
+
+
+class SecondFactorRefused(MarketError):
+    """The code, the recovery code or the passkey was not accepted."""
+
+    code = "second_factor_refused"
+    hint = "Wait for the next code, or use another second factor or a recovery code."
+
+
+class SecondFactorMissing(MarketError):
+    """Officers and operators come in with a second factor, and this way in has none."""
+
+    code = "second_factor_missing"
+    hint = "Sign in as a person: `exchange member invite` makes the link. Tokens are for the API."
+
+
+class ConfirmationNeeded(MarketError):
+    """The step needs a proof of the person that is at most five minutes old."""
+
+    code = "confirmation_needed"
+    hint = "Show your second factor, or your password, once more and repeat the step."
+
+
+class SingleSignOnRefused(MarketError):
+    """What the identity provider sent does not sign anybody in."""
+
+    code = "single_sign_on_refused"
+    hint = "Start again from the sign-in page; an account must have been invited before."
+
+
+class TooManyTries(MarketError):
+    """There were too many wrong tries; the next one is looked at after a wait that grows with each."""
+
+    code = "too_many_tries"
+    hint = "Wait as long as Retry-After says, then try once more."
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"there were too many tries: the next one is possible in {retry_after_s} seconds")
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(MarketError):
+    """More requests, or more tries, came from this token, person or network than the operator allows."""
+
+    code = "rate_limited"
+    hint = "Wait as long as Retry-After says and repeat the request with the same key."
+
+    def __init__(
+        self, retry_after_s: int, message: str = "too many requests came from here in too short a time"
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PasswordWeak(MarketError):
+    """The password is too short, too long, or one of those that everybody tries first."""
+
+    code = "password_weak"
+    hint = "Take several words that do not belong together, or let a password manager draw one."
+
+
+class InvitationUnknown(MarketError):
+    """The link of an invitation is unknown, was used, or is too old; the same for every cause."""
+
+    code = "invitation_unknown"
+    hint = "Ask whoever gave you the link for a new one: each works once, for seven days."
+
+
+class MemberExists(MarketError):
+    """There is such an account or such a membership already."""
+
+    code = "member_exists"
+    hint = "Look at the list of members first."
+
+
+class LastAdmin(MarketError):
+    """The organisation would have nobody left who administers it."""
+
+    code = "last_admin"
+    hint = "Make another member an administrator first."
+
+
 class RoleMissing(MarketError):
     """The actor's role does not allow this operation."""
 
     code = "role_missing"
     hint = "Use a token of an organisation that holds the role named in the message."
+
+
+class ScopeMissing(MarketError):
+    """The access token is valid, and its scope does not allow this: see docs/signing-in.md."""
+
+    code = "scope_missing"
+    hint = "Ask for a token whose scope allows it, or use one without limits."
+
+
+class ScopeInvalid(MarketError):
+    """A scope is not written as scopes are, or allows more than the client that asks for it may."""
+
+    code = "scope_invalid"
+    hint = "Write it as in `dataset:nyc/flights purpose:research rho:1.5`, or `account` for everything."
+
+
+class UserCodeUnknown(MarketError):
+    """The code that a device shows is unknown, was used, or is over."""
+
+    code = "user_code_unknown"
+    hint = "Compare it with the device, or start again there: a code is good for ten minutes."
 
 
 class NotFound(MarketError):
@@ -92,11 +201,93 @@ class InProgress(MarketError):
 
 
 class Overloaded(MarketError):
-    """Every query worker was busy for as long as a query may take. Nothing was reserved or charged."""
+    """Every query worker is busy and the queue is full, or took too long. Nothing was reserved or charged.
+
+    ``retry_after_s`` tells how long the queue is.
+    """
 
     code = "overloaded"
     hint = "Repeat the request with the same key in a few seconds."
+
+    def __init__(self, message: str, *, retry_after_s: int = 3) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyQueries(MarketError):
+    """The organisation has as many queries waiting as it may have. Nothing was reserved or charged."""
+
+    code = "too_many_queries"
+    hint = "Wait for some of them, or cancel them, then repeat the request with the same key."
+
+    def __init__(self, message: str, *, retry_after_s: int = 3) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailable(MarketError):
+    """The database does not answer: it restarts, or it takes no more at the moment."""
+
+    code = "store_unavailable"
+    hint = "Repeat the request with the same key in a few seconds: what was done already is not done twice."
     retry_after_s = 3
+
+
+class StorageFull(MarketError):
+    """There is no room left on a disk of the exchange: nothing was kept and nothing charged."""
+
+    code = "storage_full"
+    hint = "Repeat the request with the same key in a minute: the operator is needed to make room."
+    retry_after_s = 30
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that a disk, or a share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class BackupRefused(MarketError):
+    """A backup cannot be made or restored here: something stands there already, or something is missing."""
+
+    code = "backup_refused"
+    hint = "Mend what the message names; nothing was changed."
+
+
+class BackupInvalid(MarketError):
+    """What is to be restored is not what was backed up: a file is missing, added or altered."""
+
+    code = "backup_invalid"
+    hint = "Use another backup, and keep this one as evidence."
+
+
+class MasterKeyMissing(MarketError):
+    """A master key under which something is stored is not in the file of master keys."""
+
+    code = "master_key_missing"
+    hint = "Put the file of master keys back (EXCHANGE_MASTER_KEYS) from where it is kept; docs/security.md."
+
+
+class MasterKeyWrong(MarketError):
+    """A master key is not the one of its id, or the key of an object was altered."""
+
+    code = "master_key_wrong"
+    hint = "Put back the file of master keys that belongs to this database; see docs/security.md."
+
+
+class MasterKeyInUse(MarketError):
+    """A master key is the current one, or something is still under it."""
+
+    code = "master_key_in_use"
+    hint = (
+        "Run `exchange master-keys rotate` to its end; `exchange master-keys list` shows what is under each."
+    )
+
+
+class MigrationBlocked(MarketError):
+    """Others hold tables that a migration must change, for longer than it waits."""
+
+    code = "migration_blocked"
+    hint = "Stop the web and worker processes of the release before, then run `exchange migrate` again."
 
 
 class LayoutStopped(MarketError):
@@ -118,6 +309,20 @@ class QueryLost(MarketError):
 
     code = "query_failed"
     hint = "The price was returned; the privacy budget stays charged. Ask again, or ask for fewer groups."
+
+
+class QueryCancelled(MarketError):
+    """The query was cancelled before it had an answer."""
+
+    code = "query_cancelled"
+    hint = "Nothing was charged; privacy budget only if data was read. Ask again for an answer."
+
+
+class AnswerExpired(MarketError):
+    """The answer was kept for as long as the exchange keeps answers, and is gone. Its receipt stays."""
+
+    code = "answer_expired"
+    hint = "Ask the question again: it is a new answer, at its price. The receipt of the old one stays valid."
 
 
 class DomainTaken(MarketError):

@@ -12,7 +12,7 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, ForeignKey, Index, MetaData, String, Table, insert, select, update
 
@@ -21,7 +21,10 @@ from exchange.errors import NotFound, RequestInvalid, RoleMissing, TokenUnknown
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
+
+    from exchange.scopes import Scopes
 
 metadata = MetaData()
 
@@ -44,6 +47,7 @@ token = Table(
     Column("created_at", String(32), nullable=False),
     Column("expires_at", String(32)),
     Column("revoked_at", String(32)),
+    Column("created_by", String(40)),  # who made it: a person, or "system" for the operator's command line
     Index("token_by_org", "org"),
 )
 
@@ -62,7 +66,10 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts in a command: an organisation through one token (``ref``), or the exchange itself."""
+    """Who acts in a command: an organisation through one token or authorization (``ref``), or the exchange.
+
+    ``scopes`` are the limits of an access token, None where there are none; ``credential`` is its id.
+    """
 
     ref: str
     org: str
@@ -71,6 +78,8 @@ class Actor:
     auth: str = "token"
     request_id: str = ""
     ip_truncated: str = ""
+    scopes: Scopes | None = None
+    credential: str = ""
 
     def require(self, *roles: Role) -> None:
         """Raise :class:`RoleMissing` unless the actor holds one of ``roles``."""
@@ -118,6 +127,13 @@ def find_organisation(session: Session, name: str) -> tuple[str, Role]:
     return str(found.id), Role(found.role)
 
 
+def is_buyer(session: Session, name_or_id: str) -> bool:
+    """Whether there is a buyer of this name or id."""
+    named = (organisation.c.name == name_or_id) | (organisation.c.id == name_or_id)
+    found = select(organisation.c.id).where(named, organisation.c.role == Role.BUYER)
+    return session.execute(found).first() is not None
+
+
 def organisation_names(session: Session) -> dict[str, str]:
     """Every organisation's name by id."""
     return {row.id: row.name for row in session.execute(select(organisation.c.id, organisation.c.name))}
@@ -131,8 +147,9 @@ def create_token(
     role: Role,
     now: datetime,
     expires_at: datetime | None,
+    by: str,
 ) -> str:
-    """Create a token and return its text, which is not kept and cannot be shown again."""
+    """Create a token and return its text, which is not kept and cannot be shown again; ``by`` is who asks."""
     held = session.execute(select(organisation.c.role).where(organisation.c.id == org)).scalar_one()
     if held != role:
         raise RoleMissing(f"the organisation holds the role {held}, not {role}")
@@ -145,6 +162,7 @@ def create_token(
             secret_sha256=_digest(secret),
             created_at=now.isoformat(timespec="microseconds"),
             expires_at=expires_at.isoformat(timespec="microseconds") if expires_at else None,
+            created_by=by,
         )
     )
     return f"{id}.{secret}"
@@ -158,6 +176,18 @@ def revoke_token(session: Session, id: str, now: datetime) -> None:  # noqa: A00
     session.execute(
         update(token).where(token.c.id == id, token.c.revoked_at.is_(None)).values(revoked_at=stamp)
     )
+
+
+def maker_of(session: Session, token_id: str) -> str | None:
+    """Who made a token, by reference; None where nobody knows."""
+    found: str | None = session.execute(select(token.c.created_by).where(token.c.id == token_id)).scalar()
+    return found
+
+
+def tokens(session: Session, org: str) -> list[Row[Any]]:
+    """An organisation's tokens, newest first."""
+    found = select(token).where(token.c.org == org)
+    return list(session.execute(found.order_by(token.c.created_at.desc(), token.c.id)).all())
 
 
 def authenticate(session: Session, text: str, now: datetime) -> Actor:

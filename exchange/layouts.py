@@ -28,12 +28,14 @@ from privacy import Layout, LayoutInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from catalog.listings import ListingView
+    from catalog.listings import ListedTable, ListingView
     from privacy import Policy, Sandbox
 
     Files = Mapping[str, tuple[str, ...]]
+    Hold = Callable[[], AbstractContextManager[Files]]
 
 NONE, BUILDING, READY, FAILED = "none", "building", "ready", "failed"
 MAX_OPEN = 256
@@ -87,11 +89,16 @@ def name_of(view: ListingView) -> str:
     """The name of a version's layout; empty where it has no private table, and so none."""
     if all(table.public for table in view.tables):
         return ""
-    files = {table.name: table.objects for table in view.tables}
+    files = {table.name: _stored(table) for table in view.tables}
     # Whoever writes to the store itself may leave something else there.
     tables = view.policy.get("tables") if isinstance(view.policy, dict) else None
     of = json.dumps([tables, files], sort_keys=True)
     return hashlib.sha256(of.encode()).hexdigest()[:32]
+
+
+def _stored(table: ListedTable) -> list[str]:
+    """The objects that hold a table's files."""
+    return [sealed or plain for plain, sealed in zip(table.objects, table.stored, strict=True)]
 
 
 class Layouts:
@@ -103,7 +110,7 @@ class Layouts:
         self._start = start
         self._opened: OrderedDict[str, tuple[object, Layout | None]] = OrderedDict()
         self._asked: set[str] = set()
-        self._jobs: queue.SimpleQueue[tuple[str, Policy, Files]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[str, Policy, Hold]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._sandboxes: list[Sandbox] = []
         self._closed = False
@@ -212,10 +219,11 @@ class Layouts:
 
     # what answers
 
-    def serving(self, name: str, policy: Policy, files: Files) -> Layout | None:
+    def serving(self, name: str, policy: Policy, hold: Hold) -> Layout | None:
         """The layout to answer from, at once: None while there is none that was checked.
 
-        Whoever asks for one that was not checked yet has it checked beside, for those who ask later.
+        Whoever asks for one that was not checked yet has it checked beside, for those who ask later; ``hold``
+        gives the files that it is of, for as long as they are read.
         """
         assert_outside_transaction()
         seen = self._seen(name)
@@ -228,33 +236,40 @@ class Layouts:
                 return known[1]
             if name not in self._asked:
                 self._asked.add(name)
-                self._jobs.put((name, policy, files))
+                self._jobs.put((name, policy, hold))
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._take_all, name="layouts", daemon=True)
                     self._thread.start()
         return None
 
-    def take(self, name: str, policy: Policy, files: Files) -> Layout | None:
+    def take(self, name: str, policy: Policy, hold: Hold) -> Layout | None:
         """Open a layout, read it whole, compare it with its document and its sources, and remember it.
 
-        None where it cannot be used: that is remembered too, until the layout is built anew.
+        None where it cannot be used: that is remembered too, until the layout is built anew; but not where it
+        is its files that cannot be had at the moment.
         """
         assert_outside_transaction()
         seen = self._seen(name)
         found = None
         try:
-            if seen is not None:
-                found = checked(self.folder(name), policy, files)
-        except (LayoutInvalid, OSError) as error:
-            _LOG.warning("the layout %s is not used: %s", name, type(error).__name__)
+            with hold() as files:
+                try:
+                    if seen is not None:
+                        found = checked(self.folder(name), policy, files)
+                except (LayoutInvalid, OSError) as error:
+                    _LOG.warning("the layout %s is not used: %s", name, type(error).__name__)
+            self._remember(name, seen, found)
         finally:
             with self._mutex:
                 self._asked.discard(name)
-                self._opened[name] = (seen, found)
-                self._opened.move_to_end(name)
-                while len(self._opened) > MAX_OPEN:
-                    self._opened.popitem(last=False)
         return found
+
+    def _remember(self, name: str, seen: object, found: Layout | None) -> None:
+        with self._mutex:
+            self._opened[name] = (seen, found)
+            self._opened.move_to_end(name)
+            while len(self._opened) > MAX_OPEN:
+                self._opened.popitem(last=False)
 
     def _take_all(self) -> None:
         while True:
@@ -311,7 +326,7 @@ def checked(folder: Path, policy: Policy, files: Files) -> Layout:
     Raises:
         LayoutInvalid: they are not, or it is none.
     """
-    found = Layout.open(folder, policy).checked()
+    found = Layout.open(folder, policy, files).checked()
     tables = {name for one in found.stored.values() for name in one.tables}
     if not found.is_of(sorted(tables), files):
         raise LayoutInvalid("The layout is of other files.")

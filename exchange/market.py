@@ -6,33 +6,41 @@ Adapters that touch files or processes are wrapped so that a call with a transac
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from catalog.errors import ObjectDamaged
 from exchange.errors import Overloaded, StripeMissing
+from exchange.persons.passwords import Passwords
 from exchange.store import assert_outside_transaction
+from exchange.turns import Shares, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from catalog.listings import ListingView
-    from catalog.objects import LocalObjects
+    from catalog.objects import Objects
     from exchange.audit.receipts import ReceiptSigner
     from exchange.config import Settings
     from exchange.layouts import Layouts
+    from exchange.runs import Runs
     from exchange.store import Store
+    from exchange.turns import Turn
+    from exchange.vault import Vault
     from privacy.sandbox import Sandbox
     from settlement.stripe import Till
+
+_DRAINED = 0.75
+"""Share of the time to stop in which queries may end by themselves."""
+_DAY_S, _UNTOUCHED_S = 86_400.0, 3600.0
+"""What was put within this time may be about to be named: longer than any query takes."""
 
 
 class OutsideObjects:
     """An object store that refuses to work inside a transaction."""
 
-    def __init__(self, objects: LocalObjects) -> None:
+    def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
     def put(self, source: Path) -> str:
@@ -45,21 +53,50 @@ class OutsideObjects:
         assert_outside_transaction()
         return self._objects.put_bytes(*contents)
 
+    def discard(self, sha256: str, *, untouched_s: float = _UNTOUCHED_S) -> bool:
+        """Remove an object that nothing names any more, unless it was put again a moment ago; whether it is
+        gone.
+        """
+        assert_outside_transaction()
+        return self._objects.discard(sha256, untouched_since=time.time() - untouched_s)
+
+    def untouched(self, seconds: float) -> Iterator[str]:
+        """The objects that were not put, nor put again, for so long."""
+        assert_outside_transaction()
+        return self._objects.untouched(since=time.time() - seconds)
+
+    def every(self) -> Iterator[str]:
+        """All objects, also those that are put meanwhile, as far as they are met."""
+        return self.untouched(-_DAY_S)  # by a clock that is up to a day ahead of ours
+
+    @contextlib.contextmanager
+    def held(self, sha256: str) -> Iterator[Path]:
+        """Where an object's bytes are on this machine, until the block is left."""
+        assert_outside_transaction()
+        with self._objects.held(sha256) as (path,):
+            yield path
+
     def path(self, sha256: str) -> Path:
-        """Where an object's bytes are."""
+        """Where an object's bytes are on this machine now; to work with them, hold them."""
+        assert_outside_transaction()
         return self._objects.path(sha256)
 
-    def files(self, view: ListingView) -> dict[str, tuple[str, ...]]:
-        """Table name -> the Parquet files of a version that an engine may read."""
-        return {table.name: tuple(str(self.path(one)) for one in table.objects) for table in view.tables}
+    @contextlib.contextmanager
+    def all_held(self, objects: Sequence[str]) -> Iterator[tuple[Path, ...]]:
+        """The same of several, in their order."""
+        assert_outside_transaction()
+        with self._objects.held(*objects) as paths:
+            yield paths
+
+    def ensure_writable(self) -> None:
+        """Raises OSError or ObjectsUnavailable where nothing could be kept now."""
+        assert_outside_transaction()
+        self._objects.ensure_writable()
 
     def read(self, sha256: str) -> bytes:
         """An object's bytes, whole. Raises ObjectDamaged where they are not those that its name promises."""
         assert_outside_transaction()
-        data = self._objects.path(sha256).read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ObjectDamaged(f"The object {sha256} does not have the bytes that its name promises.")
-        return data
+        return self._objects.read(sha256)
 
 
 class OutsideEngine:
@@ -68,34 +105,47 @@ class OutsideEngine:
     A command that asks nothing starts no worker processes.
     """
 
-    def __init__(self, start: Callable[[], Sandbox], *, workers: int) -> None:
+    def __init__(
+        self, start: Callable[[], Sandbox], *, workers: int = 1, shares: Shares | None = None
+    ) -> None:
         self._start = start
-        self._turns = threading.BoundedSemaphore(workers)
+        self.turns = Turns(shares or Shares.of(workers))
         self._sandbox: Sandbox | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def sandbox(self) -> Sandbox:
-        """The running sandbox. Raises InsideTransaction with a transaction open."""
+        """The running sandbox. Raises InsideTransaction with a transaction open, :class:`Overloaded` once the
+        engine is closed: no worker starts in a process that stops.
+        """
         assert_outside_transaction()
         with self._lock:
+            if self._closed:
+                raise Overloaded("the exchange is about to stop")
             if self._sandbox is None:
                 self._sandbox = self._start()
             return self._sandbox
 
-    @contextlib.contextmanager
-    def turn(self, patience_s: float) -> Iterator[None]:
-        """Hold one of the workers, waiting for at most ``patience_s``. Raises :class:`Overloaded`."""
+    def enter(self, org: str) -> Turn:
+        """A place in the queue for a worker. Raises :class:`Overloaded` or :class:`TooManyQueries`."""
         assert_outside_transaction()
-        if not self._turns.acquire(timeout=patience_s):
-            raise Overloaded("every query worker is busy")
-        try:
+        return self.turns.enter(org)
+
+    @contextlib.contextmanager
+    def turn(self, org: str, patience_s: float) -> Iterator[None]:
+        """Hold one of the workers, waiting for at most ``patience_s``. Raises what :meth:`enter` raises."""
+        with self.enter(org) as turn:
+            turn.wait(patience_s)
             yield
-        finally:
-            self._turns.release()
+
+    def overruns(self) -> int:
+        """Tasks that were killed at their time limit, in this process so far."""
+        return 0 if self._sandbox is None else self._sandbox.overruns
 
     def close(self) -> None:
-        """End the worker processes."""
+        """End the worker processes, for good: what they were at fails."""
         with self._lock:
+            self._closed = True
             if self._sandbox is not None:
                 self._sandbox.close()
                 self._sandbox = None
@@ -108,11 +158,14 @@ class Market:
     settings: Settings
     store: Store
     objects: OutsideObjects
+    vault: Vault
     engine: OutsideEngine
     receipts: ReceiptSigner
     salt: Callable[[str], bytes]
     layouts: Layouts
+    runs: Runs
     till: Till | None = None
+    passwords: Passwords = field(default_factory=Passwords)
 
     def stripe(self) -> Till:
         """The way to Stripe. Raises StripeMissing, and InsideTransaction with a transaction open."""
@@ -122,7 +175,14 @@ class Market:
         return self.till
 
     def close(self) -> None:
-        """End worker processes and database connections."""
+        """End worker processes and database connections.
+
+        Queries that were begun are given a while to end well. Then who waits for a worker is sent away,
+        uncharged, and the workers are killed: what runs is forfeited, rho kept and money returned, by its own
+        thread if the process lives for long enough, by the sweeper otherwise, once its lease has ended.
+        """
+        self.engine.turns.close(self.settings.stop_grace_s * _DRAINED)
+        self.runs.close()
         self.engine.close()
         self.layouts.close()
         self.store.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from exchange.errors import InProgress, NotFound, TooLarge, UploadOffset
 from exchange.store import assert_outside_transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -131,7 +133,7 @@ def state_of(folder: Path, row: Row[Any]) -> State:
 def begin(folder: Path, upload_id: str) -> None:
     """Make the file that bytes will be appended to: an upload of no bytes is a file too."""
     assert_outside_transaction()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o770)
     path_of(folder, upload_id).touch(mode=0o600)
 
 
@@ -140,7 +142,7 @@ def append(folder: Path, row: Row[Any], *, offset: int, stream: IO[bytes]) -> St
     :class:`TooLarge` past the declared length, :class:`InProgress` while another request writes.
     """
     assert_outside_transaction()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o770)
     path = path_of(folder, row.id)
     with path.open("ab") as file:
         _claim(file)
@@ -153,6 +155,46 @@ def append(folder: Path, row: Row[Any], *, offset: int, stream: IO[bytes]) -> St
         file.flush()
         os.fsync(file.fileno())
     return state_of(folder, row)
+
+
+def begun(session: Session, before: datetime, *, after: str, limit: int) -> list[str]:
+    """Uploads that began before a moment, by id, from the one after ``after``."""
+    stamp = before.isoformat(timespec="microseconds")
+    found = select(upload.c.id).where(upload.c.created_at < stamp, upload.c.id > after)
+    return list(session.scalars(found.order_by(upload.c.id).limit(limit)))
+
+
+def known(session: Session, ids: Collection[str]) -> set[str]:
+    """Those of these uploads that are written down."""
+    return set(session.scalars(select(upload.c.id).where(upload.c.id.in_(ids))))
+
+
+def forget(session: Session, ids: Collection[str]) -> None:
+    """Forget that these uploads began."""
+    session.execute(delete(upload).where(upload.c.id.in_(ids)))
+
+
+def untouched(folder: Path, ids: Iterable[str], seconds: float) -> list[str]:
+    """Those of these uploads whose bytes were not added to for so long, or are not there."""
+    until, found = time.time() - seconds, []
+    for upload_id in ids:
+        path = path_of(folder, upload_id)
+        if not path.exists() or path.stat().st_mtime < until:
+            found.append(upload_id)
+    return found
+
+
+def taken_up(folder: Path, upload_id: str) -> Path:
+    """The file of an upload that is about to be read: for now it is not one that nobody goes on with."""
+    path = path_of(folder, upload_id)
+    os.utime(path)
+    return path
+
+
+def files(folder: Path) -> Iterator[str]:
+    """The ids of all uploads that have a file."""
+    names = os.scandir(folder) if folder.is_dir() else ()
+    return (one.name for one in names if _ID.fullmatch(one.name))
 
 
 def discard(folder: Path, upload_id: str) -> None:

@@ -1,6 +1,7 @@
 """The query's row and its states; see docs/how-an-answer-is-made for the road.
 
 RESERVED -> EXECUTING -> RESULT_DURABLE -> SETTLED, or VOIDED before data was touched, or FORFEITED after.
+Who cancels voids or forfeits, with the code "cancelled".
 Every move names the state that it leaves, so that two movers cannot both succeed.
 """
 
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     Row,
+    Select,
     String,
     Table,
     Text,
@@ -23,10 +25,11 @@ from sqlalchemy import (
     update,
 )
 
+from exchange.data_keys import data_key
 from exchange.errors import InProgress, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -67,6 +70,7 @@ query = Table(
     Column("result_bytes", BigInteger),
     Column("entry_id", String(40)),
     Column("failure", String(40)),
+    Column("result_expired_at", String(32)),
     Column("question_sha256", String(64)),
     Column("refines", String(40)),
     Column("rho_before_nano", BigInteger, nullable=False, server_default="0"),
@@ -76,10 +80,18 @@ query = Table(
     Column("covered_nano", BigInteger, nullable=False, server_default="0"),
     Column("worth_minor", BigInteger, nullable=False, server_default="0"),
     Column("priced_before_nano", BigInteger, nullable=False, server_default="0"),
+    # The authorization under which it was asked, where it was asked with an access token.
+    Column("authorization_id", String(40)),
+    # The object with the released numbers behind the result: empty where there are none, NULL until T3 (and
+    # for results that were kept before this was noted until the worker has looked).
+    Column("released_sha256", String(64)),
     Index("query_by_plan", "org", "version", "plan_sha256"),
     Index("query_by_state", "state", "lease_until"),
     Index("query_by_org", "org", "reserved_at"),
     Index("query_by_question", "org", "version", "question_sha256"),
+    Index("query_by_authorization", "authorization_id"),
+    Index("query_by_result", "result_sha256"),
+    Index("query_by_released", "released_sha256"),
 )
 
 # Over which bounded rows an answer released numbers: who has them is not charged for them again.
@@ -105,9 +117,13 @@ FROM query q LEFT JOIN audit_entry e ON e.id = q.entry_id""",
 RESERVED, EXECUTING, RESULT_DURABLE, SETTLED = "RESERVED", "EXECUTING", "RESULT_DURABLE", "SETTLED"
 VOIDED, FORFEITED = "VOIDED", "FORFEITED"
 _OPEN = (RESERVED, EXECUTING, RESULT_DURABLE)
+_KEPT = (query.c.state == SETTLED, query.c.result_expired_at.is_(None))
+
+CANCELLED = "cancelled"
+"""The code of a query that its buyer cancelled; to a client also its state."""
 
 # What a client sees of each state.
-SEEN = {
+_SEEN = {
     RESERVED: "queued",
     EXECUTING: "running",
     RESULT_DURABLE: "running",
@@ -115,6 +131,24 @@ SEEN = {
     VOIDED: "expired",
     FORFEITED: "failed",
 }
+
+
+def seen(row: Row[Any]) -> str:
+    """What a client sees of a query's state; an answer that is no longer kept is expired."""
+    if row.failure == CANCELLED:
+        return CANCELLED
+    return "expired" if row.result_expired_at else _SEEN[row.state]
+
+
+def is_open(row: Row[Any]) -> bool:
+    """Whether the query has not ended."""
+    return row.state in _OPEN
+
+
+def ended(session: Session, ids: Collection[str]) -> set[str]:
+    """Which of these queries are over."""
+    found = select(query.c.id).where(query.c.id.in_(ids), query.c.state.not_in(_OPEN))
+    return set(session.scalars(found))
 
 
 def reserve(session: Session, values: Mapping[str, Any]) -> None:
@@ -144,7 +178,7 @@ def find(session: Session, query_id: str, *, org: str | None = None) -> Row[Any]
 
 def settled_before(session: Session, *, org: str, version: str, plan_sha256: str) -> Row[Any] | None:
     """The organisation's settled answer of the same plan on the same version: a repeat is free."""
-    same = _same(org, version, plan_sha256).where(query.c.state == SETTLED)
+    same = _same(org, version, plan_sha256).where(*_KEPT)
     return session.execute(same.order_by(query.c.reserved_at).limit(1)).one_or_none()
 
 
@@ -167,7 +201,7 @@ def asking_now(session: Session, *, org: str, version: str, question_sha256: str
 
 def asked_before(session: Session, *, org: str, version: str, question_sha256: str) -> Row[Any] | None:
     """The organisation's settled query about the same numbers for which most rho was spent in all."""
-    settled = _about(org, version, question_sha256).where(query.c.state == SETTLED)
+    settled = _about(org, version, question_sha256).where(*_KEPT)
     dearest = (query.c.rho_before_nano + query.c.rho_nano).desc(), query.c.reserved_at
     return session.execute(settled.order_by(*dearest).limit(1)).one_or_none()
 
@@ -184,7 +218,7 @@ def told_before(
 ) -> Sequence[Row[Any]]:
     """The organisation's settled queries with numbers over some of these bounded rows, the dearest first."""
     holding = select(released_bound.c.query).where(released_bound.c.bound.in_(bounds))
-    settled = query.c.org == org, query.c.version == version, query.c.state == SETTLED
+    settled = query.c.org == org, query.c.version == version, *_KEPT
     found = select(query).where(*settled, query.c.id.in_(holding))
     dearest = (query.c.rho_before_nano + query.c.rho_nano).desc(), query.c.reserved_at
     return session.execute(found.order_by(*dearest).limit(limit)).all()
@@ -195,6 +229,56 @@ def stale(session: Session, now: datetime, *, limit: int = 100) -> Sequence[Row[
     ended = query.c.lease_until <= now.isoformat(timespec="microseconds")
     found = select(query).where(query.c.state.in_(_OPEN), ended).order_by(query.c.lease_until).limit(limit)
     return session.execute(found).all()
+
+
+def kept_until(session: Session, moment: datetime, *, limit: int) -> Sequence[Row[Any]]:
+    """Ended queries whose result is still stored, and that ended before a moment; the oldest first.
+
+    A query that was cancelled with its result stored is one of them.
+    """
+    stored = query.c.state.in_((SETTLED, FORFEITED)), query.c.result_sha256.is_not(None)
+    due = query.c.result_expired_at.is_(None), query.c.ended_at < moment.isoformat(timespec="microseconds")
+    return session.execute(select(query).where(*stored, *due).order_by(query.c.ended_at).limit(limit)).all()
+
+
+def expire_result(session: Session, query_id: str, *, at: datetime) -> None:
+    """Say that a result is no longer kept. Raises :class:`InProgress` if somebody else did."""
+    unsaid = query.c.id == query_id, query.c.result_expired_at.is_(None)
+    stamp = at.isoformat(timespec="microseconds")
+    said = session.execute(update(query).where(*unsaid).values(result_expired_at=stamp))
+    if said.rowcount != 1:  # type: ignore[attr-defined]
+        raise InProgress("another process expired this answer")
+
+
+def named(session: Session, digests: Collection[str]) -> set[str]:
+    """Which of these objects are the result, or the released numbers behind it, of a query that may still be
+    read, or is about to be.
+    """
+    found: set[str] = set()
+    for column in (query.c.result_sha256, query.c.released_sha256):
+        these = select(column).where(column.in_(digests), query.c.result_expired_at.is_(None))
+        found.update(session.scalars(these))
+    return found
+
+
+def plain_results(session: Session) -> int:
+    """How many results that are still kept are stored without encryption."""
+    sealed = select(data_key.c.plain_sha256).where(data_key.c.plain_sha256 == query.c.result_sha256)
+    kept = query.c.result_sha256.is_not(None), query.c.result_expired_at.is_(None)
+    return int(session.execute(select(func.count()).where(*kept, ~sealed.exists())).scalar_one())
+
+
+def unnoted(session: Session, *, after: str, limit: int) -> Sequence[Row[Any]]:
+    """Queries with a result, and no note of whether released numbers stand behind it; by id."""
+    kept = query.c.result_sha256.is_not(None), query.c.result_expired_at.is_(None)
+    found = select(query).where(*kept, query.c.released_sha256.is_(None), query.c.id > after)
+    return session.execute(found.order_by(query.c.id).limit(limit)).all()
+
+
+def note_released(session: Session, query_id: str, sha256: str) -> None:
+    """Note the released numbers behind a result: their digest, or nothing where there are none."""
+    unsaid = query.c.id == query_id, query.c.released_sha256.is_(None)
+    session.execute(update(query).where(*unsaid).values(released_sha256=sha256))
 
 
 def of_organisation(session: Session, org: str, *, limit: int = 100) -> Sequence[Row[Any]]:
@@ -216,6 +300,15 @@ def rho_asked(session: Session, acceptances: Sequence[str]) -> int:
     spent = select(func.coalesce(func.sum(query.c.rho_nano), 0))
     states = query.c.state.in_((*_OPEN, SETTLED, FORFEITED))
     return int(session.execute(spent.where(query.c.acceptance_id.in_(acceptances), states)).scalar_one())
+
+
+def rho_authorized(session: Session, authorizations: Sequence[str] | Select[tuple[str]]) -> int:
+    """The rho that queries under these authorizations cost, or still may."""
+    spent = select(func.coalesce(func.sum(query.c.rho_nano), 0))
+    states = query.c.state.in_((*_OPEN, SETTLED, FORFEITED))
+    return int(
+        session.execute(spent.where(query.c.authorization_id.in_(authorizations), states)).scalar_one()
+    )
 
 
 def _same(org: str, version: str, plan_sha256: str) -> Any:

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from catalog import listings
-from exchange import identity, notifications, profiles, quarantine, queries, store
+from exchange import (
+    authorizations,
+    clients,
+    credentials,
+    data_keys,
+    identity,
+    notifications,
+    profiles,
+    quarantine,
+    queries,
+    store,
+)
 from exchange.audit import log
+from exchange.persons import tables as persons
 from settlement import ledger
 
 metadatas = [
     identity.metadata,
+    clients.metadata,
+    authorizations.metadata,
+    credentials.metadata,
+    data_keys.metadata,
+    persons.metadata,
     store.metadata,
     queries.metadata,
     notifications.metadata,

@@ -1,4 +1,5 @@
-"""The one way to change state: one command, one idempotency key, one transaction, one audit entry.
+"""The one way to change state: one command, one idempotency key, one transaction, one audit entry, and one
+more for each further entry of the ledger that it books.
 
 SQLite takes ``BEGIN IMMEDIATE``; PostgreSQL takes one advisory lock for the length of a writing transaction,
 which gives the same single-writer order (docs/decisions/0003-one-writer.md). Reading transactions never wait,
@@ -11,6 +12,7 @@ import contextlib
 import contextvars
 import dataclasses
 import hashlib
+import itertools
 import json
 import random
 import re
@@ -23,24 +25,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from sqlalchemy import (
     Column,
-    Engine,
     MetaData,
     String,
     Table,
     Text,
-    create_engine,
-    event,
+    delete,
+    func,
     insert,
     select,
-    text,
+    tuple_,
 )
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from catalog import CatalogError, listings
+from exchange import bookings, database
 from exchange.audit import AuditError
 from exchange.audit.entry import ActorGroup, Entry, LicenceGroup, ObjectGroup, ResultGroup, SourceGroup
-from exchange.audit.log import append, touch
+from exchange.audit.log import append, find, touch
 from exchange.errors import InsideTransaction, KeyReused, MarketError
 from exchange.identity import Actor, new_id
 from privacy import PrivacyError
@@ -49,6 +52,7 @@ from settlement.errors import LicenceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
 
 T = TypeVar("T")
 
@@ -71,12 +75,17 @@ _REMEMBER = insert(idempotency)
 REFUSALS = (MarketError, SettlementError, CatalogError, PrivacyError, AuditError)
 
 _ATTEMPTS = 6
+_COMING = {"57P01", "57P02", "57P03"}  # the server is shut down, or starts
 _OURS = re.compile(
     r"[a-z]{2,4}_[0-9a-f]{24}|[a-z]{1,20}(\.[a-z_]{1,40})?"
 )  # ids, and names of doors in the code
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-_LOCK = "SELECT pg_advisory_xact_lock(7306001)"  # any constant: the one advisory lock of this application
-_LOCK_FOLLOWED = f"{_LOCK}, set_config('synchronous_commit', 'off', true)"
+# Any constant: the one advisory lock of this application.
+_LOCK = select(func.pg_advisory_xact_lock(7306001))
+_LOCK_FOLLOWED = _LOCK.add_columns(func.set_config("synchronous_commit", "off", True))
+_LOOK_AGAIN_S = 0.25
+_TURN_S = 1.0  # far above what a command takes: who waits longer waits for the server's lock
+_patient_until: contextvars.ContextVar[float] = contextvars.ContextVar("patient_until", default=0.0)
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside_transaction", default=False)
 
 
@@ -132,39 +141,60 @@ def assert_outside_transaction() -> None:
 
 
 class _Turns:
-    """A lock that is handed on in the order of asking: SQLite's own waiters poll, and some of them starve."""
+    """A lock that is handed on in the order of asking, among the threads of one process.
 
-    def __init__(self) -> None:
+    SQLite's own waiters poll, and some of them starve. PostgreSQL's wait well, each in a server process that
+    has to be woken: those of one process wait here instead, and for so long as ``patience_s`` alone, so that
+    a connection that hangs holds up no other. Whoever is interrupted while waiting leaves the queue, and
+    hands on a turn that was given meanwhile.
+    """
+
+    def __init__(self, patience_s: float | None = None) -> None:
+        self._patience_s = -1 if patience_s is None else patience_s
         self._lock = threading.Lock()
         self._waiting: deque[threading.Lock] = deque()
-        self._held = False
+        self._turn: threading.Lock | None = None
+        self._mine = threading.local()
 
     def __enter__(self) -> None:
-        with self._lock:
-            if not self._held:
-                self._held = True
-                return
-            mine = threading.Lock()
-            mine.acquire()
-            self._waiting.append(mine)
-        mine.acquire()  # it is released by whoever had the turn before
+        self._mine.lock = mine = threading.Lock()
+        mine.acquire()
+        try:
+            with self._lock:
+                if self._turn is None:
+                    self._turn = mine
+                    return
+                self._waiting.append(mine)
+            if not mine.acquire(timeout=self._patience_s):  # released by whoever had the turn before
+                self._leave(mine)
+        except BaseException:  # a signal's handler raised, such as the one that ends a process
+            self._leave(mine)
+            raise
 
     def __exit__(self, *_: object) -> None:
+        self._leave(self._mine.lock)
+
+    def _leave(self, mine: threading.Lock) -> None:
         with self._lock:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._held = False
+            if self._turn is mine:
+                self._hand_on()
+            elif mine in self._waiting:
+                self._waiting.remove(mine)
+
+    def _hand_on(self) -> None:
+        self._turn = self._waiting.popleft() if self._waiting else None
+        if self._turn is not None:
+            self._turn.release()
 
 
 class Store:
-    """The database. ``perform`` changes state; ``read`` looks at it; nothing else does either."""
+    """The database. ``perform`` changes what is a fact, ``jot`` what is none; ``read`` looks at both."""
 
     def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
         """Open ``url`` (SQLite or PostgreSQL). ``clock`` returns aware UTC datetimes."""
         self.clock = clock or (lambda: datetime.now(UTC))
-        self.engine = _engine(url)
-        self._turns = _Turns()
+        self.engine = database.connect(url)
+        self._turns = _Turns(None if self._sqlite else _TURN_S)
 
     def perform(
         self,
@@ -175,20 +205,34 @@ class Store:
         key: str | None = None,
         followed: bool = False,
     ) -> Outcome:
-        """Run ``work`` once for (organisation, key) and write its one audit entry in the same transaction.
+        """Run ``work`` once for (organisation, key) and write its audit entry in the same transaction, with
+        those that name what else it booked.
 
-        ``work`` may run again after a serialization failure, so it must be repeatable. The same key with the
-        same command returns the stored outcome; with another command it raises :class:`KeyReused`. A refusal
-        rolls back, is logged in a transaction of its own and raised again.
+        ``work`` may run again after a serialization failure or a lost connection, so it must be repeatable.
+        The same key with the same command returns the stored outcome; with another command it raises
+        :class:`KeyReused`. A refusal rolls back, is logged in a transaction of its own and raised again.
 
         Args:
             followed: another command of ours follows before anybody is told, and nothing is lost if the
                 machine stops in between and takes this one back: it is on disk with the next one that is not
                 followed, at the latest. The end of the process alone takes nothing back.
         """
-        digest = digest_of(command)
+        entry_id, keyed = new_id("evt"), None if key is None else (key, digest_of(command))
+        made: list[Outcome] = []
+
+        def attempt(_: int) -> Outcome:
+            with self._transaction(writing=True, followed=followed) as session:
+                # A connection may be lost after its commit: the next try finds the key, or the entry.
+                stored = _stored(session, actor, *keyed) if keyed else None
+                if stored is not None:
+                    return dataclasses.replace(stored, replayed=stored.entry_id != entry_id)
+                if made and find(session, entry_id) is not None:
+                    return made[-1]
+                made.append(self._once(session, actor, command, work, entry_id, keyed))
+                return made[-1]
+
         with self.refusing(actor, command):
-            return self._retrying(lambda: self._once(actor, command, work, key, digest, followed=followed))
+            return self._retrying(attempt)
 
     def replay(self, actor: Actor, command: Command, key: str | None) -> Outcome | None:
         """The stored outcome of a command that was performed under this key, or None.
@@ -220,8 +264,10 @@ class Store:
             command.entry(), id=new_id("evt"), kind=command.refused, outcome="refused", code=code
         )
 
-        def write() -> str:
+        def write(number: int) -> str:
             with self._transaction(writing=True) as session:
+                if number and find(session, str(entry.id)) is not None:
+                    return str(entry.id)  # the connection was lost after the commit
                 now = self.clock()
                 known = dataclasses.replace(entry, object=_known_object(session, entry.object))
                 known = _judged(session, refusal, known, actor, now)
@@ -231,20 +277,38 @@ class Store:
         refusal.audit_entry = logged  # type: ignore[attr-defined]
         return logged
 
+    def jot(self, write: Callable[[Session, datetime], T]) -> T:
+        """Run ``write`` in a writing transaction without an entry, for what is no fact of the market: tries
+        counted, challenges, when a session was last used. ``write`` may run again, as in :meth:`perform`.
+        """
+
+        def once(_: int) -> T:
+            with self._transaction(writing=True) as session:
+                return write(session, self.clock())
+
+        return self._retrying(once)
+
     def sync(self) -> None:
         """Have every committed entry on disk, also those of commands that were to be followed: before the log
         is published."""
 
-        def write() -> None:
+        def write(_: int) -> None:
             with self._transaction(writing=True) as session:
                 touch(session)
 
         self._retrying(write)
 
     def read(self, look: Callable[[Session], T]) -> T:
-        """Run ``look`` in a reading transaction: one snapshot, and the database refuses to write."""
-        with self._transaction(writing=False) as session:
-            return look(session)
+        """Run ``look`` in a reading transaction: one snapshot, and the database refuses to write.
+
+        ``look`` may run again after a connection was lost.
+        """
+
+        def attempt(_: int) -> T:
+            with self._transaction(writing=False) as session:
+                return look(session)
+
+        return self._retrying(attempt)
 
     @property
     def _sqlite(self) -> bool:
@@ -256,25 +320,24 @@ class Store:
 
     def _once(
         self,
+        session: Session,
         actor: Actor,
         command: Command,
         work: Callable[[Tx], dict[str, Any]],
-        given: str | None,
-        digest: str,
-        *,
-        followed: bool,
+        entry_id: str,
+        keyed: tuple[str, str] | None,
     ) -> Outcome:
-        key = given or new_id("key")
-        with self._transaction(writing=True, followed=followed) as session:
-            stored = _stored(session, actor, given, digest) if given else None
-            if stored is not None:
-                return stored
-            entry = dataclasses.replace(command.entry(), id=new_id("evt"), kind=command.kind, outcome="done")
-            tx = Tx(session, self.clock(), actor, entry)
-            value = work(tx)
-            appended = append(session, _signed(tx.entry, actor), tx.now)
-            outcome = json.dumps(value, sort_keys=True)
-            session.execute(
+        known = dataclasses.replace(command.entry(), id=entry_id, kind=command.kind, outcome="done")
+        tx = Tx(session, self.clock(), actor, known)
+        value = work(tx)
+        first, further = bookings.named(session, tx.entry)
+        appended = append(session, _signed(first, actor), tx.now)
+        for entry in further:
+            append(session, _signed(entry, actor), tx.now)
+        outcome = json.dumps(value, sort_keys=True)
+        if keyed:
+            key, digest = keyed
+            session.connection().execute(
                 _REMEMBER,
                 {
                     "actor_org": actor.org,
@@ -292,7 +355,7 @@ class Store:
         if _inside.get():
             raise InsideTransaction("a transaction is open already: pass its session on")
         options = {"writing": writing, "followed": followed} | ({} if writing or self._sqlite else _SNAPSHOT)
-        turn = self._turns if writing and self._sqlite else contextlib.nullcontext()
+        turn = self._turns if writing else contextlib.nullcontext()
         with (
             turn,
             self.engine.connect().execution_options(**options) as connection,
@@ -302,19 +365,31 @@ class Store:
             try:
                 with session.begin():
                     if writing and not self._sqlite:
-                        session.execute(text(_LOCK_FOLLOWED if followed else _LOCK))
+                        session.connection().execute(_LOCK_FOLLOWED if followed else _LOCK)
                     yield session
             finally:
                 _inside.reset(mark)
 
-    def _retrying(self, attempt: Callable[[], T]) -> T:
-        for number in range(_ATTEMPTS):
+    @contextlib.contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """In this thread, wait for so long for a database that is away: for work that would be lost."""
+        mark = _patient_until.set(time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            _patient_until.reset(mark)
+
+    def _retrying(self, attempt: Callable[[int], T]) -> T:
+        for number in itertools.count():
             try:
-                return attempt()
-            except (OperationalError, DBAPIError) as error:
-                if number == _ATTEMPTS - 1 or not _passing(error):
+                return attempt(number)
+            except (DBAPIError, NoConnection) as error:
+                wait_s = random.uniform(0.005, 0.02) * 2 ** min(number, _ATTEMPTS)  # noqa: S311
+                if database.is_unavailable(error) and time.monotonic() < _patient_until.get():
+                    wait_s = _LOOK_AGAIN_S
+                elif number >= _ATTEMPTS - 1 or not _passing(error):
                     raise
-                time.sleep(random.uniform(0.005, 0.02) * 2**number)  # noqa: S311
+                time.sleep(wait_s)
         raise AssertionError("unreachable")
 
 
@@ -327,6 +402,20 @@ def _stored(session: Session, actor: Actor, key: str, digest: str) -> Outcome | 
     if row.digest != digest:
         raise KeyReused("this idempotency key was used with another request")
     return Outcome(json.loads(row.outcome), row.entry_id, replayed=True)
+
+
+def oldest_key(session: Session) -> str | None:
+    """When the oldest idempotency key was used; None where there is none."""
+    found: str | None = session.execute(select(func.min(idempotency.c.recorded_at))).scalar_one()
+    return found
+
+
+def forget_keys(session: Session, before: datetime, *, limit: int) -> int:
+    """Forget at most so many idempotency keys that were used before a moment; returns how many."""
+    primary = (idempotency.c.actor_org, idempotency.c.key)
+    old = select(*primary).where(idempotency.c.recorded_at < before.isoformat(timespec="microseconds"))
+    gone = session.execute(delete(idempotency).where(tuple_(*primary).in_(old.limit(limit))))
+    return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
 def _known_object(session: Session, told: ObjectGroup | None) -> ObjectGroup | None:
@@ -367,32 +456,10 @@ def _signed(entry: Entry, actor: Actor) -> Entry:
     )
 
 
-def _passing(error: DBAPIError) -> bool:
-    """Whether another try may succeed: a serialization failure, a deadlock, or SQLite's busy."""
+def _passing(error: Exception) -> bool:
+    """Whether another try may succeed: after a serialization failure, a deadlock, a lost connection."""
+    if not isinstance(error, DBAPIError):
+        return False
     state = getattr(error.orig, "sqlstate", "")
-    return state in {"40001", "40P01"} or "database is locked" in str(error.orig)
-
-
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=16)
-    engine = create_engine(url, connect_args={"timeout": 15, "check_same_thread": False})
-    event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Any) -> None:
-    options = connection.get_execution_options()
-    writing = options.get("writing", True)
-    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writing else 'ON'}")
-    if writing:  # NORMAL leaves the log of writes to the next commit in FULL, which syncs all before it
-        synced = "NORMAL" if options.get("followed") else "FULL"
-        connection.exec_driver_sql(f"PRAGMA synchronous = {synced}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    lost = error.connection_invalidated or state in _COMING
+    return lost or state in {"40001", "40P01"} or "database is locked" in str(error.orig)

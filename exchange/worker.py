@@ -1,4 +1,5 @@
-"""The worker sweeps what dead processes left behind, publishes the log, builds layouts and moves money.
+"""The worker sweeps what dead processes left behind, publishes the log, builds layouts, follows orders and
+moves money.
 
 It alone holds the log's key.
 """
@@ -14,25 +15,29 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from exchange import leases
 from exchange.audit import integrate, log
 from exchange.audit.errors import AuditError
 from exchange.audit.note import SigningKey
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
-from exchange.operations import ordering
+from exchange.operations import collecting, keeping, observing, ordering
 from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
 from exchange.operations.treasury import work_once
+from exchange.telemetry import traces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.orm import Session
 
     from exchange.audit.checkpoint import Checkpoint
     from exchange.config import Settings
     from exchange.market import Market
+
+    _Step = Callable[[Market, Settings], None]
 
 SWEEP_EVERY_S = 10.0
 PUBLISH_EVERY_S = 2.0
@@ -46,75 +51,178 @@ _LOG = logging.getLogger("exchange.worker")
 
 
 def run_once(settings: Settings) -> Checkpoint:
-    """Sweep, build layouts and publish once; for scripts and tests."""
+    """Build layouts, see to orders, money and invoices, sweep and publish once; for scripts and tests.
+
+    Where another worker has the turn, the log alone is published.
+    """
     market = open_market(settings)
+    turn = leases.turn(settings.database_url, settings.home)
     try:
+        if not turn.take():
+            return publish(market, settings)
         LayingOut(market).round()
-        work_once(market)
+        for step in (*_MONEY.values(), *_KEEPING.values()):
+            step(market, settings)
         return _round(market, settings)
     finally:
+        turn.release()
         market.close()
 
 
 def run_forever(settings: Settings, *, parent: int | None = None) -> None:
     """Sweep every 10 s and publish every 2 s until SIGTERM, SIGINT, or the end of the process ``parent``.
 
-    Layouts are built beside, in a thread: they may take hours. One that is not finished at the end is gone on
-    with by the next worker.
+    Of several workers one has the turn; the others stand by and take it when it is free. Layouts are built
+    beside, in a thread: they may take hours. One that is not finished at the end is gone on with by the next
+    worker. Orders, money and invoices have a thread too, and so has what is no longer kept: nothing of theirs
+    delays the log, nor what expires the money.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    market = open_market(settings)
-    builder = threading.Thread(target=_lay_out, args=(market, stop), name="builder", daemon=True)
-    treasurer = threading.Thread(target=_move_money, args=(market, stop), name="treasurer", daemon=True)
+    traces.configure(settings.traces, process="worker")
+    market = _opened(settings, stop)
+    if market is None:
+        return
+    turn = leases.turn(settings.database_url, settings.home)
+    threads = [
+        threading.Thread(target=target, args=(market, settings, turn, stop), name=name, daemon=True)
+        for name, target in (("builder", _lay_out), ("treasurer", _move_money), ("keeper", _keep))
+    ]
     try:
-        builder.start()
-        treasurer.start()
-        waited = SWEEP_EVERY_S
-        while not stop.is_set() and parent in (None, os.getppid()):
-            try:
-                if waited >= SWEEP_EVERY_S:
-                    waited = 0.0
-                    _round(market, settings)
-                else:
-                    publish(market, settings)
-            except AuditError as error:
-                _LOG.error("the log cannot be published: %s", error)
-            except (OSError, SQLAlchemyError) as error:  # a full disk, a database that restarts: it may pass
-                _LOG.error("the worker waits: %s", type(error).__name__)
-            stop.wait(PUBLISH_EVERY_S)
-            waited += PUBLISH_EVERY_S
+        for thread in threads:
+            thread.start()
+        _make_rounds(market, settings, turn, stop, parent)
     finally:
         stop.set()
         market.layouts.close()
-        builder.join(_END_WITHIN_S)
-        treasurer.join(_END_WITHIN_S)
+        for thread in threads:
+            thread.join(_END_WITHIN_S)
+        turn.release()
         market.close()
 
 
-def _lay_out(market: Market, stop: threading.Event) -> None:
+def _opened(settings: Settings, stop: threading.Event) -> Market | None:
+    """The market, as soon as its database answers; None where the worker was told to end before."""
+    while not stop.is_set():
+        try:
+            return open_market(settings)
+        except SQLAlchemyError as error:
+            _LOG.error("the worker waits for the database: %s", type(error).__name__)
+            stop.wait(PUBLISH_EVERY_S)
+    return None
+
+
+def _make_rounds(
+    market: Market, settings: Settings, turn: leases.Turn, stop: threading.Event, parent: int | None
+) -> None:
+    had, waited = False, SWEEP_EVERY_S
+    while not stop.is_set() and parent in (None, os.getppid()):
+        try:
+            has = turn.take()
+            if has != had:
+                _LOG.info("this worker %s", "makes the rounds" if has else "stands by")
+                had, waited = has, SWEEP_EVERY_S
+            if has and waited >= SWEEP_EVERY_S:
+                waited = 0.0
+                _round(market, settings)
+            elif has:
+                publish(market, settings)
+        except AuditError as error:
+            _LOG.error("the log cannot be published: %s", error)
+        except Exception as error:  # a full disk, a restart, a defect: the next round may pass
+            _LOG.error("the worker waits: %s", type(error).__name__)
+        stop.wait(PUBLISH_EVERY_S)
+        waited += PUBLISH_EVERY_S
+
+
+def _lay_out(market: Market, _settings: Settings, turn: leases.Turn, stop: threading.Event) -> None:
     """Keep layouts as they should be, until the end."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
     kept = LayingOut(market, stop.is_set)
     while not stop.is_set():
         try:
-            kept.round()
+            if turn.held():
+                kept.round()
         except Exception as error:  # whatever it is: answers need no layout, but the next round may pass
             _LOG.error("layouts wait: %s", type(error).__name__)
         stop.wait(LAY_OUT_EVERY_S)
 
 
-def _move_money(market: Market, stop: threading.Event) -> None:
-    """Send what the outbox holds, settle what is due and reconcile, until the end; Stripe may be slow."""
+def _move_money(market: Market, settings: Settings, turn: leases.Turn, stop: threading.Event) -> None:
+    """Follow orders, move money and issue invoices, until the end; Stripe may be slow."""
+    _make_steps(_MONEY, market, settings, turn, stop)
+
+
+def _keep(market: Market, settings: Settings, turn: leases.Turn, stop: threading.Event) -> None:
+    """Remove what is no longer kept, until the end; there may be much of it."""
+    _make_steps(_KEEPING, market, settings, turn, stop)
+
+
+def _make_steps(
+    steps: dict[str, _Step], market: Market, settings: Settings, turn: leases.Turn, stop: threading.Event
+) -> None:
     while not stop.wait(MONEY_EVERY_S):
-        try:
-            done = work_once(market)
-        except Exception as error:  # whatever it is: the next round may pass, and nothing is sent blindly
-            _LOG.error("money waits: %s", type(error).__name__)
-        else:
-            if any(done.values()):
-                _LOG.info("money moved: %s", done)
+        for what, step in steps.items():
+            try:
+                if turn.held():
+                    step(market, settings)
+            except Exception as error:  # whatever it is: the next round may pass, and nothing is sent blindly
+                _LOG.error("%s: not done in this round: %s", what, type(error).__name__)
+
+
+def _follow_orders(market: Market, _settings: Settings) -> None:
+    """What time has brought: deadlines, ends, new periods."""
+    done = ordering.rounds(market)
+    if any(done.values()):
+        _LOG.info("orders: %s", done)
+
+
+def _settle_money(market: Market, _settings: Settings) -> None:
+    """Send what the outbox holds, settle what is due and reconcile."""
+    done = work_once(market)
+    if any(done.values()):
+        _LOG.info("money moved: %s", done)
+
+
+def _issue_invoices(market: Market, settings: Settings) -> None:
+    """Once a day, issue what was due before this month; who has no billing profile yet is asked for again."""
+    today, done = market.store.clock().date().isoformat(), settings.home / "invoiced"
+    if done.is_file() and done.read_text(encoding="utf-8") == today:
+        return
+    made = issue_month(market)
+    if made["issued"]:
+        _LOG.info("issued %d invoices, credit notes and receipts", len(made["issued"]))
+    if made["waiting"]:
+        _LOG.warning("%d organisations, or the exchange, have no billing profile", len(made["waiting"]))
+    done.write_text(today, encoding="utf-8")
+
+
+def _keep_in_time(market: Market, settings: Settings) -> None:
+    """Once an hour, expire answers and forget keys that were kept for long enough."""
+    hour, done = market.store.clock().strftime("%Y-%m-%dT%H"), settings.home / "kept"
+    if done.is_file() and done.read_text(encoding="utf-8") == hour:
+        return
+    gone = keeping.round_once(market)
+    if any(gone.values()):
+        _LOG.info("no longer kept: %s", gone)
+    done.write_text(hour, encoding="utf-8")
+
+
+def _collect_in_time(market: Market, settings: Settings) -> None:
+    """Once a day, remove objects that nothing names."""
+    today, done = market.store.clock().date().isoformat(), settings.home / "collected"
+    if done.is_file() and done.read_text(encoding="utf-8") == today:
+        return
+    if gone := collecting.collect(market):
+        _LOG.info("removed %d objects that nothing named", gone)
+    done.write_text(today, encoding="utf-8")
+
+
+_MONEY: dict[str, _Step] = {"orders": _follow_orders, "money": _settle_money, "invoices": _issue_invoices}
+"""What the treasurer does in each round, one after the other; one that fails stops none of the others."""
+_KEEPING: dict[str, _Step] = {"answers": _keep_in_time, "objects": _collect_in_time}
+"""What the keeper does."""
 
 
 def publish(market: Market, settings: Settings) -> Checkpoint:
@@ -138,22 +246,8 @@ def _leaves_between(session: Session, *, start: int, stop: int) -> list[bytes]:
 
 
 def _round(market: Market, settings: Settings) -> Checkpoint:
-    done = sweep(market) | ordering.rounds(market)
+    done = sweep(market)
     if any(done.values()):
         _LOG.info("swept: %s", done)
-    (settings.home / "swept").touch()
-    _invoice(market, settings)
+    observing.note_round(settings.home, done)
     return publish(market, settings)
-
-
-def _invoice(market: Market, settings: Settings) -> None:
-    """Once a day, issue what was due before this month; who has no billing profile yet is asked for again."""
-    today, done = market.store.clock().date().isoformat(), settings.home / "invoiced"
-    if done.is_file() and done.read_text(encoding="utf-8") == today:
-        return
-    made = issue_month(market)
-    if made["issued"]:
-        _LOG.info("issued %d invoices, credit notes and receipts", len(made["issued"]))
-    if made["waiting"]:
-        _LOG.warning("%d organisations, or the exchange, have no billing profile", len(made["waiting"]))
-    done.write_text(today, encoding="utf-8")

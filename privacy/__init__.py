@@ -6,7 +6,7 @@ plan.cost, plan.columns, plan.sql             # nothing touched yet
 privacy.answer(plan, {"flights": "flights.parquet"}, salt=secret).table
 """
 
-from privacy.admission import MAX_FAN_OUT, admit
+from privacy.admission import MAX_FAN_OUT, admit, needs_admission
 from privacy.answering import Answer, answer
 from privacy.bounding import Options
 from privacy.errors import EngineFailed, PolicyError, PrivacyError, Refused
@@ -18,11 +18,13 @@ from privacy.policy import Policy
 from privacy.profile import Profile, ProfileInvalid
 from privacy.profiling import profile
 from privacy.released import Released, ReleasedInvalid
-from privacy.sandbox import Limits, Sandbox
+from privacy.sandbox import Cancellation, Limits, Sandbox
+from privacy.sealed import SealedFile
 
 __all__ = [
     "MAX_FAN_OUT",
     "Answer",
+    "Cancellation",
     "Cost",
     "EngineFailed",
     "Layout",
@@ -40,11 +42,13 @@ __all__ = [
     "Released",
     "ReleasedInvalid",
     "Sandbox",
+    "SealedFile",
     "TablesMissing",
     "TablesUnfit",
     "admit",
     "answer",
     "layout",
+    "needs_admission",
     "plan",
     "profile",
 ]

@@ -81,6 +81,11 @@ def admit(plan: Plan, tables: Files, *, sandbox: Sandbox | None = None) -> None:
         _admit(question, tables, sandbox)
 
 
+def needs_admission(plan: Plan) -> bool:
+    """Whether `admit` reads anything for this plan."""
+    return any(_leaves(_factor(question.input)) for question in plan.query.questions)
+
+
 def _admit(question: Question, tables: Files, sandbox: Sandbox | None) -> None:
     factor = _factor(question.input)
     counted = _leaves(factor)

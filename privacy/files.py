@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from privacy.algebra import columns_of, scans_of
 from privacy.engines.duckdb import unique_sql
 from privacy.errors import EngineFailed, PrivacyError
 from privacy.sandbox import Task
+from privacy.sealed import SealedFile, opened, real
 from privacy.values import arrow_type_name
 
 if TYPE_CHECKING:
@@ -65,8 +65,12 @@ def files_of(names: Iterable[str], tables: Files) -> dict[str, tuple[str, ...]]:
         paths = given.get(name.lower())
         if paths is None:
             raise TablesMissing(f"The files of the table {name} were not given.")
-        files[name] = (str(paths),) if isinstance(paths, str | Path) else tuple(str(path) for path in paths)
+        files[name] = (_path(paths),) if isinstance(paths, str | Path) else tuple(map(_path, paths))
     return files
+
+
+def _path(path: str | Path) -> str:
+    return path if isinstance(path, SealedFile) else str(path)
 
 
 def check_private_files(plan: Plan, files: Mapping[str, Sequence[str]], sandbox: Sandbox) -> None:
@@ -143,7 +147,7 @@ def _check_table(read: _Read, paths: Sequence[str]) -> None:
         for name, found in fields.items():
             if not _needs_reading(found.type):
                 continue
-            if not _all_readable(os.path.realpath(path), state.st_size, state.st_mtime_ns, found.name):
+            if not _all_readable(real(path), state.st_size, state.st_mtime_ns, found.name):
                 message = (
                     f"The column {name} of {read.table} holds text that is not UTF-8, or a time far off."
                 )
@@ -178,7 +182,7 @@ def _check_unique(table: str, key: str, paths: Sequence[str], sandbox: Sandbox) 
 def _fields(table: str, names: list[str], path: str) -> dict[str, pa.Field]:
     """The file's field for each name, in any letter case; and by their own names the other columns
     that may hold what cannot be read."""
-    with pq.ParquetFile(path) as file:
+    with opened(path) as file:
         schema = file.schema_arrow
         leaves = [file.schema.column(place) for place in range(len(file.schema))]
     physical = {leaf.path: leaf.physical_type for leaf in leaves}
@@ -214,7 +218,7 @@ def _needs_reading(kind: pa.DataType) -> bool:
 def _all_readable(path: str, _size: int, _mtime_ns: int, column: str) -> bool:
     """Whether all text is UTF-8, and all milliseconds are microseconds of 64 bits. Reads the column once."""
     try:
-        with pq.ParquetFile(path) as file:
+        with opened(path) as file:
             for batch in file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False):
                 values = batch.column(0)
                 (values.dictionary if pa.types.is_dictionary(values.type) else values).validate(full=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from privacy.algebra import Column, Join, Semi, inputs_of, scans_of
+from privacy.algebra import Join, Semi, columns_of, inputs_of, scans_of
 
 if TYPE_CHECKING:
     from privacy.algebra import Output, Query, Question, Relation
     from privacy.policy import Policy
 
 #: Members that name the unit whose rows are bounded: the engine reads it, the statement did not ask for it.
-_UNIT = "unit"
+_UNIT = ("unit",)
 
 
 def columns_read(query: Query) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -27,7 +27,7 @@ def columns_read(query: Query) -> tuple[tuple[str, tuple[str, ...]], ...]:
         tables = {scan.source: scan.table for scan in scans_of(part.input)}
         for table in tables.values():
             found.setdefault(table, set())
-        for column in _named(part):
+        for column in columns_of(part, without=_UNIT):
             if column.source in tables:
                 found[tables[column.source]].add(column.name)
     return tuple((table, tuple(sorted(found[table]))) for table in sorted(found))
@@ -47,18 +47,3 @@ def joins_made(query: Query, policy: Policy) -> str:
         if isinstance(relation, Join | Semi):
             joined.append(sum(policy.tables[scan.table.lower()].private for scan in scans_of(relation)))
     return "none" if not joined else "any" if max(joined) > 1 else "public"
-
-
-def _named(node: Any) -> list[Column]:
-    """The columns that a tree names, those in the place of a unit left out."""
-    found: list[Column] = []
-    pending: list[Any] = [node]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, Column):
-            found.append(part)
-        elif isinstance(part, tuple | list):
-            pending.extend(part)
-        elif hasattr(part, "__dataclass_fields__"):
-            pending.extend(getattr(part, name) for name in part.__dataclass_fields__ if name != _UNIT)
-    return found

@@ -9,7 +9,9 @@ grants. The time limit is kept by SIGKILL. Engine messages never leave a worker.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import copy
 import json
 import os
 import select
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from privacy.errors import EngineFailed
+from privacy.sealed import key_of, real
 from privacy.worker import FRAME, LENGTH, MAX_FRAME
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ _GRACE_S = 1.0  # the engine stops itself at the time limit; this much later the
 _START_S = 30.0
 _MORE = 2
 _WILDCARDS = frozenset("*?[")
+
+PROTECTIONS = ("network_namespace", "capabilities", "seccomp", "landlock", "resource_limits")
+"""All that a kernel can grant."""
 
 # The package's own front (SQL parser, noise) is not loaded into workers: a bare package stands in its place.
 _BOOT = (
@@ -76,6 +82,7 @@ class Task:
     Attributes:
         sql: a single SELECT statement.
         files: view name -> the Parquet files that it reads, at least one; no wildcard characters in paths.
+            A :class:`privacy.sealed.SealedFile` is decrypted in the worker.
         tables: table name -> an Arrow table, copied into the worker.
         result_bytes: size of this task's result, in place of the sandbox's own limit.
         at_once: the result is known to be small: all of it is computed before any of it is sent. That saves
@@ -87,6 +94,40 @@ class Task:
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     result_bytes: int | None = None
     at_once: bool = False
+
+
+class Cancellation:
+    """Ends, from any thread and for good, the tasks that run under it: their workers are killed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: set[_Handle] = set()
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Kill what runs; what would begin from now on fails as `query_failed`."""
+        with self._lock:
+            self._cancelled = True
+            for worker in self._held:
+                worker.kill()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled
+
+    @contextlib.contextmanager
+    def holding(self, worker: _Handle) -> Iterator[None]:
+        """Have the worker killed by a cancellation. Its process id is not used again before this ends."""
+        with self._lock:
+            if self._cancelled:
+                raise EngineFailed("query_failed")
+            self._held.add(worker)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.discard(worker)
 
 
 class Sandbox:
@@ -107,13 +148,34 @@ class Sandbox:
         self.limits = limits or Limits()
         self._workers = workers
         self._pool = _Pool(self.limits, workers)
+        self._cancellation = Cancellation()
         with _failing():
             self._pool.ensure_started()
+
+    def under(self, cancellation: Cancellation) -> Sandbox:
+        """This sandbox, its workers and its limits, for tasks that end with the cancellation."""
+        made = copy.copy(self)
+        made._cancellation = cancellation
+        return made
 
     @property
     def protections(self) -> tuple[str, ...]:
         """What holds for every worker on this kernel: `network_namespace`, `seccomp`, `landlock`, ..."""
         return self._pool.protections
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Which of `PROTECTIONS` this kernel does not grant; workers do without, and the others hold."""
+        return tuple(name for name in PROTECTIONS if name not in self.protections)
+
+    @property
+    def overruns(self) -> int:
+        """Tasks of this process that were killed at their time limit."""
+        return self._pool.overruns
+
+    def ensure_started(self) -> None:
+        """Have workers that wait for tasks, starting them anew where they ended. Raises EngineFailed."""
+        self._own_pool().restart_if_ended()
 
     def run(self, task: Task) -> pa.Table:
         """Run the task in a fresh worker.
@@ -138,7 +200,13 @@ class Sandbox:
         with _failing():
             most = self.limits.result_bytes if task.result_bytes is None else task.result_bytes
             message = _encode(task, most)
-        with self._own_pool().turn, _failing(), self._pool.take() as worker:
+        with (
+            self._own_pool().turn,
+            _failing(),
+            self._pool.take() as worker,
+            self._cancellation.holding(worker),
+            self._pool.counting_overruns(),
+        ):
             worker.deadline = time.monotonic() + self.limits.timeout_s + _GRACE_S
             for part in message:
                 worker.send(part)
@@ -167,7 +235,7 @@ class Sandbox:
         return self._pool
 
     def _exchange(self, worker: _Handle, message: list[bytes], most: int) -> pa.Table:
-        with worker:
+        with worker, self._cancellation.holding(worker), self._pool.counting_overruns():
             worker.deadline = time.monotonic() + self.limits.timeout_s + _GRACE_S
             for part in message:
                 worker.send(part)
@@ -189,9 +257,13 @@ class _Handle:
     def __exit__(self, *_: object) -> None:
         self.discard()
 
-    def discard(self) -> None:
+    def kill(self) -> None:
+        """End the process: whoever reads from it meets the end of its stream."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def discard(self) -> None:
+        self.kill()
         self.channel.close()
         os.close(self.pidfd)
         self._ended()
@@ -283,6 +355,7 @@ class _Pool:
         self.owner = os.getpid()
         self.turn = threading.BoundedSemaphore(workers)
         self.protections: tuple[str, ...] = ()
+        self.overruns = 0
         self._limits = limits
         self._workers = workers
         self._lock = threading.Lock()
@@ -299,6 +372,18 @@ class _Pool:
         self.protections = self._zygote.protections
         self._zygote.refill()
         return self._zygote
+
+    @contextlib.contextmanager
+    def counting_overruns(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            self.overruns += 1
+            raise
+
+    def restart_if_ended(self) -> None:
+        with self._lock, _failing():
+            self.ensure_started()
 
     def take(self) -> _Handle:
         """A worker that lives, from a zygote that lives."""
@@ -411,12 +496,18 @@ def _failing() -> Iterator[None]:
 
 
 def _encode(task: Task, most: int) -> list[bytes]:
-    files = {name: [os.path.realpath(path) for path in parts] for name, parts in task.files.items()}
+    files = {name: [real(path) for path in parts] for name, parts in task.files.items()}
     if any(_WILDCARDS.intersection(path) for parts in files.values() for path in parts):
         raise EngineFailed("query_failed", "A table's file has a wildcard (* ? [) in its path.")
     document = {
         "sql": task.sql,
         "files": files,
+        "keys": {
+            path: base64.b64encode(key).decode()
+            for parts in files.values()
+            for path in parts
+            if (key := key_of(path)) is not None
+        },
         "tables": list(task.tables),
         "result_bytes": most,
         "at_once": task.at_once,

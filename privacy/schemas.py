@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from privacy.errors import PolicyError
+from privacy.sealed import opened
 from privacy.values import arrow_type_name
 
 if TYPE_CHECKING:
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 def parquet_schema(paths: str | Path | Sequence[str | Path]) -> dict[str, str]:
     """Column -> type of a table's first file, for the types that a policy knows."""
     first = paths if isinstance(paths, str | Path) else paths[0]
-    named = {field.name: arrow_type_name(field.type) for field in pq.read_schema(first)}
+    with opened(first) as file:
+        named = {field.name: arrow_type_name(field.type) for field in file.schema_arrow}
     return {name: kind for name, kind in named.items() if kind is not None}
 
 

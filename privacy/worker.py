@@ -28,7 +28,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from privacy import confinement
+from privacy import confinement, decryption
 from privacy.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def _load_engine() -> None:
     import pyarrow.dataset
 
     pa.set_cpu_count(1)
+    decryption.load()
     warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)  # see _Worker.reader
     _ = (duckdb.__version__, pyarrow.dataset.dataset)
 
@@ -133,7 +134,7 @@ class _Rehearsal:
         worker = _Worker(_Script(LENGTH.pack(len(self.stream)) + self.stream), Path(), {})
         json.loads(bytearray(json.dumps({"sql": _REHEARSED, "files": {}}).encode()))
         worker.create_table(connection, "released")
-        worker.create_view(connection, "rehearsed", [f"/proc/self/fd/{self.descriptor}"])
+        worker.create_view(connection, "rehearsed", [f"/proc/self/fd/{self.descriptor}"], {})
         for sql, at_once in zip(_REHEARSED, (True, False), strict=True):
             worker.stream(worker.reader(connection, sql, at_once=at_once), MAX_FRAME)
         connection.execute("DROP VIEW rehearsed; DROP TABLE released")
@@ -297,15 +298,29 @@ class _Worker:
         if files or arrived > _SINGLE_THREADED:
             connection.execute(f"SET threads = {int(self.limits['threads'])}")
         self.lock(connection, paths)
+        keys: dict[str, str] = task["keys"]
+        if keys:
+            decryption.prepare(int(self.limits["threads"]))
         for name, parts in files.items():
-            self.create_view(connection, name, parts)
+            self.create_view(connection, name, parts, keys)
         connection.execute("SET lock_configuration = true")
         reader = self.reader(connection, task["sql"], at_once=task["at_once"])
         self.stream(reader, int(task["result_bytes"]))
 
-    def create_view(self, connection: Any, name: str, parts: list[str]) -> None:
-        source = f"read_parquet({_literal(parts)}, hive_partitioning = false)"
-        connection.execute(f"CREATE VIEW {_identifier(name)} AS FROM {source}")
+    def create_view(self, connection: Any, name: str, parts: list[str], keys: Mapping[str, str]) -> None:
+        """A view over the parts: one read for those that share a key, or are plain."""
+        grouped: dict[str, list[str]] = {}
+        for part in parts:
+            grouped.setdefault(keys.get(part, ""), []).append(part)
+        reads = []
+        for place, (key, some) in enumerate(grouped.items()):
+            source = f"read_parquet({_literal(some)}, hive_partitioning = false)"
+            if key:
+                called = f"__decrypted {place} {name}"
+                connection.register(called, decryption.dataset(some, key))
+                source = _identifier(called)
+            reads.append(f"FROM {source}")
+        connection.execute(f"CREATE VIEW {_identifier(name)} AS {' UNION ALL '.join(reads)}")
 
     def create_table(self, connection: Any, name: str) -> int:
         """Returns the bytes that arrived for it."""

@@ -68,6 +68,14 @@ def stop(state: dict[str, str]) -> None:
         shutil.rmtree(state["directory"], ignore_errors=True)
 
 
+def restart(state: dict[str, str], *, mode: str = "immediate") -> None:
+    """Stop the server and start it on its port; ``immediate`` is as if it had crashed."""
+    data = f"{state['directory']}/data"
+    log = f"{state['directory']}/server.log"
+    _run(state, "pg_ctl", "stop", "--wait", "--silent", f"--mode={mode}", f"--pgdata={data}")
+    _run(state, "pg_ctl", "start", "--wait", "--silent", f"--pgdata={data}", f"--log={log}")
+
+
 def running(state: dict[str, str]) -> bool:
     """Whether the server in ``state`` is up and listens on its port."""
     if "port" not in state or not _has_data(state):

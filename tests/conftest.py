@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -25,6 +26,7 @@ from tests.market.fixtures import (
     sqlite_stand,
     stand,
 )
+from tests.market.private_s3 import PrivateS3, private_server
 
 __all__ = [
     "demo_exchange",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-POSTGRES = "EXCHANGE_TEST_POSTGRES_URL"
+POSTGRES, S3 = "EXCHANGE_TEST_POSTGRES_URL", "EXCHANGE_TEST_S3_URL"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -47,6 +49,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lines:
         terminalreporter.section("held")
         terminalreporter.write_line("\n".join(lines))
+
+
+def only_here(reason: str) -> NoReturn:
+    """What cannot be tested is skipped on a developer's machine, and fails where ``CI`` is set."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def service_address(name: str) -> str:
@@ -59,10 +68,7 @@ def service_address(name: str) -> str:
     address = os.environ.get(name) or started.get(name)
     if address:
         return address
-    reason = f"{name} is not set: run `make services`"
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    only_here(f"{name} is not set: run `make services`")
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +94,24 @@ def postgres_url(postgres_server_url: str) -> Iterator[str]:
             yield f"{postgres_server_url.rpartition('/')[0]}/{name}"
         finally:
             administration.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def s3_url(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place in the bucket of the S3 server, with the credentials for it in the environment."""
+    address = service_address(S3)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", service_address(f"EXCHANGE_TEST_S3_{name}"))
+    bucket, _, options = address.partition("?")
+    return f"{bucket}/{secrets.token_hex(8)}?{options}"
+
+
+@pytest.fixture(scope="module")
+def private_s3() -> Iterator[PrivateS3]:
+    """An S3 server that the tests of a module may kill, with the credentials for it in the environment."""
+    service_address(S3)  # where there is none to start, it says so
+    with private_server() as made:
+        yield made
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -1,11 +1,12 @@
 """What the suite does a little of, for long, as ``make soak`` runs it at night.
 
-    python -m tests.soak [books] [market] [webhooks] [--programs N] [--steps N] [--database sqlite|postgres]
-                         [--processes N] [--seed N]
+    python -m tests.soak [books] [market] [webhooks] [files] [described] [kills] [--programs N]
+                         [--steps N] [--database sqlite|postgres] [--processes N] [--seed N]
 
 Random programs over the books and over a whole market, each law of the books after each step; ten thousand
-webhooks as a bad network delivers them. Prints what was done, and ends with 1 where a law breaks, with the
-program. PostgreSQL is the one of `make services`.
+webhooks as a bad network delivers them; three hundred hostile files; fifty thousand requests made from the
+API's description; a thousand times SIGKILL to servers and workers. Prints what was done, and ends with 1
+where a law breaks, with the program. PostgreSQL is the one of `make services`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from exchange.web import create_app
 from privacy.sandbox import Limits, Sandbox
+from tests.catalog import soak_files
+from tests.exchange import described
+from tests.journeys import kills
 from tests.journeys.test_walk import walk
 from tests.market.prepared import Postgres, copied, prepare
 from tests.market.stand import Stand
@@ -31,7 +36,8 @@ from tests.settlement import soak_webhooks
 from tests.settlement.programs import in_memory, run
 
 PROGRAMS, STEPS = 5_000, 50
-WEBHOOKS = "webhooks"
+WEBHOOKS, FILES, DESCRIBED, KILLS = "webhooks", "files", "described", "kills"
+OTHERS = (WEBHOOKS, FILES, DESCRIBED, KILLS)
 AT_ONCE = 10
 
 
@@ -63,6 +69,17 @@ def on_markets(database: str, count: int, steps: int, seed: int) -> Counter[str]
                 server.drop(prepared.database)
 
 
+def on_description(seed: int) -> int:
+    """Requests made from the API's description, in every role; 1 where one was answered wrongly."""
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        Sandbox(Limits(threads=1, timeout_s=30.0), workers=1) as sandbox,
+    ):
+        prepared = prepare(Path(folder) / "home", lambda: sandbox, None)
+        with copied(prepared, Path(folder) / "described", lambda: sandbox, None) as stand:
+            return described.main(stand, create_app(stand.market), seed)
+
+
 KINDS = {"books": on_books, "market": on_markets}
 
 
@@ -91,12 +108,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in KINDS:
         if kind in given.what:
             soak(kind, given)
-    return soak_webhooks.main(["--seed", str(given.seed)]) if WEBHOOKS in given.what else 0
+    failed = soak_webhooks.main(["--seed", str(given.seed)]) if WEBHOOKS in given.what else 0
+    if FILES in given.what:
+        with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+            failed |= soak_files.main(given.seed, Path(folder))
+    if DESCRIBED in given.what:
+        failed |= on_description(given.seed)
+    if KILLS in given.what:
+        with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+            failed |= kills.main(Postgres(os.environ["EXCHANGE_TEST_POSTGRES_URL"]), Path(folder), given.seed)
+    return failed
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=(*KINDS, WEBHOOKS), default=[*KINDS, WEBHOOKS])
+    parser.add_argument("what", nargs="*", choices=(*KINDS, *OTHERS), default=[*KINDS, *OTHERS])
     parser.add_argument("--programs", type=int, default=PROGRAMS)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")

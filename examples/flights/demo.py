@@ -89,6 +89,8 @@ def run(*, serve_port: int | None) -> int:
     """The whole demo; returns the exit code of the officer's verification."""
     began = time.monotonic()
     os.environ["EXCHANGE_HOME"] = str(HOME)
+    # The demo's officer and operator look around with a token. Never set this where data is real.
+    os.environ["EXCHANGE_SECOND_FACTOR"] = "0"
     with step("Operator: a home with keys and database, four organisations, one token each"):
         tokens = prepare()
     with serving(serve_port or free_port()) as url:
@@ -303,7 +305,10 @@ def keep_serving(url: str, tokens: dict[str, str]) -> None:
     console.print(f"\nThe exchange is at {url}. Sign in with one of these tokens:\n")
     for name, token in tokens.items():
         console.print(f"  {ROLES[name]:9} {token}", soft_wrap=True)
-    console.print("\nStop with Ctrl-C.")
+    console.print(
+        "\nEXCHANGE_SECOND_FACTOR=0 lets officer and operator in without a second factor: for a demo alone."
+    )
+    console.print("Stop with Ctrl-C.")
     with contextlib.suppress(KeyboardInterrupt):
         signal.pause()
 

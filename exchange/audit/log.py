@@ -18,7 +18,6 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
-    insert,
     literal,
     null,
     or_,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Insert, Row, Select, Table
     from sqlalchemy.orm import Session
 
 __all__ = [
@@ -101,11 +100,6 @@ class Page:
     next_token: str | None
 
 
-# Built once: an entry is written with every command.
-_WRITE = insert(audit_entry)
-_COUNT = update(audit_sequence).where(audit_sequence.c.id == 1).values(next=bindparam("following"))
-
-
 def append(session: Session, entry: Entry, now: datetime) -> Appended:
     """Writes `entry` as the next leaf, in the caller's transaction.
 
@@ -117,32 +111,24 @@ def append(session: Session, entry: Entry, now: datetime) -> Appended:
         EntryInvalid: the entry cannot be a leaf; the caller's action must not be committed.
         SequenceBroken: the table does not end where the counter says.
     """
-    time = timestamp(now)
-    seq = _next_seq(session)
-    org = entry.org
-    previous = _last_of(session, org)
-    org_seq = None if org is None else previous.org_seq + 1 if previous else 0
-    document = {
+    connection = session.connection()
+    said = {
         "v": leaves.VERSION,
-        "seq": seq,
         "id": entry.id or f"ent_{secrets.token_hex(12)}",
-        "time": time,
+        "time": timestamp(now),
         "kind": entry.kind,
         "outcome": entry.outcome,
         "code": entry.code,
-        "org_seq": org_seq,
-        "prev_org_leaf": previous.leaf_hash if previous else None,
         "pii_commitment": None,
         **entry.groups(),
     }
-    leaf = leaves.encode(document)
-    hashed = merkle.leaf_hash(leaf)
-    columns = _columns(document, leaf, hashed)
-    session.execute(_WRITE, columns)
-    session.execute(_COUNT, {"following": seq + 1})
-    if org is not None:
-        _link(session, str(columns["org"]), org_seq, hashed, first=previous is None)
-    return Appended(seq, str(document["id"]), leaf, hashed)
+    while True:
+        document = said | _place(connection, entry.org)
+        leaf = leaves.encode(document)
+        hashed = merkle.leaf_hash(leaf)
+        if _write(connection, _columns(document, leaf, hashed)):
+            return Appended(document["seq"], document["id"], leaf, hashed)
+        connection.execute(_LOCKED)  # another was first, which the one writer's lock rules out: wait for it
 
 
 def touch(session: Session) -> None:
@@ -252,33 +238,38 @@ def check(session: Session) -> Iterator[Finding]:
             yield Finding(ALTERED, f"The chain of {org} does not stand at its last entry.")
 
 
-def _next_seq(session: Session) -> int:
-    locked = select(audit_sequence.c.next).where(audit_sequence.c.id == 1).with_for_update()
-    seq = session.execute(locked).scalar_one_or_none()
-    if seq is None:
+def _place(connection: Connection, org: str | None) -> dict[str, Any]:
+    """Where the next entry stands: its number, its number in its organisation's chain, and the leaf before it
+    there.
+    """
+    of = {"of": None if org is None else _indexed(org)}
+    ends = connection.execute(_ENDS, of).one_or_none()
+    if ends is None:
         # Two first entries may race: the loser waits, inserts nothing and then reads the winner's row.
-        dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-        session.execute(dialect.insert(audit_sequence).values(id=1, next=0).on_conflict_do_nothing())
-        seq = session.execute(locked).scalar_one()
-    if size(session) != seq:
+        connection.execute(_FIRST[connection.dialect.name])
+        ends = connection.execute(_ENDS, of).one()
+    seq, last, org_seq, leaf_hash = ends
+    if seq != (0 if last is None else last + 1):
         raise SequenceBroken("The stored entries do not end where the counter stands; nothing was added.")
-    return int(seq)
+    first = 0 if org is not None else None
+    return {
+        "seq": seq,
+        "org_seq": first if org_seq is None else org_seq + 1,
+        "prev_org_leaf": leaf_hash,
+    }
 
 
-def _last_of(session: Session, org: str | None) -> Row[*tuple[Any, ...]] | None:
-    if org is None:
-        return None
-    return session.execute(
-        select(audit_org_chain).where(audit_org_chain.c.org == _indexed(org))
-    ).one_or_none()
-
-
-def _link(session: Session, org: str, org_seq: int | None, hashed: bytes, *, first: bool) -> None:
-    values = {"org_seq": org_seq, "leaf_hash": hashed.hex()}
-    if first:
-        session.execute(insert(audit_org_chain).values(org=org, **values))
-    else:
-        session.execute(update(audit_org_chain).where(audit_org_chain.c.org == org).values(**values))
+def _write(connection: Connection, columns: dict[str, Any]) -> bool:
+    """The counter, the row that it numbers, and the end of its organisation's chain; on PostgreSQL all at
+    once. False, and nothing is written, where another entry has the number already.
+    """
+    values = {f"entry_{name}": value for name, value in columns.items()}
+    chained = columns["org"] is not None
+    if connection.dialect.name == "postgresql":
+        return bool(connection.execute(_AT_ONCE[chained], values).scalar_one())
+    for step in (_WRITE, _COUNT, _LINK)[: 2 + chained]:
+        connection.execute(step, values)
+    return True
 
 
 def _columns(document: dict[str, Any], leaf: bytes, hashed: bytes) -> dict[str, Any]:
@@ -328,6 +319,55 @@ def _seq_of(token: str) -> int:
         raise PageTokenInvalid("The page token was not given by a search.")
     return int(token)
 
+
+def _entry(column: Column[Any]) -> BindParameter[Any]:
+    """What an entry's row holds in a column, for each statement that writes it."""
+    return bindparam(f"entry_{column.name}", type_=audit_entry.c[column.name].type)
+
+
+def _insert(dialect: Any, table: Table, source: Any = None) -> Any:
+    """An entry's row, or what a table repeats of it; for each row of ``source`` where one is given."""
+    values = {column.name: _entry(column) for column in table.c}
+    if source is None:
+        return dialect.insert(table).values(values)
+    return dialect.insert(table).from_select(list(values), select(*values.values()).select_from(source))
+
+
+def _linked(ends: Any) -> Insert:
+    """Make an entry the end of its organisation's chain."""
+    new = {name: ends.excluded[name] for name in ("org_seq", "leaf_hash")}
+    linked: Insert = ends.on_conflict_do_update(index_elements=["org"], set_=new)
+    return linked
+
+
+def _at_once(chained: bool) -> Select[int]:
+    """All steps in one statement, for PostgreSQL: every one, or none where the counter stands elsewhere."""
+    free = audit_sequence.c.next == _entry(audit_entry.c.seq)
+    count = _COUNT.where(free).returning(audit_sequence.c.id).cte("counted")
+    row = _insert(postgresql, audit_entry, count).cte("row")
+    whole = select(func.count()).select_from(count).add_cte(row)
+    if not chained:
+        return whole
+    return whole.add_cte(_linked(_insert(postgresql, audit_org_chain, count)).cte("linked"))
+
+
+_DIALECTS = {"postgresql": postgresql, "sqlite": sqlite}
+# Built once: an entry is written with every command.
+_LOCKED = select(audit_sequence.c.next).where(audit_sequence.c.id == 1).with_for_update()
+_ENDS = select(
+    audit_sequence.c.next,
+    select(func.max(audit_entry.c.seq)).scalar_subquery(),
+    audit_org_chain.c.org_seq,
+    audit_org_chain.c.leaf_hash,
+).select_from(audit_sequence.outerjoin(audit_org_chain, audit_org_chain.c.org == bindparam("of")))
+_FIRST = {
+    name: dialect.insert(audit_sequence).values(id=1, next=0).on_conflict_do_nothing()
+    for name, dialect in _DIALECTS.items()
+}
+_WRITE = _insert(sqlite, audit_entry)
+_COUNT = update(audit_sequence).where(audit_sequence.c.id == 1).values(next=_entry(audit_entry.c.seq) + 1)
+_LINK = _linked(_insert(sqlite, audit_org_chain))
+_AT_ONCE = {chained: _at_once(chained) for chained in (True, False)}
 
 # SQLite lets a tamperer store text where bytes were: cast, so that it is read and named.
 LEAF = cast(audit_entry.c.leaf, LargeBinary).label("leaf")

@@ -37,8 +37,8 @@ def altered(market: Market) -> list[str]:
 
 def _wrong(market: Market, view: ListingView, name: str) -> str:
     try:
-        files = market.objects.files(view)
-        checked(market.layouts.folder(name), privacy.Policy.from_document(view.policy, None), files)
+        with market.vault.files(view) as files:
+            checked(market.layouts.folder(name), privacy.Policy.from_document(view.policy, None), files)
     except privacy.LayoutInvalid as error:
         return str(error)
     except (OSError, CatalogError):

@@ -11,13 +11,18 @@ import click
 from exchange.cli import (
     access,
     auditing,
+    backups,
     books,
+    jobs,
     layouts,
     licences,
+    master_keys,
+    members,
     operating,
     orders,
     paying,
     prices,
+    programs,
     questions,
 )
 from exchange.cli.commands import Commands
@@ -36,5 +41,21 @@ def main(debug: bool) -> None:
     del debug  # read by Commands
 
 
-for room in (operating, layouts, access, licences, orders, prices, paying, questions, books, auditing):
+for room in (
+    operating,
+    backups,
+    members,
+    layouts,
+    master_keys,
+    programs,
+    access,
+    licences,
+    orders,
+    prices,
+    paying,
+    questions,
+    jobs,
+    books,
+    auditing,
+):
     room.add_to(main)

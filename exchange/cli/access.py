@@ -1,8 +1,7 @@
-"""Log in, look around, publish, ask for access, decide on requests, look at the wallet."""
+"""Look around, publish, ask for access, decide on requests, look at the wallet."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,45 +15,8 @@ if TYPE_CHECKING:
 
 def add_to(main: click.Group) -> None:
     """Add this room's commands."""
-    for command in (login, whoami, search, show_dataset, publish, request, requests, usage):
+    for command in (search, show_dataset, publish, request, requests, usage):
         main.add_command(command)
-
-
-@click.command()
-@click.option("--url", help="Address of the exchange; asked for if it is not given.")
-@click.option("--profile", help="Profile to store it under.")
-def login(url: str | None, profile: str | None) -> None:
-    """Check a token and keep it with the address and public keys in the user configuration (0600).
-
-    The token is asked for, or read from standard input where that is not a terminal.
-    """
-    from exchange.client import Exchange, NotFound
-    from exchange.client.configuration import Address, Token, normal_url, store
-
-    address = normal_url(url or click.prompt("Address", default="http://127.0.0.1:8000"))
-    given = click.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
-    with Exchange(address, token=given.strip()) as x:
-        who = x.whoami()
-        try:
-            keys = x.published_keys()
-        except NotFound:
-            keys = None
-    path = store(Address(address, Token(given.strip()), keys), profile=profile)
-    click.echo(f"Logged in as {safe(who.name)} ({safe(who.role)}); stored in {path}")
-    if keys is None:
-        click.echo(
-            "The exchange has not published its log's key yet: log in again later to pin it.", err=True
-        )
-
-
-@click.command()
-@json_option
-@connected
-def whoami(x: Exchange, as_json: bool) -> None:
-    """Show the organisation and role behind the token."""
-    who = x.whoami()
-    document = {"url": x.url, "org": who.org, "name": who.name, "role": who.role, "token": who.token}
-    show(as_json, document, lambda: facts(document.items()))
 
 
 @click.command()

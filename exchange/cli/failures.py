@@ -32,6 +32,7 @@ _EXIT: tuple[tuple[type[errors.ExchangeError], int], ...] = (
 )
 _OURS = ("catalog", "exchange", "privacy", "settlement")
 _VERIFIER_CODES = {"audit_signature_invalid": 13, "audit_malformed": 15}
+_REFUSED_HERE = {"backup_refused", "backup_invalid"}
 _LISTING_REFUSED = {"price_arbitrage", "price_invalid", "licence_invalid"}
 
 
@@ -43,7 +44,7 @@ def exit_code(error: errors.ExchangeError) -> int:
         return error.exit_code
     if isinstance(error, errors.LimitExceeded):
         return BUDGET if "rho_nano" in error.details else PAYMENT
-    if error.code in _LISTING_REFUSED or error.code.startswith("policy_"):
+    if error.code in _LISTING_REFUSED | _REFUSED_HERE or error.code.startswith("policy_"):
         return REFUSED
     return next((code for kind, code in _EXIT if isinstance(error, kind)), SERVER)
 

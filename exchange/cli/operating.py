@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +50,12 @@ def serve(host: str, port: int, worker: bool) -> None:
     """Serve the API, the portal and the published log."""
     from exchange.config import Settings
     from exchange.serving import serve as run
+    from exchange.telemetry import logs
 
-    click.echo(f"serving http://{host}:{port} (stop with Ctrl-C)", err=True)
-    run(Settings.from_env(), host=host, port=port, worker=worker)
+    settings = Settings.from_env()
+    logs.configure(settings.log_format)
+    logging.getLogger("exchange.web").info("serving http://%s:%d (stop with Ctrl-C)", host, port)
+    run(settings, host=host, port=port, worker=worker)
 
 
 @click.command()
@@ -61,8 +64,10 @@ def worker(once: bool) -> None:
     """Sweep what dead processes left, publish the log, build layouts; alone reads the log key."""
     from exchange import worker as work
     from exchange.config import Settings
+    from exchange.telemetry import logs
 
     settings = Settings.from_env(worker=True)
+    logs.configure(settings.log_format)
     if once:
         work.run_once(settings)
     else:
@@ -75,7 +80,10 @@ def migrate() -> None:
     from exchange import migrate as migrations
     from exchange.config import Settings
 
-    click.echo(f"database at revision {migrations.upgrade(Settings.from_env().database_url)}")
+    revision = migrations.upgrade(
+        Settings.from_env().database_url, tell=lambda text: click.echo(text, err=True)
+    )
+    click.echo(f"database at revision {revision}")
 
 
 @click.command()
@@ -151,8 +159,9 @@ def create_token(name: str, role: str, expires: str | None, as_json: bool) -> No
     """Create a token and print it: it is shown once."""
     from exchange.identity import Role
     from exchange.operations import administering
+    from exchange.operations.terms import moment
 
-    until = _moment(expires) if expires else None
+    until = moment("--expires", expires) if expires else None
     with opened() as market:
         made = administering.create_token(market, org=name, role=Role(role), expires=until)
     show(as_json, made, lambda: click.echo(made["token"]))
@@ -213,11 +222,3 @@ def opened() -> Iterator[Market]:
         yield market
     finally:
         market.close()
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError("--expires is a date or time of ISO 8601, such as 2027-01-31") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

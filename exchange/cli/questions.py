@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def add_to(main: click.Group) -> None:
     """Add this room's commands."""
-    for command in (quote, query, jobs, receipt):
+    for command in (quote, query, receipt):
         main.add_command(command)
 
 
@@ -73,6 +74,7 @@ def quote(x: Exchange, dataset: str, sql: str, explain: bool, as_json: bool, **g
 @click.option(
     "--receipt", "receipt_path", type=click.Path(dir_okay=False, path_type=Path), help="Save the receipt."
 )
+@click.option("--wait/--no-wait", default=True, help="Wait for the answer, or print the job and end.")
 @json_option
 @connected
 def query(
@@ -85,6 +87,7 @@ def query(
     kind: str,
     out: Path | None,
     receipt_path: Path | None,
+    wait: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -92,42 +95,27 @@ def query(
     if quote_id is not None:
         if dataset or sql:
             raise click.UsageError("give --quote, or DATASET and SQL, not both")
-        answer = x.run(quote_id)
+        ask: Callable[..., Any] = partial(x.run, quote_id)
     elif dataset is None or sql is None:
         raise click.UsageError("give DATASET and SQL, or --quote")
     else:
-        answer = x.dataset(dataset).query(_sql(sql), **_asked(given), max_price=max_price, max_rho=max_rho)
+        limits = {"max_price": max_price, "max_rho": max_rho}
+        ask = partial(x.dataset(dataset).query, _sql(sql), **_asked(given), **limits)
+    if wait:
+        give(ask(), kind, out, receipt_path, as_json=as_json)
+    else:
+        job = ask(wait=False)
+        show(as_json, {"query": job.id, "state": job.state}, lambda: click.echo(f"{job.id}: {job.state}"))
+
+
+def give(answer: Answer, kind: str, out: Path | None, receipt_path: Path | None, *, as_json: bool) -> None:
+    """Save the receipt where that was asked for, and print or write the answer."""
     if receipt_path is not None:
         answer.receipt.save(receipt_path)
     if as_json:
         show(True, _answer_document(answer), lambda: None)
     else:
         _deliver(answer, kind, out)
-
-
-@click.command()
-@json_option
-@connected
-def jobs(x: Exchange, as_json: bool) -> None:
-    """List this organisation's latest queries."""
-    found = x.jobs()
-    rows = [
-        (j.id, j.dataset, j.state, j.asked_at, j.charge.text if j.charge else "", j.rho, j.sql) for j in found
-    ]
-    header = ("query", "dataset", "state", "asked at", "charge", "rho", "sql")
-    document = [
-        {
-            "query": j.id,
-            "dataset": j.dataset,
-            "state": j.state,
-            "asked_at": j.asked_at,
-            "sql": j.sql,
-            "rho_nano": j.rho_nano,
-            "charge": j.charge.as_document() if j.charge else None,
-        }
-        for j in found
-    ]
-    show(as_json, document, lambda: table(header, rows))
 
 
 @click.group()

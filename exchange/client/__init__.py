@@ -11,12 +11,13 @@ present.
 from __future__ import annotations
 
 from exchange.client.access import AccessRequest, Grant, StillOpen
-from exchange.client.answers import Answer, AnswerColumn, Job
+from exchange.client.answers import Answer, AnswerColumn
 from exchange.client.audit import Audit, Entry, Proof
 from exchange.client.books import Invoice, Ledger, Statement
 from exchange.client.configuration import Keys
 from exchange.client.connection import Retry
 from exchange.client.errors import (
+    AnswerExpired,
     AuthError,
     BudgetExceeded,
     ConfigurationError,
@@ -36,6 +37,7 @@ from exchange.client.errors import (
     PaymentRequired,
     PermissionDenied,
     PurposeNotAllowed,
+    QueryCancelled,
     QueryFailed,
     QueryRefused,
     QuotaExceeded,
@@ -47,6 +49,7 @@ from exchange.client.errors import (
     VerificationFailed,
 )
 from exchange.client.exchange import Exchange, Identity
+from exchange.client.jobs import Job, JobProgress, StillRunning
 from exchange.client.licences import (
     Acceptance,
     AcceptanceReceipt,
@@ -73,6 +76,7 @@ __all__ = [
     "AccessRequest",
     "Answer",
     "AnswerColumn",
+    "AnswerExpired",
     "Audit",
     "AuthError",
     "Balance",
@@ -93,6 +97,7 @@ __all__ = [
     "InvalidRequest",
     "Invoice",
     "Job",
+    "JobProgress",
     "KeyReused",
     "Keys",
     "Ledger",
@@ -118,6 +123,7 @@ __all__ = [
     "Proof",
     "Publication",
     "PurposeNotAllowed",
+    "QueryCancelled",
     "QueryFailed",
     "QueryRefused",
     "QuotaExceeded",
@@ -134,6 +140,7 @@ __all__ = [
     "Simulation",
     "Statement",
     "StillOpen",
+    "StillRunning",
     "StillUnpaid",
     "Table",
     "Template",

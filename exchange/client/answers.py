@@ -167,54 +167,6 @@ class Answer:
         )
 
 
-@dataclass(frozen=True)
-class Job:
-    """One query of this organisation: its state, when it was asked, what it cost."""
-
-    id: str
-    dataset: str
-    state: str
-    asked_at: str
-    sql: str
-    rho_nano: int
-    charge: Price | None
-    _connection: Connection = field(repr=False, compare=False)
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any], connection: Connection) -> Job:
-        """Read a query of the list of queries."""
-        charge = document.get("charge")
-        return cls(
-            id=document["query"],
-            dataset=str(document.get("slug") or document.get("dataset") or ""),
-            state=document["state"],
-            asked_at=str(document.get("asked_at") or ""),
-            sql=str(document.get("sql") or ""),
-            rho_nano=int(document.get("rho_nano") or 0),
-            charge=Price.from_document(charge) if charge else None,
-            _connection=connection,
-        )
-
-    @property
-    def rho(self) -> Decimal:
-        """What it cost the privacy budget."""
-        return Decimal(self.rho_nano) / NANO
-
-    def answer(self) -> Answer:
-        """The answer again, free of charge."""
-        return fetch(self._connection, self.id)
-
-
-class Jobs(list[Job]):
-    """Queries, newest first; a notebook shows them as a table."""
-
-    def _repr_html_(self) -> str:
-        rows = [
-            (j.id, j.dataset, j.state, j.asked_at, j.charge.text if j.charge else "", j.rho) for j in self
-        ]
-        return html.table(("query", "dataset", "state", "asked at", "charge", "rho"), rows)
-
-
 def fetch(connection: Connection, query_id: str) -> Answer:
     """A past query's answer. Raises :class:`~exchange.client.errors.QueryFailed` where there is none."""
     job = connection.get(f"/v1/queries/{query_id}")

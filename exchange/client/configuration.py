@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROJECT_FILE = "exchange.toml"
 _DEFAULT_PROFILE = "default"
+_SECRETS = frozenset({"token", "refresh_token", "access_token", "access_expires_at"})
 
 
 class Token(str):
@@ -47,12 +48,24 @@ class Keys:
 
 
 @dataclass(frozen=True)
+class SignedIn:
+    """Where the tokens of a sign-in are kept: a profile of a user configuration."""
+
+    path: Path
+    profile: str
+
+
+@dataclass(frozen=True)
 class Address:
-    """An exchange's address, the token to use there (empty: none), and its keys where they are pinned."""
+    """An exchange's address, the token to use there (empty: none), and its keys where they are pinned.
+
+    ``signed_in`` says where access tokens are kept that a person signed in for.
+    """
 
     url: str
     token: Token
     keys: Keys | None = None
+    signed_in: SignedIn | None = None
 
 
 def resolve(
@@ -77,9 +90,12 @@ def resolve(
     address = normal_url(found)
     stored = _for_address(address, user)
     secret = token if token is not None else env.get("EXCHANGE_TOKEN")
+    signed_in = None
     if secret is None:
         secret = _text(here, "token") or _text(stored, "token")
-    return Address(address, _usable(secret), _pinned(stored))
+        if not secret and _text(stored, "refresh_token"):
+            signed_in = SignedIn(user_file(env), _user_profile(env, wanted))
+    return Address(address, _usable(secret), _pinned(stored), signed_in)
 
 
 def user_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -90,20 +106,51 @@ def user_file(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def store(address: Address, *, profile: str | None = None, environ: Mapping[str, str] | None = None) -> Path:
-    """Keep an address, token and keys in the user configuration, readable by its owner alone (0600)."""
+    """Keep an address, token and keys in the user configuration, readable by its owner alone (0600).
+
+    A token, or a sign-in, that the profile held before is forgotten.
+    """
     path = user_file(environ)
-    document = _read(path, private=True)
-    profiles = dict(document.get("profiles", {}))
     values = {"url": normal_url(address.url), "token": str(_usable(address.token))}
     if address.keys is not None:
         values |= {"log_key": address.keys.log_key, "receipt_key": address.keys.receipt_key}
-    profiles[profile or _DEFAULT_PROFILE] = values
-    lines = [f"profile = {json.dumps(_text(document, 'profile') or profile or _DEFAULT_PROFILE)}\n"]
-    for name, values in profiles.items():
-        lines.append(f"\n[profiles.{json.dumps(name)}]\n")
-        lines += [f"{key} = {json.dumps(str(value))}\n" for key, value in values.items()]
-    _replace(path, "".join(lines))
+    if address.signed_in is not None:
+        values = {name: value for name, value in values.items() if name != "token"}
+    _write(path, profile or _DEFAULT_PROFILE, values)
     return path
+
+
+def sign_in_kept(profile: str | None = None, *, environ: Mapping[str, str] | None = None) -> SignedIn:
+    """Where the tokens of a sign-in are to be kept."""
+    return SignedIn(user_file(environ), profile or _DEFAULT_PROFILE)
+
+
+def kept_values(kept: SignedIn) -> dict[str, str]:
+    """What a profile holds."""
+    table = _read(kept.path, private=True).get("profiles", {}).get(kept.profile, {})
+    return {name: _text(table, name) for name in table} if isinstance(table, dict) else {}
+
+
+def keep_tokens(kept: SignedIn, values: Mapping[str, str]) -> None:
+    """Write tokens into a profile that has its address already."""
+    _write(kept.path, kept.profile, {**kept_values(kept), **values})
+
+
+def forget_tokens(kept: SignedIn) -> None:
+    """Take every token out of a profile; address and keys stay."""
+    held = kept_values(kept)
+    if held:
+        _write(kept.path, kept.profile, {name: held[name] for name in held if name not in _SECRETS})
+
+
+def _write(path: Path, profile: str, values: Mapping[str, str]) -> None:
+    document = _read(path, private=True)
+    profiles = {**document.get("profiles", {}), profile: values}
+    lines = [f"profile = {json.dumps(_text(document, 'profile') or profile)}\n"]
+    for name, table in profiles.items():
+        lines.append(f"\n[profiles.{json.dumps(name)}]\n")
+        lines += [f"{key} = {json.dumps(str(value))}\n" for key, value in table.items()]
+    _replace(path, "".join(lines))
 
 
 def normal_url(url: str) -> str:
@@ -136,9 +183,12 @@ def _usable(token: str) -> Token:
     return Token(text)
 
 
+def _user_profile(env: Mapping[str, str], profile: str) -> str:
+    return profile or _text(_read(user_file(env), private=True), "profile") or _DEFAULT_PROFILE
+
+
 def _user_section(env: Mapping[str, str], profile: str) -> Mapping[str, Any]:
-    document = _read(user_file(env), private=True)
-    return _section(document, profile or _text(document, "profile") or _DEFAULT_PROFILE)
+    return _section(_read(user_file(env), private=True), _user_profile(env, profile))
 
 
 def _section(document: Mapping[str, Any], profile: str) -> Mapping[str, Any]:

@@ -67,6 +67,7 @@ class Connection:
         timeout: httpx.Timeout | float | None = None,
         retry: Retry | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        auth: httpx.Auth | None = None,
     ) -> None:
         self.url = address.url
         self._keys = address.keys
@@ -76,7 +77,7 @@ class Connection:
         if address.token:
             headers["Authorization"] = f"Bearer {address.token!s}"
         self._client = httpx.Client(
-            base_url=address.url, headers=headers, timeout=timeout or TIMEOUT, transport=transport
+            base_url=address.url, headers=headers, timeout=timeout or TIMEOUT, transport=transport, auth=auth
         )
 
     def __repr__(self) -> str:
@@ -108,14 +109,24 @@ class Connection:
         given = {name: str(value) for name, value in params.items() if value is not None}
         return _document(self.send("GET", path, params=given))
 
+    def delete(self, path: str) -> Any:
+        """Delete what is at ``path``; returns the reply's document."""
+        return _document(self.send("DELETE", path))
+
     def post(
-        self, path: str, body: Mapping[str, Any], *, key: str | None = None, read_s: float | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        read_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Post a JSON document under an idempotency key, fresh unless given; returns the reply's document.
 
         ``read_s`` waits longer for the reply than other calls do.
         """
-        sent = {"Idempotency-Key": key or new_key()}
+        sent = {"Idempotency-Key": key or new_key(), **(headers or {})}
         more: dict[str, Any] = {}
         if read_s is not None:
             usual = self._client.timeout
@@ -166,6 +177,8 @@ class Connection:
             return _Failure(
                 self._unreached(error, headers), self._backoff(failures) if _may_pass(error) else None
             )
+        except errors.ServerError as error:  # no access token could be had: that may pass, too
+            return _Failure(error, self._backoff(failures))
         if reply.is_success:
             return reply
         error_found = error_of(reply)

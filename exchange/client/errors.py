@@ -21,6 +21,8 @@
     ├── QuoteExpired
     ├── QueryRefused                the SQL may not be answered (line, column, nearest)
     ├── QueryFailed                 the engine gave no answer
+    │   ├── QueryCancelled          the query was cancelled
+    │   └── AnswerExpired           the answer is no longer kept; its receipt is
     ├── InvalidRequest              a field, manifest, policy or price plan is wrong
     │   └── UploadRejected          a file is not what the manifest says (table, row, column)
     ├── Conflict                    the state does not allow it
@@ -105,14 +107,20 @@ class MissingDependency(ExchangeError, ImportError):
 class AuthError(ExchangeError):
     """The token is missing, unknown, expired or revoked."""
 
-    codes = ("token_unknown",)
+    codes = ("token_unknown", "sign_in_refused", "second_factor_refused", "single_sign_on_refused")
     hint = "Check the token, or run `exchange login` again."
 
 
 class PermissionDenied(ExchangeError):
     """The token's role does not allow this."""
 
-    codes = ("role_missing", "second_operator_needed")
+    codes = (
+        "role_missing",
+        "scope_missing",
+        "second_operator_needed",
+        "second_factor_missing",
+        "confirmation_needed",
+    )
     hint = "Use a token of an organisation that holds the role."
 
 
@@ -121,12 +129,14 @@ class NotFound(ExchangeError):
 
     codes = (
         "not_found",
+        "user_code_unknown",
         "dataset_not_found",
         "request_missing",
         "quote_missing",
         "payment_missing",
         "invoice_missing",
         "statement_missing",
+        "invitation_unknown",
     )
     hint = "Check the name; things of other organisations are not shown."
 
@@ -251,8 +261,22 @@ class QueryRefused(ExchangeError):
 class QueryFailed(ExchangeError):
     """The query ended without an answer."""
 
-    codes = ("query_failed", "query_timeout", "query_too_large")
+    codes: ClassVar[tuple[str, ...]] = ("query_failed", "query_timeout", "query_too_large")
     hint = "Ask again, or ask for fewer groups."
+
+
+class QueryCancelled(QueryFailed):
+    """The query was cancelled before it had an answer."""
+
+    codes = ("query_cancelled",)
+    hint = "Ask again for an answer."
+
+
+class AnswerExpired(QueryFailed):
+    """The exchange does not keep the answer any longer. Its receipt stays, and stays valid."""
+
+    codes = ("answer_expired",)
+    hint = "Ask the question again: it is a new answer, at its price."
 
 
 class InvalidRequest(ExchangeError):
@@ -260,13 +284,13 @@ class InvalidRequest(ExchangeError):
 
     codes: ClassVar[tuple[str, ...]] = (
         "request_invalid",
+        "scope_invalid",
         "payment_invalid",
         "webhook_refused",
         "manifest_invalid",
         "slug_invalid",
         "page_token_invalid",
         "parameter_invalid",
-        "order_invalid",
         "policy_invalid",
         "policy_mismatch",
         "policy_unknown_table",
@@ -278,7 +302,9 @@ class InvalidRequest(ExchangeError):
         "licence_invalid",
         "signature_refused",
         "amount_invalid",
+        "backup_invalid",
         "billing_invalid",
+        "password_weak",
         "too_large",
     )
     hint = "Compare the request with the exchange's /openapi.json."
@@ -323,6 +349,9 @@ class Conflict(ExchangeError):
 
     codes: ClassVar[tuple[str, ...]] = (
         "conflict",
+        "backup_refused",
+        "master_key_in_use",
+        "order_invalid",
         "payment_state",
         "refund_too_large",
         "stripe_missing",
@@ -343,6 +372,8 @@ class Conflict(ExchangeError):
         "not_pending",
         "invoice_invalid",
         "billing_profile_missing",
+        "member_exists",
+        "last_admin",
     )
     hint = "Look at the current state and try again."
 
@@ -364,7 +395,7 @@ class InProgress(Conflict):
 class RateLimited(ExchangeError):
     """Too many requests. ``retry_after`` is how many seconds to wait, where the reply says so."""
 
-    codes = ("rate_limited",)
+    codes = ("rate_limited", "too_many_queries", "too_many_tries")
     hint = "Wait and repeat the call."
     retry_after: float | None = None
 
@@ -382,6 +413,10 @@ class ServerError(ExchangeError):
 
     codes: ClassVar[tuple[str, ...]] = (
         "server_error",
+        "store_unavailable",
+        "objects_unavailable",
+        "storage_full",
+        "migration_blocked",
         "stripe_busy",
         "stripe_failed",
         "stripe_unknown",
@@ -389,6 +424,8 @@ class ServerError(ExchangeError):
         "unexpected_reply",
         "inside_transaction",
         "object_damaged",
+        "master_key_missing",
+        "master_key_wrong",
         "ledger_invalid",
         "account_unknown",
         "overdrawn",

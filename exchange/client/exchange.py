@@ -5,22 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from exchange.client import answers, books, payments, pricing, publishing, questions, uploads
 from exchange.client.access import AccessRequest, Grant
-from exchange.client.answers import Answer, Job, Jobs
 from exchange.client.audit import Audit
 from exchange.client.books import Invoice, Ledger, Statement
-from exchange.client.configuration import Keys, resolve
+from exchange.client.configuration import Address, Keys, resolve
 from exchange.client.connection import Connection, Retry, read
-from exchange.client.errors import GrantMissing
+from exchange.client.errors import ConfigurationError, GrantMissing
+from exchange.client.jobs import Job, Jobs
 from exchange.client.licences import Licences
 from exchange.client.listings import Dataset, Listing, Listings
 from exchange.client.money import Usage, Wallet
 from exchange.client.notifications import Notifications
 from exchange.client.payments import TopUp, Treasury
+from exchange.client.programs import Programs
 from exchange.client.receipts import Receipt
+from exchange.client.signing_in import by_secret, by_sign_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     import httpx
 
     from catalog.manifest import Manifest
+    from exchange.client.answers import Answer
     from exchange.client.pricing import PlanOffer, Simulation
     from exchange.client.progress import Progress
     from exchange.client.publishing import Publication
@@ -45,11 +48,20 @@ class Identity:
     name: str
     role: str
     token: str
+    auth: str = "token"
+    scope: str | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Identity:
-        """Read an identity; ``token`` is the token's id, not its secret."""
-        return cls(document["org"], document["name"], document["role"], document["token"])
+        """Read an identity; ``token`` is the token's or authorization's id, not its secret."""
+        return cls(
+            org=document["org"],
+            name=document["name"],
+            role=document["role"],
+            token=document["token"],
+            auth=document.get("auth", "token"),
+            scope=document.get("scope"),
+        )
 
 
 class Exchange:
@@ -58,6 +70,10 @@ class Exchange:
     Args:
         url: address; else ``EXCHANGE_URL``, ``./exchange.toml``, the user configuration.
         token: token; else ``EXCHANGE_TOKEN`` and the same files.
+        client_id: a client of the organisation, with its ``client_secret``: access tokens are asked for and
+            renewed by themselves, and no token is looked for elsewhere.
+        scope: what those tokens may do, such as "dataset:nyc/flights rho:1.5"; all that the client may, by
+            default.
         profile: profile of the configuration files; else ``EXCHANGE_PROFILE``.
         timeout: seconds or ``httpx.Timeout``; 5 s to connect and 60 s to read by default.
         retry: how failed calls are repeated.
@@ -72,13 +88,27 @@ class Exchange:
         url: str | None = None,
         *,
         token: str | None = None,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        scope: str | None = None,
         profile: str | None = None,
         timeout: httpx.Timeout | float | None = None,
         retry: Retry | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        address = resolve(url, token, profile)
-        self._connection = Connection(address, transport=transport, timeout=timeout, retry=retry)
+        if client_id is not None and (token is not None or not client_secret):
+            raise ConfigurationError(
+                "a client comes with its secret, and without another token",
+                hint="Pass client_id= and client_secret=, or token=.",
+            )
+        address = resolve(url, "" if client_id is not None else token, profile)
+        self._connection = Connection(
+            address,
+            transport=transport,
+            timeout=timeout,
+            retry=retry,
+            auth=_auth(address, client_id, client_secret, scope),
+        )
 
     def __enter__(self) -> Exchange:
         return self
@@ -112,6 +142,11 @@ class Exchange:
         """What the exchange publishes now, whatever the profile has pinned: to pin it, or to compare."""
         return self._connection.published_keys()
 
+    @cached_property
+    def programs(self) -> Programs:
+        """Clients of this organisation, and what it let them do (docs/signing-in.md)."""
+        return Programs(self._connection)
+
     # -- buyers ---------------------------------------------------------------------------------------------
 
     def search(self, q: str = "", *, limit: int | None = None) -> Listings:
@@ -124,10 +159,42 @@ class Exchange:
             Dataset.from_document, self._connection.get(f"/v1/datasets/{slug.strip('/')}"), self._connection
         )
 
-    def run(self, quote: str | Quote, *, idempotency_key: str | None = None) -> Answer:
-        """Run a quote by its id, such as one made in another process."""
+    @overload
+    def run(
+        self,
+        quote: str | Quote,
+        *,
+        wait: Literal[True] = True,
+        progress: Progress = "auto",
+        idempotency_key: str | None = None,
+    ) -> Answer: ...
+    @overload
+    def run(
+        self,
+        quote: str | Quote,
+        *,
+        wait: Literal[False],
+        progress: Progress = "auto",
+        idempotency_key: str | None = None,
+    ) -> Job: ...
+    def run(
+        self,
+        quote: str | Quote,
+        *,
+        wait: bool = True,
+        progress: Progress = "auto",
+        idempotency_key: str | None = None,
+    ) -> Answer | Job:
+        """Run a quote by its id, such as one made in another process; without ``wait`` its job comes at once.
+
+        Raises as :meth:`Quote.run <exchange.client.questions.Quote.run>` does.
+        """
         question = {"quote": quote if isinstance(quote, str) else quote.id}
-        return questions.run(self._connection, question, idempotency_key)
+        return questions.run(self._connection, question, idempotency_key, wait=wait, progress=progress)
+
+    def job(self, query: str) -> Job:
+        """One query by its id: its state, to wait for it, to cancel it. Raises ``NotFound``."""
+        return read(Job.from_document, self._connection.get(f"/v1/queries/{query}"), self._connection)
 
     def jobs(self) -> Jobs:
         """This organisation's latest queries, newest first."""
@@ -341,3 +408,12 @@ class Exchange:
             token = page.get("next_page_token")
             if not token:
                 return
+
+
+def _auth(
+    address: Address, client_id: str | None, client_secret: str | None, scope: str | None
+) -> httpx.Auth | None:
+    """How access tokens are had, where it is not by a token that is there already."""
+    if client_id is not None and client_secret:
+        return by_secret(address.url, client_id, client_secret, scope)
+    return by_sign_in(address.url, address.signed_in) if address.signed_in is not None else None

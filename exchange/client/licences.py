@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from exchange.audit.errors import CryptographyMissing
 from exchange.client import errors, html
 from exchange.client.connection import Connection, read
+from exchange.client.verdicts import good, known_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from exchange.audit.receipts import ReceiptReport
     from exchange.client.configuration import Keys
 
-JSON_LD = "application/ld+json"
 DATASPACE = 'application/ld+json; profile="https://w3id.org/dspace/2025/1"'
 
 
@@ -249,7 +249,7 @@ class AcceptanceReceipt:
         """
         from exchange.audit.acceptances import verify_acceptance
 
-        trusted = keys or self._known_keys()
+        trusted = keys or known_keys(self._connection)
         try:
             report = verify_acceptance(
                 self.document,
@@ -261,22 +261,7 @@ class AcceptanceReceipt:
             )
         except CryptographyMissing:
             raise errors.missing("cryptography", "verify", "checking signatures") from None
-        if not report.good:
-            told = [str(finding) for finding in report.findings]
-            failed = errors.VerificationFailed(
-                str(report), details={"findings": told, "exit_code": report.exit_code}
-            )
-            failed.exit_code = report.exit_code
-            raise failed
-        return report
-
-    def _known_keys(self) -> Keys:
-        if self._connection is None:
-            raise errors.ConfigurationError(
-                "a receipt from a file needs the exchange's public keys",
-                hint="Pass keys=, for example x.keys() of a client of that exchange.",
-            )
-        return self._connection.keys()
+        return good(report)
 
 
 def accept(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from exchange.client import html
 from exchange.client.access import AccessRequest, Grant
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exchange.client.answers import Answer
+    from exchange.client.jobs import Job
+    from exchange.client.progress import Progress
     from exchange.client.questions import Amount
 
 
@@ -350,6 +352,7 @@ class Dataset:
         )
         return read(Quote.from_document, self._connection.post("/v1/quotes", question), self._connection)
 
+    @overload
     def query(
         self,
         sql: str,
@@ -366,12 +369,56 @@ class Dataset:
         plan: str | None = None,
         max_price: Amount | None = None,
         max_rho: Amount | None = None,
+        wait: Literal[True] = True,
+        progress: Progress = "auto",
         idempotency_key: str | None = None,
-    ) -> Answer:
+    ) -> Answer: ...
+    @overload
+    def query(
+        self,
+        sql: str,
+        *,
+        rho: Amount | None = None,
+        epsilon: Amount | None = None,
+        error: Mapping[str, float] | None = None,
+        max_groups: int | None = None,
+        max_rows_per_group: int | None = None,
+        max_rows: int | None = None,
+        strategy: str | None = None,
+        intervals: bool | None = None,
+        grant: str | Grant | None = None,
+        plan: str | None = None,
+        max_price: Amount | None = None,
+        max_rho: Amount | None = None,
+        wait: Literal[False],
+        progress: Progress = "auto",
+        idempotency_key: str | None = None,
+    ) -> Job: ...
+    def query(
+        self,
+        sql: str,
+        *,
+        rho: Amount | None = None,
+        epsilon: Amount | None = None,
+        error: Mapping[str, float] | None = None,
+        max_groups: int | None = None,
+        max_rows_per_group: int | None = None,
+        max_rows: int | None = None,
+        strategy: str | None = None,
+        intervals: bool | None = None,
+        grant: str | Grant | None = None,
+        plan: str | None = None,
+        max_price: Amount | None = None,
+        max_rho: Amount | None = None,
+        wait: bool = True,
+        progress: Progress = "auto",
+        idempotency_key: str | None = None,
+    ) -> Answer | Job:
         """Quote and run in one call; refused before anything is charged if dearer than the limits.
 
-        Raises the errors of :meth:`quote`, and ``LimitExceeded``, ``PaymentRequired``, ``BudgetExceeded``,
-        ``QueryFailed``.
+        A long query is waited for, with a bar where ``progress`` shows one; with ``wait=False`` its job comes
+        at once: ``.state``, ``.wait()``, ``.cancel()``. Raises the errors of :meth:`quote`, and
+        ``LimitExceeded``, ``PaymentRequired``, ``BudgetExceeded``, ``QueryFailed``.
         """
         options = _options(max_groups, max_rows_per_group, max_rows, strategy, intervals)
         question = ask(
@@ -381,7 +428,7 @@ class Dataset:
             question["max_price"] = str(max_price)
         if max_rho is not None:
             question["max_rho"] = str(max_rho)
-        return run(self._connection, question, idempotency_key)
+        return run(self._connection, question, idempotency_key, wait=wait, progress=progress)
 
     def mock(self, rows: int = 100, *, seed: int | None = None) -> dict[str, list[dict[str, Any]]]:
         """Random rows of every table's schema and public domains, offline: for writing code before buying.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 Progress: TypeAlias = 'bool | Literal["auto"] | Callable[[str, int, int], None]'
-"""True, False, "auto", or a function that is told (label, bytes done, bytes in all)."""
+"""True, False, "auto", or a function that is told (label, done, in all), of bytes or seconds."""
 _WIDTH = 30
 _EVERY_S = 0.1
 
@@ -19,8 +19,8 @@ _EVERY_S = 0.1
 class Meter(Protocol):
     """Something that is told how far a transfer is."""
 
-    def update(self, done: int) -> None:
-        """``done`` bytes of the total have arrived."""
+    def update(self, done: int, total: int | None = None) -> None:
+        """``done`` bytes of the total have arrived; ``total`` where that has become another."""
 
     def __enter__(self) -> Meter: ...
 
@@ -32,14 +32,15 @@ class Meter(Protocol):
 class Bar:
     """A bar that redraws its line, at most ten times a second, and ends it when it is left."""
 
-    def __init__(self, label: str, total: int, stream: TextIO) -> None:
+    def __init__(self, label: str, total: int, stream: TextIO, unit: str = "B") -> None:
         self._label, self._total, self._stream = label, total, stream
+        self._unit = unit
         self._drawn_at = 0.0
         self._done = 0
 
-    def update(self, done: int) -> None:
-        """Redraw for ``done`` bytes."""
-        self._done = done
+    def update(self, done: int, total: int | None = None) -> None:
+        """Redraw for ``done`` bytes, of another ``total`` if one is given."""
+        self._done, self._total = done, self._total if total is None else total
         now = time.monotonic()
         if done >= self._total or now - self._drawn_at >= _EVERY_S:
             self._drawn_at = now
@@ -59,7 +60,8 @@ class Bar:
     def _draw(self) -> None:
         share = self._done / self._total if self._total else 1.0
         bar = "#" * int(share * _WIDTH)
-        self._stream.write(f"\r{self._label[:30]:30} [{bar:{_WIDTH}}] {share:4.0%} {size_text(self._total)}")
+        size = size_text(self._total) if self._unit == "B" else f"{self._total} {self._unit}"
+        self._stream.write(f"\r{self._label[:30]:30} [{bar:{_WIDTH}}] {share:4.0%} {size}")
         self._stream.flush()
 
 
@@ -69,8 +71,9 @@ class Told:
     def __init__(self, label: str, total: int, tell: Callable[[str, int, int], None] | None) -> None:
         self._label, self._total, self._tell = label, total, tell
 
-    def update(self, done: int) -> None:
+    def update(self, done: int, total: int | None = None) -> None:
         """Tell the function, if there is one."""
+        self._total = self._total if total is None else total
         if self._tell is not None:
             self._tell(self._label, done, self._total)
 
@@ -83,13 +86,15 @@ class Told:
         return None
 
 
-def meter(progress: Progress, label: str, total: int, *, stream: TextIO | None = None) -> Meter:
-    """The meter that ``progress`` asks for."""
+def meter(
+    progress: Progress, label: str, total: int, *, stream: TextIO | None = None, unit: str = "B"
+) -> Meter:
+    """The meter that ``progress`` asks for: of bytes, or of seconds of the time that something may take."""
     out = stream or sys.stderr
     if callable(progress):
         return Told(label, total, progress)
     shown = (out.isatty() or "ipykernel" in sys.modules) if progress == "auto" else bool(progress)
-    return Bar(label, total, out) if shown else Told(label, total, None)
+    return Bar(label, total, out, unit) if shown else Told(label, total, None)
 
 
 def size_text(count: int) -> str:

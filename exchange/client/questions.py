@@ -6,17 +6,19 @@ import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from exchange.client import html
-from exchange.client.answers import Answer
-from exchange.client.connection import Connection, read
+from exchange.client.jobs import Job, submit
 from exchange.client.price import NANO, PICO, Price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exchange.client.access import Grant
+    from exchange.client.answers import Answer
+    from exchange.client.connection import Connection
+    from exchange.client.progress import Progress
 
 Amount = int | float | str | Decimal
 """A number; text and Decimal are passed on exactly."""
@@ -47,10 +49,12 @@ def ask(
     return {name: value for name, value in given.items() if value is not None}
 
 
-def run(connection: Connection, question: Mapping[str, Any], key: str | None) -> Answer:
-    """Run a question under one idempotency key."""
-    document = connection.post("/v1/queries", question, key=key)
-    return read(Answer.from_document, document, connection)
+def run(
+    connection: Connection, question: Mapping[str, Any], key: str | None, *, wait: bool, progress: Progress
+) -> Answer | Job:
+    """Run a question under one idempotency key: its answer, or without ``wait`` its job."""
+    job = submit(connection, question, key, wait=wait)
+    return job.wait(progress=progress) if wait else job
 
 
 @dataclass(frozen=True)
@@ -178,12 +182,27 @@ class Quote:
         """By what strategy a unit's contribution is bounded, for each noisy table behind the answer."""
         return tuple(str(release["strategy"]) for release in self.releases if release.get("strategy"))
 
-    def run(self, *, idempotency_key: str | None = None) -> Answer:
+    @overload
+    def run(
+        self,
+        *,
+        wait: Literal[True] = True,
+        progress: Progress = "auto",
+        idempotency_key: str | None = None,
+    ) -> Answer: ...
+    @overload
+    def run(
+        self, *, wait: Literal[False], progress: Progress = "auto", idempotency_key: str | None = None
+    ) -> Job: ...
+    def run(
+        self, *, wait: bool = True, progress: Progress = "auto", idempotency_key: str | None = None
+    ) -> Answer | Job:
         """Accept the offer: charge and answer. An answer that this organisation already has is free.
 
+        A long query is waited for; with ``wait=False`` its :class:`~exchange.client.jobs.Job` comes at once.
         Raises ``QuoteExpired``, ``PaymentRequired``, ``BudgetExceeded``, ``LicenceError`` or ``QueryFailed``.
         """
-        return run(self._connection, {"quote": self.id}, idempotency_key)
+        return run(self._connection, {"quote": self.id}, idempotency_key, wait=wait, progress=progress)
 
     def _repr_html_(self) -> str:
         facts = html.facts(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from exchange.audit.errors import CryptographyMissing
 from exchange.client import errors, html
+from exchange.client.verdicts import failed, good, known_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,7 @@ class Receipt:
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
-            raise _failed(f"{path} is not a receipt: it is not a JSON object of at most 1 MiB", 15)
+            raise failed(f"{path} is not a receipt: it is not a JSON object of at most 1 MiB", 15)
         summary = document.get("summary")
         query = summary.get("query_id") if isinstance(summary, dict) else ""
         return cls(document, str(query or ""))
@@ -110,7 +111,7 @@ class Receipt:
         """
         from exchange.audit.receipts import verify_receipt
 
-        trusted = keys or self._known_keys()
+        trusted = keys or known_keys(self._connection)
         try:
             report = verify_receipt(
                 self.document,
@@ -122,24 +123,8 @@ class Receipt:
             )
         except CryptographyMissing:
             raise errors.missing("cryptography", "verify", "checking signatures") from None
-        if not report.good:
-            raise _failed(str(report), report.exit_code, [str(finding) for finding in report.findings])
-        return report
-
-    def _known_keys(self) -> Keys:
-        if self._connection is None:
-            raise errors.ConfigurationError(
-                "a receipt from a file needs the exchange's public keys",
-                hint="Pass keys=, for example x.keys() of a client of that exchange.",
-            )
-        return self._connection.keys()
+        return good(report)
 
     def _repr_html_(self) -> str:
         state = "in the log" if self.included else "promised"
         return html.facts([(n, self.summary.get(n)) for n in _SHOWN], caption=f"Receipt ({state})")
-
-
-def _failed(message: str, exit_code: int, findings: list[str] | None = None) -> errors.VerificationFailed:
-    failed = errors.VerificationFailed(message, details={"findings": findings or [], "exit_code": exit_code})
-    failed.exit_code = exit_code
-    return failed

@@ -1,7 +1,7 @@
 """Resumable uploads: tus 1.0 with the creation extension (https://tus.io/protocols/resumable-upload).
 
 An upload that was cut off goes on where it stopped: within a call after asking the server for its offset,
-and from one process to the next by a note in the user's cache of what was begun, keyed by the file's SHA-256.
+and from one process to the next by a note in the user's cache of what was begun, keyed by the file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from exchange.client import errors
 from exchange.client.progress import Meter, meter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exchange.client.connection import Connection
     from exchange.client.progress import Progress
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 64 << 20  # of one request: the server has it on disk before it answers
+_BLOCK_BYTES = 1 << 20
 _TUS = {"Tus-Resumable": "1.0.0"}
 _STALLS = 5
 _REMEMBERED = 200
@@ -41,35 +44,52 @@ def file_sha256(path: Path) -> str:
 def upload(
     connection: Connection, path: Path, *, sha256: str | None = None, progress: Progress = "auto"
 ) -> str:
-    """Upload a file and return the upload's id. Raises ``ConnectionFailed`` where it stops moving."""
-    digest = sha256 or file_sha256(path)
-    size = path.stat().st_size
+    """Upload a file and return the upload's id. Raises ``ConnectionFailed`` where it stops moving.
+
+    What was begun before is known by ``sha256`` if it is given, else by the file's place, size and times: no
+    byte is read twice.
+    """
+    told = _status(path)
+    digest, size = sha256 or _fingerprint(path, told), told.st_size
     begun = _Begun(connection.url)
     upload_id, offset = _resume(connection, begun.find(digest, size), size) or (
         _create(connection, path, size),
         0,
     )
     begun.remember(digest, size, upload_id)
-    with path.open("rb") as file, meter(progress, path.name, size) as shown:
+    with path.open("rb") as file, meter(progress, path.name, size) as bar:
+        shown = _Forward(bar)
         shown.update(offset)
         _send(connection, upload_id, file, (offset, size), shown)
     return upload_id
 
 
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise errors.InvalidRequest(
+            f"{path} cannot be read: {error.strerror}", hint="Check the path."
+        ) from None
+
+
+def _fingerprint(path: Path, told: os.stat_result) -> str:
+    """What changes when the file does, as rsync takes it: its place on the disk, size and time of writing."""
+    text = (
+        f"{path.resolve()} {told.st_dev} {told.st_ino} {told.st_size} {told.st_mtime_ns} {told.st_ctime_ns}"
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _send(
-    connection: Connection, upload_id: str, file: BinaryIO, span: tuple[int, int], shown: Meter
+    connection: Connection, upload_id: str, file: BinaryIO, span: tuple[int, int], shown: _Forward
 ) -> None:
     offset, size = span
     stalls = 0
     while offset < size:
-        file.seek(offset)
-        chunk = file.read(CHUNK_BYTES)
-        if not chunk:
-            raise errors.InvalidRequest(
-                "the file became shorter while it was uploaded", hint="Upload it again."
-            )
+        piece = _Piece(file, offset, min(CHUNK_BYTES, size - offset), shown)
         try:
-            arrived = _append(connection, upload_id, offset, chunk)
+            arrived = _append(connection, upload_id, piece)
         except (errors.ConnectionFailed, errors.Conflict, errors.RateLimited, errors.ServerError) as error:
             arrived = _offset(connection, upload_id)[0]
             if arrived <= offset:
@@ -82,10 +102,48 @@ def _send(
         shown.update(offset)
 
 
-def _append(connection: Connection, upload_id: str, offset: int, chunk: bytes) -> int:
-    headers = {**_TUS, "Content-Type": "application/offset+octet-stream", "Upload-Offset": str(offset)}
-    # A chunk is never sent twice blindly: after a failure the server is asked how much of it has arrived.
-    reply = connection.send("PATCH", f"/v1/uploads/{upload_id}", headers=headers, content=chunk, retry=False)
+class _Forward:
+    """Progress that never goes back, where a piece is sent again."""
+
+    def __init__(self, shown: Meter) -> None:
+        self._shown, self._most = shown, -1
+
+    def update(self, done: int) -> None:
+        if done > self._most:
+            self._most = done
+            self._shown.update(done)
+
+
+class _Piece:
+    """A part of the file for one request, read while it is sent; each iteration begins anew."""
+
+    def __init__(self, file: BinaryIO, offset: int, length: int, shown: _Forward) -> None:
+        self.offset, self.length = offset, length
+        self._file, self._shown = file, shown
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(self.offset)
+        sent = 0
+        while sent < self.length:
+            block = self._file.read(min(_BLOCK_BYTES, self.length - sent))
+            if not block:
+                raise errors.InvalidRequest(
+                    "the file became shorter while it was uploaded", hint="Upload it again."
+                )
+            yield block
+            sent += len(block)
+            self._shown.update(self.offset + sent)
+
+
+def _append(connection: Connection, upload_id: str, piece: _Piece) -> int:
+    headers = {
+        **_TUS,
+        "Content-Type": "application/offset+octet-stream",
+        "Content-Length": str(piece.length),
+        "Upload-Offset": str(piece.offset),
+    }
+    # A piece is never sent twice blindly: after a failure the server is asked how much of it has arrived.
+    reply = connection.send("PATCH", f"/v1/uploads/{upload_id}", headers=headers, content=piece, retry=False)
     return _number(reply.headers.get("Upload-Offset"))
 
 

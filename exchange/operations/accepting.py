@@ -90,13 +90,18 @@ def record(tx: Tx, view: ListingView, licence: licences.Licence, given: Given) -
         entry_id=tx.entry.id,
         now=tx.now,
     )
-    tx.record(
-        licence=LicenceGroup(
-            acceptance_id=accepted.id, odrl_sha256=licence.odrl_sha256, purpose=accepted.purposes[0]
-        ),
-        result=ResultGroup(sha256=accepted.digest),
-    )
+    name(tx, accepted)
     return accepted
+
+
+def name(tx: Tx, accepted: licences.Acceptance, *, purpose: str | None = None) -> None:
+    """Name an acceptance in the entry of the open transaction: licence, purpose (its first), and digest."""
+    licence = LicenceGroup(
+        acceptance_id=accepted.id,
+        odrl_sha256=accepted.odrl_sha256,
+        purpose=purpose or accepted.purposes[0],
+    )
+    tx.record(licence=licence, result=ResultGroup(sha256=accepted.digest))
 
 
 def accept(market: Market, actor: Actor, command: AcceptLicence, *, key: str | None) -> dict[str, Any]:
@@ -183,12 +188,7 @@ def sign(market: Market, actor: Actor, command: SignAcceptance, *, key: str | No
             signature=parts[2],
             now=tx.now,
         )
-        tx.record(
-            licence=LicenceGroup(
-                acceptance_id=accepted.id, odrl_sha256=accepted.odrl_sha256, purpose=accepted.purposes[0]
-            ),
-            result=ResultGroup(sha256=accepted.digest),
-        )
+        name(tx, accepted)
         return _document(tx.session, accepted)
 
     return market.store.perform(actor, command, work, key=key).value

@@ -103,7 +103,13 @@ def create_token(market: Market, *, org: str, role: Role, expires: datetime | No
         token_id = new_id("tok")
         shown[:] = [
             identity.create_token(
-                tx.session, id=token_id, org=org_id, role=role, now=tx.now, expires_at=expires
+                tx.session,
+                id=token_id,
+                org=org_id,
+                role=role,
+                now=tx.now,
+                expires_at=expires,
+                by=SYSTEM.ref,
             )
         ]
         tx.record(object=ObjectGroup(type="token", id=token_id))
@@ -130,14 +136,7 @@ def credit_wallet(market: Market, *, org: str, amount: str, currency: str, refer
 
     Confirming the same transfer twice credits it once; the same reference with another amount is refused.
     """
-    if not (0 < len(reference) <= 140 and reference.isprintable()):
-        raise RequestInvalid("the reference must be 1 to 140 printable characters")
-    minor = parse_amount(amount, currency)
-    if minor == 0:
-        raise RequestInvalid("the amount must be above zero")
-    org_id, role = market.store.read(lambda session: identity.find_organisation(session, org))
-    if role != Role.BUYER:
-        raise RequestInvalid(f"{org} is no buyer, so it has no wallet")
+    org_id, minor = checked_credit(market, org=org, amount=amount, currency=currency, reference=reference)
     command = CreditWallet(org_id, minor, currency, reference)
     limit = market.settings.credit_limit
     with market.store.refusing(SYSTEM, command):
@@ -155,10 +154,7 @@ def credit_wallet(market: Market, *, org: str, amount: str, currency: str, refer
             now=tx.now,
             legs=entries.wallet_credited(org_id, Money(minor, currency)),
         )
-        digest = ledger.journal_digest(tx.session, journal)
-        tx.record(
-            money=MoneyGroup(currency=currency, amount_minor=minor, journal=journal, journal_sha256=digest)
-        )
+        tx.record(money=MoneyGroup(currency=currency, amount_minor=minor, journal=journal))
         balance = ledger.balance(tx.session, chart.buyer_prepaid(org_id, currency), currency)
         return {
             "org": org_id,
@@ -168,3 +164,23 @@ def credit_wallet(market: Market, *, org: str, amount: str, currency: str, refer
 
     done = market.store.perform(SYSTEM, command, work, key=f"bank:{reference}")
     return {**done.value, "reference": reference, "replayed": done.replayed}
+
+
+def checked_credit(
+    market: Market, *, org: str, amount: str, currency: str, reference: str
+) -> tuple[str, int]:
+    """The buyer's id and the minor units of a bank transfer to credit. Raises RequestInvalid, NotFound."""
+    check_reference(reference)
+    minor = parse_amount(amount, currency)
+    if minor == 0:
+        raise RequestInvalid("the amount must be above zero")
+    org_id, role = market.store.read(lambda session: identity.find_organisation(session, org))
+    if role != Role.BUYER:
+        raise RequestInvalid(f"{org} is no buyer, so it has no wallet")
+    return org_id, minor
+
+
+def check_reference(reference: str) -> None:
+    """Raise RequestInvalid for what is no bank's reference."""
+    if not (0 < len(reference) <= 140 and reference.isprintable()):
+        raise RequestInvalid("the reference must be 1 to 140 printable characters")

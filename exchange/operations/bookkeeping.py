@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
 from exchange.audit.entry import Entry, ObjectGroup
-from exchange.errors import NotFound, RequestInvalid
+from exchange.errors import NotFound
 from exchange.identity import SYSTEM, Role
-from exchange.operations.terms import decimal_text
+from exchange.operations.terms import decimal_text, moment
 from settlement import ledger
 from settlement.money import EXPONENTS, format_amount
 from settlement.schema import timestamp
@@ -57,7 +56,7 @@ def trial_balance(market: Market, actor: Actor, *, until: str | None = None) -> 
 
     ``until`` (ISO 8601, exclusive) takes the books as they were then. Raises RequestInvalid.
     """
-    owner, bound = _owner(actor), _moment(until)
+    owner, bound = _owner(actor), _bound("until", until)
 
     def look(session: Session) -> dict[str, Any]:
         found = ledger.trial_balance(session, owner=owner, until=bound)
@@ -81,7 +80,7 @@ def account_statement(
 
     Raises NotFound, the same for an unknown account and another's; RequestInvalid for a wrong time.
     """
-    owner, begin, end = _owner(actor), _moment(since), _moment(until)
+    owner, begin, end = _owner(actor), _bound("since", since), _bound("until", until)
 
     def look(session: Session) -> dict[str, Any]:
         held = ledger.account
@@ -106,7 +105,11 @@ def account_statement(
 
 
 def export(market: Market, actor: Actor, out: IO[str]) -> None:
-    """Write the ledger as Beancount text, line by line from one snapshot. For operators and officers."""
+    """Write the ledger as Beancount text, line by line from one snapshot. For operators and officers.
+
+    ``out`` is a local file: it is written while the snapshot is open, since the text is balanced only if all
+    of it is of one moment, and may be too long for memory. Reading holds no lock, so that nobody waits.
+    """
     actor.require(Role.OPERATOR, Role.OFFICER)
 
     def write(session: Session) -> None:
@@ -157,11 +160,5 @@ def _statement_line(line: dict[str, Any], unit: str) -> dict[str, Any]:
     return {**line, "amount": amount_text(amount, unit), "balance": amount_text(balance, unit)}
 
 
-def _moment(text: str | None) -> str | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise RequestInvalid("a time is a date or time of ISO 8601, such as 2026-12-01") from None
-    return timestamp(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment)
+def _bound(name: str, text: str | None) -> str | None:
+    return timestamp(moment(name, text)) if text else None

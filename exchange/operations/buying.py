@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
 from exchange import notifications
-from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, ResultGroup
+from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import LicenceNotShown, NotFound, RequestInvalid
 from exchange.identity import Role, new_id
 from exchange.operations import accepting, entitlements, licensing, listing, pricing, settling
-from exchange.operations.terms import money
+from exchange.operations.terms import moment, money
 from settlement import ledger, licences, orders
 from settlement.ledger import chart, entries
 from settlement.prices import PricePlan
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session
 
     from catalog.listings import ListingView
@@ -87,7 +89,7 @@ def request_access(
         view = listing.published(tx.session, command.dataset)
         licence = licences.find_licence(tx.session, view.licence_id)
         plan = _plan(view, command.plan, actor, tx.now)
-        until = moment(command.until, tx.now)
+        until = end_of(command.until, tx.now)
         held = _held(tx, actor, view, command, plan)
         if held is not None and command.licence_sha256 in ("", licence.text_sha256):
             tx.record(kind="access.confirmed", object=_object(view, "grant", held.id))
@@ -111,13 +113,7 @@ def request_access(
             valid_until=until,
             decided_within=timedelta(days=market.settings.request_days),
         )
-        tx.record(
-            object=_object(view, "request", request.id),
-            licence=LicenceGroup(
-                acceptance_id=accepted.id, odrl_sha256=licence.odrl_sha256, purpose=command.purpose
-            ),
-            result=ResultGroup(sha256=accepted.digest),
-        )
+        tx.record(object=_object(view, "request", request.id))
         settle_request(tx, market, request, plan, view)
         return document_of(tx.session, request.id, actor.org)
 
@@ -152,7 +148,7 @@ def decide(
         tell(tx, request.org, f"access.{request.state}", request.id, slug, text)
         if view is not None:
             plan = PricePlan.from_document(json.loads(request.plan))
-            _issue(tx, market, request, plan, view, max_rho_nano=max_rho_nano, until=moment(until, tx.now))
+            _issue(tx, market, request, plan, view, max_rho_nano=max_rho_nano, until=end_of(until, tx.now))
         return document_of(tx.session, request_id, actor.org)
 
     return market.store.perform(actor, command, work, key=key).value
@@ -307,13 +303,11 @@ def _issue(
     issued = entries.allowance_issued(grant.id, domain, rho_nano=grant.allowance_rho_nano)
     paid = entitlements.up_front(tx, market, grant, plan, domain)
     journal = entitlements.post(tx, "allowance_issued", f"grant:{grant.id}:issued", [*issued, *paid], plan)
-    digest = ledger.journal_digest(tx.session, journal)
     tx.record(
         money=MoneyGroup(
             currency=plan.currency if plan.up_front_minor else None,
             amount_minor=plan.up_front_minor or None,
             journal=journal,
-            journal_sha256=digest,
         ),
         privacy=PrivacyGroup(domain=domain, remaining_after=grant.allowance_rho_nano),
     )
@@ -354,15 +348,11 @@ def document_of(session: Session, request_id: str, org: str, *, repeated: bool =
     }
 
 
-def moment(text: str, now: datetime) -> datetime | None:
-    """The end that a request names: a day or a time of ISO 8601, in UTC unless it says otherwise; later."""
-    if not text:
+def end_of(until: str, now: datetime) -> datetime | None:
+    """The end that a request names, which must lie ahead; None where it names none."""
+    if not until:
         return None
-    try:
-        given = datetime.fromisoformat(text)
-    except ValueError:
-        raise RequestInvalid("until is a day or time of ISO 8601, such as 2027-01-31") from None
-    end = given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+    end = moment("until", until)
     if end <= now:
         raise RequestInvalid("until lies in the past")
     return end

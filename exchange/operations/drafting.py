@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from catalog.ingest import Limits, ingest_table
 from catalog.manifest import Manifest
 from catalog.objects import sha256_of
 from catalog.schema import check_declared, is_public, keys_of, unit_of
-from exchange import quarantine
+from exchange import authorizations, data_keys, quarantine
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import RequestInvalid, UploadIncomplete
 from exchange.identity import Role, new_id
+from exchange.keyring import KEY_BYTES
 from exchange.operations import domains, pricing, uploading
+from privacy import confinement
 from settlement import licences
 from settlement.documents import canonical, sha256_hex
 from settlement.errors import LicenceInvalid
@@ -27,8 +30,12 @@ from settlement.errors import LicenceInvalid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy.orm import Session
+
     from catalog.ingest import TableReport
+    from exchange.data_keys import Sealed
     from exchange.identity import Actor
+    from exchange.keyring import KeyRing
     from exchange.market import Market
     from exchange.store import Tx
 
@@ -63,6 +70,7 @@ class _Draft:
     policy: privacy.Policy
     reports: tuple[TableReport, ...]
     objects: tuple[tuple[tuple[str, int], ...], ...]
+    sealed: tuple[tuple[Sealed, ...], ...]
     sources: tuple[str, ...]
 
 
@@ -74,14 +82,22 @@ def draft(market: Market, actor: Actor, command: DraftListing, *, key: str | Non
     with market.store.refusing(actor, command):
         actor.require(Role.PROVIDER)
         manifest = _checked(command.manifest)
+        market.objects.ensure_writable()  # before an hour of ingest, perhaps
         with tempfile.TemporaryDirectory(prefix="ingest-", dir=_scratch(market)) as folder:
             made = _ingest(market, actor, manifest, command.files, Path(folder))
     outcome = market.store.perform(
-        actor, command, lambda tx: _store(tx, made, command.manifest_sha256), key=key
+        actor, command, lambda tx: _store(tx, market.vault.ring, made, command.manifest_sha256), key=key
     )
     for upload in command.files.values():
         quarantine.discard(uploading.folder(market), upload)
+    market.vault.drop(market.store.read(lambda session: _unused(session, made)))
     return outcome.value
+
+
+def _unused(session: Session, made: _Draft) -> set[str]:
+    """What was encrypted and is not needed: the organisation has the same files already."""
+    objects = {one.object for sealed in made.sealed for one in sealed}
+    return objects - data_keys.named(session, objects)
 
 
 def _checked(document: Mapping[str, Any]) -> Manifest:
@@ -102,6 +118,7 @@ def _ingest(
     policy = manifest.policy
     reports: list[TableReport] = []
     objects: list[tuple[tuple[str, int], ...]] = []
+    sealed: list[tuple[Sealed, ...]] = []
     sources: list[str] = []
     if set(files_) != set(manifest.tables):
         raise RequestInvalid("files must name one upload for each table of the manifest")
@@ -113,6 +130,7 @@ def _ingest(
     )
     for table in manifest.tables:
         source = _arrived(market, actor, str(files_[table]))
+        key = secrets.token_bytes(KEY_BYTES)
         report = ingest_table(
             source,
             table=table,
@@ -120,8 +138,11 @@ def _ingest(
             keys=keys_of(policy, table),
             out=folder / f"t{len(reports)}",
             limits=limits,
+            confinement=confinement.__name__,
+            key=key,
         )
-        objects.append(tuple((market.objects.put(part.path), part.bytes) for part in report.parts))
+        objects.append(tuple((part.sha256, part.bytes) for part in report.parts))
+        sealed.append(tuple(market.vault.keep(part.path, key) for part in report.parts))
         reports.append(report)
         sources.append(sha256_of(source))
     check_declared(policy, {report.table: report.schema for report in reports})
@@ -132,6 +153,7 @@ def _ingest(
         privacy.Policy.from_document(policy, schemas),
         tuple(reports),
         tuple(objects),
+        tuple(sealed),
         tuple(sources),
     )
 
@@ -140,10 +162,10 @@ def _arrived(market: Market, actor: Actor, upload_id: str) -> Path:
     state = uploading.state(market, actor, upload_id)
     if not state.complete:
         raise UploadIncomplete(f"{state.offset} of {state.length} bytes have arrived")
-    return quarantine.path_of(uploading.folder(market), upload_id)
+    return quarantine.taken_up(uploading.folder(market), upload_id)
 
 
-def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
+def _store(tx: Tx, ring: KeyRing, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
     manifest, org = made.manifest, tx.actor.org
     contents = [
         (r.table, is_public(manifest.policy, r.table), tuple(sha256 for sha256, _ in parts))
@@ -162,10 +184,11 @@ def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
     else:
         dataset_id = known.id
         listings.present(tx.session, dataset_id=dataset_id, presentation=shown, now=tx.now)
+    stored = _stored(tx.session, org, made)
     content = listings.VersionContent(
         tables=tuple(
-            listings.TableContent(r.schema, parts, r.rows, r.rows_without_unit, r.profile)
-            for r, parts in zip(made.reports, made.objects, strict=True)
+            listings.TableContent(r.schema, parts, r.rows, r.rows_without_unit, r.profile, named)
+            for r, parts, named in zip(made.reports, made.objects, stored, strict=True)
         ),
         policy=made.policy.document,
         licence_id=_licence(tx, org, manifest),
@@ -176,6 +199,10 @@ def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
     )
     quarantine.record_manifest(tx.session, version.id, manifest_sha256)
     if version.created:
+        named = {one for names in stored for one in names}
+        data_keys.record(
+            tx.session, ring, (one for some in made.sealed for one in some if one.object in named)
+        )
         for (table, public, _), sha256 in zip(contents, made.sources, strict=True):
             quarantine.record_source(
                 tx.session,
@@ -204,6 +231,18 @@ def _store(tx: Tx, made: _Draft, manifest_sha256: str) -> dict[str, Any]:
     }
 
 
+def _stored(session: Session, org: str, made: _Draft) -> list[tuple[str, ...]]:
+    """The objects that hold each table's files. What the organisation has already stays as it is: encrypted
+    anew it would be another object, and its layout were to be built again.
+    """
+    digests = {sha256 for parts in made.objects for sha256, _ in parts}
+    had = listings.stored_objects(session, org, digests)
+    return [
+        tuple(had.get(sha256, new.object) for (sha256, _), new in zip(parts, sealed, strict=True))
+        for parts, sealed in zip(made.objects, made.sealed, strict=True)
+    ]
+
+
 def _licence(tx: Tx, org: str, manifest: Manifest) -> str:
     """The licence version of these very words and terms; a new version only where something changed."""
     title, text, terms = _written_out(manifest)
@@ -225,7 +264,7 @@ def _licence(tx: Tx, org: str, manifest: Manifest) -> str:
         text=text,
         terms=terms,
         now=tx.now,
-        editor=tx.actor.ref,
+        editor=authorizations.subject_of(tx.session, tx.actor.ref),
     ).id
 
 

@@ -15,7 +15,7 @@ from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, ResultGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations.terms import money
-from settlement import invoices, ledger
+from settlement import invoices
 from settlement.schema import timestamp
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _WORDS = {
     "refund_collected": "Refund made at Stripe",
     "refund_uncollected": "Refund that came back",
     "dispute_covered": "Payment taken back by the bank",
+    "dispute_collected": "Owed since the bank took a payment back",
     "dispute_returned": "Payment given back by the bank",
 }
 _AT_ONCE = 500
@@ -178,13 +179,9 @@ def _issue_one(tx: Tx, *, org: str, currency: str, until: str) -> dict[str, Any]
     if made is None:  # somebody else was first
         tx.record(kind="invoice.none")
         return {}
-    booked = made.tax_journal
-    digest = ledger.journal_digest(tx.session, booked) if booked else None
     tx.record(
         object=ObjectGroup(type="invoice", id=made.id),
-        money=MoneyGroup(
-            currency=currency, amount_minor=made.gross_minor, journal=booked, journal_sha256=digest
-        ),
+        money=MoneyGroup(currency=currency, amount_minor=made.gross_minor, journal=made.tax_journal),
         result=ResultGroup(sha256=made.sha256),
     )
     return _summary(made)

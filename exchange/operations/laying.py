@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import logging
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from exchange.operations import listing
 from privacy.layout import is_complete, left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -63,8 +64,8 @@ def serving(market: Market, view: ListingView) -> privacy.Layout | None:
     if not name:
         return None
     try:
-        return market.layouts.serving(name, listing.policy_of(view), market.objects.files(view))
-    except (OSError, RuntimeError):  # no thread, no file: then without
+        return market.layouts.serving(name, listing.policy_of(view), partial(market.vault.files, view))
+    except (OSError, RuntimeError):  # no thread: then without
         return None
 
 
@@ -135,13 +136,15 @@ def build(
     with market.layouts.alone(name, wait=wait) as mine:
         if mine and not market.layouts.is_dropped(name):
             market.layouts.note(name, _building(market, "", 0.0))
-            market.layouts.note(name, _built(market, view, name, tell, stopping))
+            with market.vault.files(view) as files:
+                market.layouts.note(name, _built(market, view, files, name, tell, stopping))
     return market.layouts.state(name)
 
 
 def _built(
     market: Market,
     view: ListingView,
+    files: Mapping[str, tuple[str, ...]],
     name: str,
     tell: Callable[[str, float], None] | None,
     stopping: Callable[[], bool],
@@ -153,7 +156,7 @@ def _built(
         if tell is not None:
             tell(about, done)
 
-    policy, files = listing.policy_of(view), market.objects.files(view)
+    policy = listing.policy_of(view)
     private = {table.name for table in view.tables if not table.public}
     size = sum(Path(path).stat().st_size for table in private for path in files[table])
     most = max(size * market.settings.layout_percent // 100, _LEAST_BYTES)

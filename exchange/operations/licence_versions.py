@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from catalog import listings
+from exchange import authorizations
 from exchange.audit.entry import Entry, LicenceGroup, ObjectGroup
 from exchange.errors import NotFound
 from exchange.identity import Role
@@ -139,7 +140,8 @@ def approve(market: Market, actor: Actor, licence_id: str, *, key: str | None) -
     def work(tx: Tx) -> dict[str, Any]:
         actor.require(Role.PROVIDER, Role.OFFICER)
         org = None if actor.role == Role.OFFICER else actor.org
-        licences.approve_licence(tx.session, licence_id, org=org, actor=actor.ref, now=tx.now)
+        subject = authorizations.subject_of(tx.session, actor.ref)
+        licences.approve_licence(tx.session, licence_id, org=org, actor=subject, now=tx.now)
         found = licences.find_licence(tx.session, licence_id)
         tx.record(licence=LicenceGroup(odrl_sha256=found.odrl_sha256))
         return listing.licence_document(found)

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from catalog import listings
+from exchange import identity
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import InProgress
 from exchange.identity import Role
-from exchange.operations import domains, listing, profiling
-from settlement import ledger, licences
+from exchange.operations import domains, listing, profile_reuse, profiling
+from settlement import licences
+from settlement.errors import PriceInvalid
 from settlement.ledger import chart
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy.orm import Session
+
+    from catalog.listings import ListingView
     from exchange.identity import Actor
     from exchange.market import Market
     from exchange.store import Tx
@@ -48,6 +55,8 @@ def publish(market: Market, actor: Actor, dataset: str, version: str, *, key: st
     done = market.store.replay(actor, command, key)
     if done is not None:
         return done.value
+    with market.store.refusing(actor, command):  # nothing is spent for a version that may not be offered
+        market.store.read(lambda session: _offerable(session, market, actor, dataset, version))
     profiling.settle_before_offer(market, actor, dataset, version)
     return market.store.perform(
         actor, command, lambda tx: _offer(tx, market, dataset, version), key=key
@@ -68,12 +77,7 @@ def withdraw(market: Market, actor: Actor, dataset: str, *, key: str | None) -> 
 
 
 def _offer(tx: Tx, market: Market, dataset: str, version: str) -> dict[str, Any]:
-    actor = tx.actor
-    actor.require(Role.PROVIDER)
-    view = listing.own_version(tx.session, actor, dataset, version)
-    domains.check_offer(tx.session, view)
-    if market.settings.licence_approval:
-        licences.require_approved(tx.session, view.licence_id)
+    actor, view = tx.actor, _offerable(tx.session, market, tx.actor, dataset, version)
     profile = profiling.told(tx.session, view.version_id)
     if profile is not None and profile["state"] not in ("released", "reused", "failed"):
         raise InProgress("the contribution profile of this version is being released")
@@ -81,10 +85,9 @@ def _offer(tx: Tx, market: Market, dataset: str, version: str) -> dict[str, Any]
     for plan in view.plans:
         chart.open_provider(tx.session, actor.org, plan["currency"])
     journal = domains.grant_budget(tx, listing.policy_of(view)) if listing.domain_of(view) else None
-    digest = ledger.journal_digest(tx.session, journal) if journal else None
     tx.record(
         object=ObjectGroup(type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug),
-        money=MoneyGroup(journal=journal, journal_sha256=digest) if journal else None,
+        money=MoneyGroup(journal=journal) if journal else None,
         privacy=PrivacyGroup(domain=listing.domain_of(view)),
     )
     return {
@@ -96,3 +99,25 @@ def _offer(tx: Tx, market: Market, dataset: str, version: str) -> dict[str, Any]
         "changed": changed,
         "profile": profile,
     }
+
+
+def _offerable(session: Session, market: Market, actor: Actor, dataset: str, version: str) -> ListingView:
+    """An own version that may be offered; refuses others."""
+    actor.require(Role.PROVIDER)
+    view = profile_reuse.offerable(session, actor, dataset, version)
+    _check_private(session, view.plans)
+    if market.settings.licence_approval:
+        licences.require_approved(session, view.licence_id)
+    return view
+
+
+def _check_private(session: Session, plans: Iterable[Mapping[str, Any]]) -> None:
+    """Whom a private offer is made to can take it; else nobody would ever see it. Raises PriceInvalid."""
+    for i, plan in enumerate(plans):
+        if plan.get("organisation") and not identity.is_buyer(session, plan["organisation"]):
+            raise PriceInvalid(
+                f"plans[{i}].organisation",
+                f"there is no buyer {plan['organisation']!r} on the exchange",
+                hint="Name the buyer as it is registered; an operator admits a new one by "
+                "`exchange org create NAME --role buyer`.",
+            )

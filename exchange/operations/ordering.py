@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
-from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, ResultGroup
-from exchange.errors import LicenceNotShown, PaymentRequired, RequestInvalid
+from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
+from exchange.errors import LicenceNotShown, MarketError, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.notifications import told
 from exchange.operations import accepting, buying, entitlements, listing
@@ -181,18 +181,13 @@ def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None)
             plan=plan,
             acceptance_id=accepted.id,
             now=tx.now,
-            valid_until=buying.moment(command.until, tx.now),
+            valid_until=buying.end_of(command.until, tx.now),
             decided_within=timedelta(days=market.settings.request_days),
             renews=grant.id,
         )
-        licence = licences.find_licence(tx.session, accepted.licence_id)
-        tx.record(
-            object=ObjectGroup(type="request", id=request.id, version=view.version_id, dataset=view.slug),
-            licence=LicenceGroup(
-                acceptance_id=accepted.id, odrl_sha256=licence.odrl_sha256, purpose=grant.purpose
-            ),
-            result=ResultGroup(sha256=accepted.digest),
-        )
+        about = ObjectGroup(type="request", id=request.id, version=view.version_id, dataset=view.slug)
+        tx.record(object=about)
+        accepting.name(tx, accepted, purpose=grant.purpose)
         buying.settle_request(tx, market, request, plan, view)
         return buying.document_of(tx.session, request.id, actor.org)
 
@@ -232,7 +227,7 @@ def rounds(market: Market) -> dict[str, int]:
         try:
             market.store.perform(SYSTEM, command, partial(works[what], one=one), key=key)
             done[what] += 1
-        except (SettlementError, PaymentRequired):
+        except (SettlementError, MarketError):
             continue  # another process was first, or the wallet was emptied meanwhile: its entry is logged
     return done
 
@@ -249,9 +244,8 @@ def _due(session: Session, now: Any) -> dict[str, list[str]]:
         "periods": [],
         "unpaid": [],
     }
-    for row in session.execute(
-        select(held.c.id, held.c.org).where(held.c.state == "active").order_by(held.c.id)
-    ):
+    active = (held.c.state == "active") & held.c.plan.contains('"subscription"')  # only they have periods
+    for row in session.execute(select(held.c.id, held.c.org).where(active).order_by(held.c.id)):
         grant = orders.find_grant(session, row.id, org=row.org)
         plan = PricePlan.from_document(json.loads(grant.plan))
         if plan.period is None or orders.state_at(grant, now) != "active":
@@ -375,7 +369,6 @@ def _record(tx: Tx, kind: str, grant: orders.Grant, journal: str | None, amount:
             currency=amount.currency if amount else None,
             amount_minor=amount.amount_minor if amount else None,
             journal=journal,
-            journal_sha256=ledger.journal_digest(tx.session, journal),
         )
         if journal
         else None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
+from exchange.operations.administering import check_reference
 from exchange.operations.terms import money
 from settlement.ledger import chart
 from settlement.money import parse_amount
@@ -125,8 +126,7 @@ def approve(market: Market, actor: Actor, payout: str, *, key: str | None) -> di
 def confirm(market: Market, actor: Actor, payout: str, *, reference: str, key: str | None) -> dict[str, Any]:
     """Note that a payout was sent by bank, under the bank's reference."""
     actor.require(Role.OPERATOR)
-    if not (0 < len(reference) <= 140 and reference.isprintable()):
-        raise RequestInvalid("the reference must be 1 to 140 printable characters")
+    check_reference(reference)
 
     def work(tx: Tx) -> dict[str, Any]:
         done = payouts.confirm_bank(tx.session, payout, reference=reference, actor=actor.ref, now=tx.now)

@@ -37,7 +37,7 @@ def check(market: Market, actor: Actor, documents: Sequence[Any]) -> dict[str, A
     """What publishing would say of these plans, before anything is uploaded."""
     del market
     actor.require(Role.PROVIDER)
-    return {"plans": [summary(plan) for plan in check_plans([_table(one) for one in documents])]}
+    return {"plans": [summary(plan) for plan in check_plans(tables(documents))]}
 
 
 def offered(
@@ -103,10 +103,11 @@ def _is_offered(document: Mapping[str, Any], actor: Actor, today: date) -> bool:
     return PricePlan.from_document(document).offered_to(actor.name, actor.org, today=today)
 
 
-def _table(document: Any) -> dict[str, Any]:
-    if not isinstance(document, dict):
+def tables(documents: Sequence[Any]) -> list[dict[str, Any]]:
+    """Price plans as they came, each of them a table. Raises RequestInvalid."""
+    if not all(isinstance(one, dict) for one in documents):
         raise RequestInvalid("each plan is a table of its fields")
-    return document
+    return list(documents)
 
 
 def _text(amount_minor: int, currency: str) -> str:

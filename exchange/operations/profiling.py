@@ -28,6 +28,7 @@ from settlement.errors import Overdrawn
 from settlement.ledger import chart, entries
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Row
@@ -105,10 +106,14 @@ def settle_before_offer(market: Market, actor: Actor, dataset: str, version: str
         view = market.store.read(lambda session: listing.own_version(session, actor, dataset, version))
         if not _is_due(market, view) or reused(market, actor, dataset, version):
             return
-        with market.engine.turn(market.settings.query_timeout_s):
+        with (
+            market.runs.place(),
+            market.engine.turn(actor.org, market.settings.query_timeout_s),
+            market.vault.files(view) as files,
+        ):
             _grant_budget(market, actor, dataset, version)
             reserved = market.store.perform(actor, command, lambda tx: _reserve(tx, market, dataset, version))
-            _release(market, actor, reserved.value["release"], view)
+            _release(market, actor, reserved.value["release"], listing.policy_of(view), files)
 
 
 def told(session: Session, version: str) -> dict[str, Any] | None:
@@ -163,7 +168,7 @@ def _grant_budget(market: Market, actor: Actor, dataset: str, version: str) -> N
                 type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug
             ),
             privacy=PrivacyGroup(domain=view.domain),
-            money=_journal(tx.session, journal) if journal else None,
+            money=MoneyGroup(journal=journal) if journal else None,
         )
         return {"journal": journal}
 
@@ -231,11 +236,17 @@ def _lease(market: Market, policy: privacy.Policy, now: datetime) -> str:
     return lease.isoformat(timespec="microseconds")
 
 
-def _release(market: Market, actor: Actor, release_id: str, view: ListingView) -> None:
+def _release(
+    market: Market,
+    actor: Actor,
+    release_id: str,
+    policy: privacy.Policy,
+    files: Mapping[str, tuple[str, ...]],
+) -> None:
     """Start, run, keep. A failure after the start keeps the rho, and the version goes without a profile."""
     start(market, actor, release_id)
     try:
-        made = _computed(market, view)
+        made = _computed(market, policy, files)
     except privacy.PrivacyError:
         _end(market, actor, release_id, "forfeit", code="profile_failed")
         return
@@ -245,9 +256,10 @@ def _release(market: Market, actor: Actor, release_id: str, view: ListingView) -
     keep(market, actor, release_id, made)
 
 
-def _computed(market: Market, view: ListingView) -> privacy.Profile:
-    policy = listing.policy_of(view)
-    made = privacy.profile(policy, market.objects.files(view), sandbox=market.engine.sandbox())
+def _computed(
+    market: Market, policy: privacy.Policy, files: Mapping[str, tuple[str, ...]]
+) -> privacy.Profile:
+    made = privacy.profile(policy, files, sandbox=market.engine.sandbox())
     assert made.rho_nano <= policy.profile_rho_nano, "more was spent than is held"
     return made
 
@@ -310,7 +322,7 @@ def _end(
         tx.record(
             kind=kind,
             code=code or None,
-            money=_journal(tx.session, journal),
+            money=MoneyGroup(journal=journal),
             privacy=settling.spend_in(tx.session, row.domain, spent, 0),
             result=result,
             **_known(row),
@@ -342,10 +354,6 @@ def _known(row: Row[Any]) -> dict[str, Any]:
 
 def _books(session: Session, policy: privacy.Policy, journal: str) -> dict[str, Any]:
     return {
-        "money": _journal(session, journal),
+        "money": MoneyGroup(journal=journal),
         "privacy": settling.spend_in(session, policy.domain, policy.profile_rho_nano, 0),
     }
-
-
-def _journal(session: Session, journal: str) -> MoneyGroup:
-    return MoneyGroup(journal=journal, journal_sha256=ledger.journal_digest(session, journal))

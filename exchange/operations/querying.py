@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import privacy
-from exchange import queries
+from exchange import authorizations, queries
 from exchange.audit.entry import (
     Entry,
-    LicenceGroup,
+    MoneyGroup,
     ObjectGroup,
     QueryGroup,
 )
-from exchange.errors import InProgress, PriceAboveLimit, QueryLost, RequestInvalid
-from exchange.identity import Role, new_id, still_valid
-from exchange.operations import auditing, entitlements, laying, licensing, listing, results, settling
+from exchange.errors import (
+    AnswerExpired,
+    InProgress,
+    PriceAboveLimit,
+    QueryCancelled,
+    QueryLost,
+    RequestInvalid,
+)
+from exchange.identity import Role, new_id
+from exchange.operations import auditing, entitlements, jobs, licensing, listing, results, running, settling
 from exchange.operations.quoting import (
     Question,
     Terms,
@@ -35,12 +40,13 @@ from exchange.operations.quoting import (
 )
 from exchange.operations.receipting import receipt_of
 from exchange.operations.terms import money
-from settlement import licences, orders
-from settlement.errors import QuoteExpired, SettlementError
+from exchange.telemetry.traces import traced
+from settlement import orders
+from settlement.errors import QuoteExpired
 from settlement.money import parse_amount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import pyarrow as pa
     from sqlalchemy import Row
@@ -48,9 +54,9 @@ if TYPE_CHECKING:
 
     from exchange.identity import Actor
     from exchange.market import Market
+    from exchange.runs import Run
     from exchange.store import Outcome, Tx
-
-_LEASE_MARGIN = timedelta(seconds=30)
+    from exchange.turns import Turn
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,13 @@ class FetchAnswer:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A query that goes on after the reply: its job, as :func:`exchange.operations.jobs.job` tells of it."""
+
+    job: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Answered:
     """A settled query with its stored answer: the same bytes each time."""
 
@@ -126,29 +139,45 @@ def _max_price(given: Mapping[str, Any]) -> str:
     return limit or ""
 
 
-def run(market: Market, actor: Actor, command: RunQuery, *, key: str | None) -> Answered:
-    """Answer a question once: the same key gives the same reply, the same question the same bytes free."""
+def run(
+    market: Market, actor: Actor, command: RunQuery, *, key: str | None, wait_s: float | None = None
+) -> Answered | Begun:
+    """Answer a question once: the same key gives the same reply, the same question the same bytes free.
+
+    A query that has no answer after ``wait_s`` seconds, or after those of the settings, goes on by itself.
+    """
     done = market.store.replay(actor, command, key)
     if done is not None:
-        return _replayed(market, actor, command, done)
+        return _replayed(market, actor, command, done, wait_s)
     terms = _terms(market, actor, command)
     repeats = _repeats(market, actor, terms)
-    with contextlib.nullcontext() if repeats else _turn(market, actor, command, terms):
+    run: Run | None = None
+    with (
+        contextlib.ExitStack() as held
+    ):  # a turn that is not used is given back before anything is waited for
+        turn = None if repeats else held.enter_context(_turn(market, actor, command, terms))
         reserved = market.store.perform(
-            actor, command, lambda tx: _reserve(tx, market, command, terms), key=key, followed=not repeats
+            actor,
+            command,
+            lambda tx: _reserve(tx, market, command, terms, turn),
+            key=key,
+            followed=not repeats,
         )
-        if reserved.replayed:
-            return _replayed(market, actor, command, reserved)
-        if not reserved.value["repeated"]:
-            _execute(market, actor, reserved.value["query"], terms)
-    return _deliver(market, actor, reserved, on_disk=repeats)
+        if turn is not None and not reserved.replayed and not reserved.value["repeated"]:
+            held.pop_all()
+            run = running.begin(market, actor, reserved.value["query"], terms, turn)
+    if reserved.replayed:
+        return _replayed(market, actor, command, reserved, wait_s)
+    if run is None:
+        return _deliver(market, actor, reserved, on_disk=repeats)
+    return _awaited(market, actor, reserved, run, wait_s)
 
 
 def answered(market: Market, actor: Actor, query_id: str) -> Answered:
     """Fetch a settled query's answer again; the licence must still allow it."""
     with market.store.refusing(actor, FetchAnswer(query_id)):
-        row = _readable(market, actor, query_id)
-    _raise_unless_settled(row)
+        row = jobs.readable(market, actor, query_id)
+    _raise_unless_kept(row)
     return _load(market, row, repeated=True)
 
 
@@ -159,32 +188,9 @@ def receipt(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
         auditing.note_reading(market, actor, "receipt", query_id)
     org = None if officer else actor.org
     row = market.store.read(lambda session: queries.find(session, query_id, org=org))
+    jobs.in_scope(actor, row)
     _raise_unless_settled(row)
     return receipt_of(market, row)
-
-
-def show(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
-    """One query as its buyer sees it; once it has succeeded, and while it may be read, with its columns.
-
-    Intervals tell the answer, so they are withheld as it is once grant or licence have ended.
-    """
-    row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
-    document = _job(row)
-    with contextlib.suppress(SettlementError):
-        _readable(market, actor, query_id)
-        if row.state != queries.SETTLED:
-            return document
-        table, columns, intervals = results.open_result(market.objects.read(row.result_sha256))
-        document |= {"columns": columns, "intervals": intervals, "row_count": table.num_rows}
-        document["releases"] = results.releases_of(table)
-    return document
-
-
-def jobs(market: Market, actor: Actor) -> dict[str, Any]:
-    """The organisation's latest queries, newest first."""
-    actor.require(Role.BUYER)
-    rows = market.store.read(lambda session: queries.of_organisation(session, actor.org))
-    return {"items": [_job(row) for row in rows]}
 
 
 def usage(market: Market, actor: Actor) -> dict[str, Any]:
@@ -192,31 +198,27 @@ def usage(market: Market, actor: Actor) -> dict[str, Any]:
     return market.store.read(lambda session: settling.usage(session, actor))
 
 
-def _replayed(market: Market, actor: Actor, command: RunQuery, done: Outcome) -> Answered:
+def _replayed(
+    market: Market, actor: Actor, command: RunQuery, done: Outcome, wait_s: float | None
+) -> Answered | Begun:
     """The reply of a key that was used before, if the buyer may still read it."""
     with market.store.refusing(actor, command):
-        _readable(market, actor, done.value["query"])
-    return _deliver(market, actor, done)
+        jobs.readable(market, actor, done.value["query"])
+    return _awaited(market, actor, done, market.runs.find(done.value["query"]), wait_s)
 
 
-def _readable(market: Market, actor: Actor, query_id: str) -> Row[Any]:
-    """A query of the buyer's whose answer grant and licence still allow to be read (fetch is a use, too)."""
-    now = market.store.clock()
-
-    def look(session: Session) -> Row[Any]:
-        row = queries.find(session, query_id, org=actor.org)
-        grant = orders.require_active(orders.find_grant(session, row.grant_id, org=actor.org), now)
-        licences.permit(
-            session,
-            acceptance_id=row.acceptance_id,
-            org=actor.org,
-            purpose=row.purpose,
-            territory=grant.territory,
-            now=now,
-        )
-        return row
-
-    return market.store.read(look)
+def _awaited(
+    market: Market, actor: Actor, reserved: Outcome, run: Run | None, wait_s: float | None
+) -> Answered | Begun:
+    """The answer, if it is there in time. A query of another process is not waited for."""
+    patience = market.settings.query_wait_s if wait_s is None else min(wait_s, market.settings.query_wait_s)
+    if run is not None and market.runs.wait(run, patience) and run.error and not reserved.replayed:
+        raise run.error
+    row = market.store.read(lambda session: queries.find(session, reserved.value["query"], org=actor.org))
+    if not queries.is_open(row):
+        return _deliver(market, actor, reserved)
+    market.store.sync()  # what is told of is on disk
+    return Begun(jobs.job(market, row))
 
 
 def _repeats(market: Market, actor: Actor, terms: Terms) -> bool:
@@ -225,18 +227,26 @@ def _repeats(market: Market, actor: Actor, terms: Terms) -> bool:
     return market.store.read(lambda session: queries.settled_before(session, **same)) is not None
 
 
-@contextlib.contextmanager
-def _turn(market: Market, actor: Actor, command: RunQuery, terms: Terms) -> Iterator[None]:
-    """A worker's turn, taken before anything is reserved: who waits holds neither money nor rho nor a lease.
+def _turn(market: Market, actor: Actor, command: RunQuery, terms: Terms) -> Turn:
+    """A place in the queue for a worker, or a turn, taken before anything is reserved: who is refused one
+    holds neither money nor rho nor a lease.
 
-    In it the plan is admitted, by what public tables alone can tell.
+    A plan that joins public tables waits for its turn here and is admitted in it, by what those alone tell;
+    that takes one of the places for requests that wait.
     """
-    with contextlib.ExitStack() as stack:
-        with market.store.refusing(actor, command):
-            stack.enter_context(market.engine.turn(market.settings.query_timeout_s))
-            files = market.objects.files(terms.view)
-            privacy.admit(terms.plan, files, sandbox=market.engine.sandbox())
-        yield
+    turn = market.engine.enter(actor.org)
+    with contextlib.ExitStack() as held:
+        held.enter_context(turn)
+        with market.store.refusing(actor, command):  # what fails here costs nobody anything
+            sandbox = market.engine.sandbox()
+            market.objects.ensure_writable()
+        if privacy.needs_admission(terms.plan):
+            with market.runs.place():
+                turn.wait(market.settings.query_timeout_s)
+                with market.store.refusing(actor, command), market.vault.files(terms.view) as files:
+                    privacy.admit(terms.plan, files, sandbox=sandbox)
+        held.pop_all()
+    return turn
 
 
 def _terms(market: Market, actor: Actor, command: RunQuery) -> Terms:
@@ -269,11 +279,14 @@ def _terms(market: Market, actor: Actor, command: RunQuery) -> Terms:
     return terms
 
 
-def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[str, Any]:
-    """T1: check everything again inside the transaction, then hold money and rho together."""
+@traced("query.reserve")
+def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms, turn: Turn | None) -> dict[str, Any]:
+    """T1: check everything again inside the transaction, then hold money and rho together.
+
+    Without a place in the queue only an answer that is there already is given again.
+    """
     actor, plan = tx.actor, terms.plan
-    if actor.ref.startswith("tok_"):
-        still_valid(tx.session, actor.ref, tx.now)
+    authorizations.still_valid(tx.session, actor, tx.now)
     view, grant, accepted, _ = permitted(tx.session, actor, terms.question, tx.now)
     planned_for = (terms.view.version_id, terms.grant.id, terms.accepted.id)
     if (view.version_id, grant.id, accepted.id) != planned_for:
@@ -282,21 +295,24 @@ def _reserve(tx: Tx, market: Market, command: RunQuery, terms: Terms) -> dict[st
     before = queries.settled_before(tx.session, **same)
     if before is not None:
         licensing.permit_plan(tx.session, terms, tx.now)
-        tx.record(kind="query.repeated", **_about(terms, before.id))
+        tx.record(kind="query.repeated", **running.about(terms, before.id))
         return {"query": before.id, "repeated": True}
+    if turn is None:
+        raise InProgress("the answer that your organisation had is no longer kept")
     if queries.running_now(tx.session, **same) is not None:
         raise InProgress("the same query of your organisation is being answered")
     _check_reuse(tx.session, terms)
     terms = _charged_now(tx, terms)
     _check_limits(command, terms)
+    authorizations.permit_rho(tx.session, actor, plan.cost.rho_nano)
     clause = licensing.permit_plan(tx.session, terms, tx.now)
     query_id = new_id("qry")
     held = settling.hold(tx, market, terms, query_id)
     queries.reserve(tx.session, _row(tx, market, terms, query_id, clause, held))
     queries.keep_bounds(tx.session, query_id, plan.bound_digests)
     tx.record(
-        **_about(terms, query_id),
-        money=settling.charge_of(tx.session, held, terms.price),
+        **running.about(terms, query_id),
+        money=MoneyGroup(currency=terms.price.currency, amount_minor=terms.price.amount_minor, journal=held),
         privacy=settling.spend_of(tx.session, terms),
     )
     return {"query": query_id, "repeated": False}
@@ -332,45 +348,6 @@ def _charged_now(tx: Tx, terms: Terms) -> Terms:
     return replace(terms, charge=charge)
 
 
-def _execute(market: Market, actor: Actor, query_id: str, terms: Terms) -> None:
-    """T2 start, run, T3 keep, T4 settle. A failure after the start keeps rho and returns money."""
-    about = _about(terms, query_id)
-    settling.start(market, actor, query_id, about=about)
-    try:
-        with _on_grid(market):
-            answer = privacy.answer(
-                terms.plan,
-                market.objects.files(terms.view),
-                salt=market.salt(terms.view.version_id),
-                sandbox=market.engine.sandbox(),
-                admitted=True,
-                layout=laying.serving(market, terms.view),
-            )
-            kept = results.keep(market, answer, terms)
-    except privacy.PrivacyError:
-        # One code for every cause: time-out, size and the rest would tell of the data.
-        settling.forfeit(market, actor, query_id, code="query_failed")
-        raise QueryLost("the query could not be answered within its limits") from None
-    except BaseException:
-        settling.forfeit(market, actor, query_id, code="query_failed")
-        raise
-    settling.keep(market, actor, query_id, kept, about=about)
-    settling.settle(market, actor, query_id, about=about)
-
-
-@contextlib.contextmanager
-def _on_grid(market: Market) -> Iterator[None]:
-    """Leave, also with an error, at the next step of the time grid: run time tells of the data, so less of it
-    is shown.
-    """
-    grid_s, started = market.settings.reply_grid_ms / 1000, time.monotonic()
-    try:
-        yield
-    finally:
-        if grid_s:
-            time.sleep(grid_s - (time.monotonic() - started) % grid_s)
-
-
 def _deliver(market: Market, actor: Actor, reserved: Outcome, *, on_disk: bool = False) -> Answered:
     """The reply of a reservation: a lost one is given again word for word, charge and all.
 
@@ -381,19 +358,27 @@ def _deliver(market: Market, actor: Actor, reserved: Outcome, *, on_disk: bool =
     if reserved.value["repeated"] and not on_disk:
         market.store.sync()
     row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
-    _raise_unless_settled(row)
+    _raise_unless_kept(row)
     return _load(market, row, repeated=reserved.value["repeated"])
 
 
 def _load(market: Market, row: Row[Any], *, repeated: bool) -> Answered:
-    arrow = market.objects.read(row.result_sha256)
+    arrow = market.vault.read(row.result_sha256)
     table, columns, intervals = results.open_result(arrow)
     return Answered(row, table, arrow, columns, intervals, receipt_of(market, row), repeated)
+
+
+def _raise_unless_kept(row: Row[Any]) -> None:
+    _raise_unless_settled(row)
+    if row.result_expired_at:
+        raise AnswerExpired("the answer is no longer kept")
 
 
 def _raise_unless_settled(row: Row[Any]) -> None:
     if row.state == queries.SETTLED:
         return
+    if row.failure == queries.CANCELLED:
+        raise QueryCancelled("the query was cancelled")
     if row.state == queries.VOIDED:
         raise QueryLost("the query ended before it began", hint="Nothing was charged. Ask again.")
     if row.state == queries.FORFEITED:
@@ -409,28 +394,10 @@ def _check_limits(command: RunQuery, terms: Terms) -> None:
         raise PriceAboveLimit("the privacy cost is above max_rho", rho_nano=rho)
 
 
-def _about(terms: Terms, query_id: str) -> dict[str, Any]:
-    """The audit groups that every entry of a query carries."""
-    return {
-        "object": settling.subject(query_id, terms.reuse.refines, terms.view.version_id, terms.view.slug),
-        "licence": LicenceGroup(
-            acceptance_id=terms.accepted.id,
-            odrl_sha256=terms.licence.odrl_sha256,
-            purpose=terms.grant.purpose,
-        ),
-        "query": QueryGroup(
-            id=query_id, plan_sha256=terms.plan.digest, sql_sha256=sql_digest(terms.question.sql)
-        ),
-    }
-
-
 def _row(
     tx: Tx, market: Market, terms: Terms, query_id: str, clause: str, held: str | None
 ) -> dict[str, Any]:
-    # Tasks run in turn, each within the time limit: each exact part, from the plain files where the layout
-    # turns out to be spoilt, and the public part.
-    tasks = 2 * len(terms.plan.releases) + 1
-    lease = tx.now + timedelta(seconds=tasks * market.settings.query_timeout_s) + _LEASE_MARGIN
+    lease = tx.now + running.queue_lease(market)
     cost, grant, view = terms.plan.cost, terms.grant, terms.view
     return {
         "id": query_id,
@@ -460,26 +427,8 @@ def _row(
         "covered_nano": terms.charge.covered_nano,
         "worth_minor": terms.charge.worth_minor,
         "priced_before_nano": terms.reuse.priced_before_nano,
+        "authorization_id": tx.actor.ref if tx.actor.scopes else None,
         "reserve_journal": held,
         "lease_until": lease.isoformat(timespec="microseconds"),
         "reserved_at": tx.now.isoformat(timespec="microseconds"),
-    }
-
-
-def _job(row: Row[Any]) -> dict[str, Any]:
-    done = row.state == queries.SETTLED
-    return {
-        "query": row.id,
-        "dataset": row.dataset,
-        "slug": row.slug,
-        "state": queries.SEEN[row.state],
-        "asked_at": row.reserved_at,
-        "ended_at": row.ended_at,
-        "sql": row.sql,
-        "purpose": row.purpose,
-        "rho_nano": row.rho_nano if row.state in (queries.SETTLED, queries.FORFEITED) else 0,
-        "charge": money(row.charge_minor if done else 0, row.currency),
-        "refines": row.refines,
-        "result_sha256": row.result_sha256,
-        "failure": row.failure,
     }

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import privacy
+from exchange import authorizations
 from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, QueryGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import Role, new_id
@@ -153,6 +154,7 @@ def quote(market: Market, actor: Actor, asked: Question, *, key: str | None) -> 
 
     def work(tx: Tx) -> dict[str, Any]:
         licensing.permit_plan(tx.session, terms, tx.now)
+        authorizations.permit_rho(tx.session, actor, terms.plan.cost.rho_nano)
         saved = orders.save_quote(
             tx.session,
             id=new_id("quo"),
@@ -225,18 +227,25 @@ def permitted(
     evaluated here, but for those that need a plan: see :mod:`exchange.operations.licensing`.
     """
     view = listing.published(session, asked.dataset)
+    if actor.scopes is not None:
+        actor.scopes.permit_dataset(view.slug)
     if asked.grant:
         grant = orders.require_active(orders.find_grant(session, asked.grant, org=actor.org), now)
         if grant.dataset != view.dataset_id or grant.org != actor.org:
             raise RequestInvalid("the grant is for another dataset")
     else:
         grant = _usable(session, actor, view.dataset_id, asked.plan, now)
+    if actor.scopes is not None:
+        actor.scopes.permit_purpose(grant.purpose)
     accepted, licence = licensing.in_force(session, grant, view.licence_id, now)
     return view, grant, accepted, licence
 
 
 def _usable(session: Session, actor: Actor, dataset: str, plan: str, now: datetime) -> orders.Grant:
-    """The newest usable grant, under the named plan where one is named."""
+    """The newest usable grant, under the named plan where one is named; for a purpose of the token's."""
+    purposes = actor.scopes.purposes if actor.scopes is not None else frozenset()
+    if not plan and purposes:
+        return _newest_for(session, actor, dataset, purposes, now)
     if not plan:
         return orders.usable_grant(session, org=actor.org, dataset=dataset, now=now)
     held = [
@@ -248,6 +257,16 @@ def _usable(session: Session, actor: Actor, dataset: str, plan: str, now: dateti
         raise GrantMissing(f"Your organisation has no grant for this dataset under the plan {plan!r}.")
     active = [one for one in held if orders.state_at(one, now) == "active"]
     return active[0] if active else orders.require_active(held[0], now)
+
+
+def _newest_for(
+    session: Session, actor: Actor, dataset: str, purposes: frozenset[str], now: datetime
+) -> orders.Grant:
+    """The newest usable grant for one of the purposes, else the newest of all, which is refused later."""
+    for one in orders.grants_of(session, org=actor.org):
+        if one.dataset == dataset and one.purpose in purposes and orders.state_at(one, now) == "active":
+            return one
+    return orders.usable_grant(session, org=actor.org, dataset=dataset, now=now)
 
 
 def sql_digest(sql: str) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
 from exchange.errors import StripeMissing
 from exchange.identity import Actor
-from settlement import ledger
 from settlement.errors import WebhookRefused
 from settlement.payments import events, facts, payouts, postings
 from settlement.stripe import verified
@@ -59,7 +58,6 @@ def receive(market: Market, actor: Actor, *, payload: bytes, signature: str | No
                     currency=fact.currency,
                     amount_minor=fact.received_minor,
                     journal=journal,
-                    journal_sha256=ledger.journal_digest(tx.session, journal),
                 )
             )
         return {"outcome": outcome}

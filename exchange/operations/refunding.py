@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from exchange import identity
+from exchange import authorizations
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
-from exchange.errors import RequestInvalid
 from exchange.identity import Role, new_id
+from exchange.operations.administering import checked_credit
 from exchange.operations.terms import money
-from settlement import ledger
 from settlement.money import Money, parse_amount
 from settlement.payments import bank_credits, disputes, refunds
 
@@ -126,14 +125,7 @@ def propose_credit(
 ) -> dict[str, Any]:
     """Propose a credit for a bank transfer; another operator decides. The same again returns it."""
     actor.require(Role.OPERATOR)
-    if not (0 < len(reference) <= 140 and reference.isprintable()):
-        raise RequestInvalid("the reference must be 1 to 140 printable characters")
-    minor = parse_amount(amount, currency)
-    if minor == 0:
-        raise RequestInvalid("the amount must be above zero")
-    org_id, role = market.store.read(lambda session: identity.find_organisation(session, org))
-    if role != Role.BUYER:
-        raise RequestInvalid(f"{org} is no buyer, so it has no wallet")
+    org_id, minor = checked_credit(market, org=org, amount=amount, currency=currency, reference=reference)
     command = ProposeCredit(org_id, minor, currency, reference)
 
     def work(tx: Tx) -> dict[str, Any]:
@@ -143,7 +135,7 @@ def propose_credit(
             org=org_id,
             amount=Money(minor, currency),
             reference=reference,
-            actor=actor.ref,
+            actor=authorizations.subject_of(tx.session, actor.ref),
             now=tx.now,
         )
         tx.record(object=ObjectGroup(type="credit", id=made.id))
@@ -155,13 +147,16 @@ def propose_credit(
 def decide_credit(
     market: Market, actor: Actor, credit: str, *, confirmed: bool, key: str | None
 ) -> dict[str, Any]:
-    """Confirm and book a proposed credit, or decline it. SecondOperatorNeeded for the one who proposed it."""
+    """Confirm and book a proposed credit, or decline it. SecondOperatorNeeded for the one who proposed it,
+    with whatever token or program.
+    """
     actor.require(Role.OPERATOR)
 
     def work(tx: Tx) -> dict[str, Any]:
         journal = new_id("jnl")
+        subject = authorizations.subject_of(tx.session, actor.ref)
         made = bank_credits.decide(
-            tx.session, credit, journal=journal, confirmed=confirmed, actor=actor.ref, now=tx.now
+            tx.session, credit, journal=journal, confirmed=confirmed, actor=subject, now=tx.now
         )
         if confirmed:
             tx.record(
@@ -169,7 +164,6 @@ def decide_credit(
                     currency=made.currency,
                     amount_minor=made.amount_minor,
                     journal=journal,
-                    journal_sha256=ledger.journal_digest(tx.session, journal),
                 )
             )
         return _credit(made)

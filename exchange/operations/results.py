@@ -1,4 +1,4 @@
-"""Stored answers: one Arrow stream each, under the digest of its bytes, with all that is known of it."""
+"""Stored answers: one Arrow stream each, found by the digest of its bytes, with all that is known of it."""
 
 from __future__ import annotations
 
@@ -47,16 +47,18 @@ def keep(market: Market, answer: privacy.Answer, terms: Terms) -> Kept:
         b"exchange.plan_sha256": terms.plan.digest.encode(),
         b"exchange.refines": (terms.reuse.refines or "").encode(),
     }
-    contents = []
+    contents, released = [], ""
     if answer.released.tables:
         contents.append(answer.released.to_bytes())
-        metadata[_RELEASED] = hashlib.sha256(contents[0]).hexdigest().encode()
+        released = hashlib.sha256(contents[0]).hexdigest()
+        metadata[_RELEASED] = released.encode()
     table = answer.table.replace_schema_metadata(metadata).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     contents.append(sink.getvalue().to_pybytes())
-    return Kept(market.objects.put_bytes(*contents)[-1], len(contents[-1]))
+    sealed = market.vault.seal(*contents)
+    return Kept(hashlib.sha256(contents[-1]).hexdigest(), len(contents[-1]), released, sealed)
 
 
 def as_plain(value: Any) -> Any:

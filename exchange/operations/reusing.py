@@ -15,6 +15,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any
 
 import privacy
+from catalog.errors import NotFound
 from exchange import queries
 from exchange.operations import listing, results
 from settlement.prices import charge
@@ -104,14 +105,12 @@ def _reuse(
 
 
 def _released(market: Market, row: Row[Any]) -> privacy.Released | None:
-    """The numbers behind a settled answer, whose bytes are fixed by the log; None where none were kept."""
-    kept = results.released_of(market.objects.read(row.result_sha256))
-    if kept is None:
-        return None
+    """The numbers behind a settled answer, whose bytes are fixed by the log; None where none are kept."""
     try:
-        return _parsed(kept, market.objects.read)
-    except privacy.ReleasedInvalid:
-        return None  # of an earlier format: the question is then asked anew
+        kept = results.released_of(market.vault.read(row.result_sha256))
+        return None if kept is None else _parsed(kept, market.vault.read)
+    except (privacy.ReleasedInvalid, NotFound, FileNotFoundError):
+        return None  # of an earlier format, or expired a moment ago: the question is then asked anew
 
 
 @lru_cache(maxsize=_REMEMBERED)

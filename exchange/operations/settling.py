@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sqlalchemy import select
 
-from exchange import queries
+from exchange import data_keys, queries
 from exchange.audit.entry import (
     Entry,
     LicenceGroup,
@@ -25,21 +25,23 @@ from exchange.errors import BudgetExhausted, InProgress
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations import entitlements, listing
 from exchange.operations.terms import NANO, decimal_text, money, set_aside
+from exchange.telemetry.traces import traced
 from settlement import ledger, licences, orders
 from settlement.errors import Overdrawn
 from settlement.ledger import chart, entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
+    from exchange.data_keys import Sealed
     from exchange.identity import Actor
     from exchange.market import Market
     from exchange.operations.quoting import Terms
     from exchange.store import Tx
-    from settlement.money import Money
 
 MECHANISM = "discrete-gaussian"
 Ending = Literal["settle", "forfeit", "void"]
@@ -68,10 +70,14 @@ class MoveQuery:
 
 @dataclass(frozen=True)
 class Kept:
-    """A stored result: digest and length of its Arrow stream."""
+    """A stored result: digest and length of its Arrow stream, and the digest of the released numbers behind
+    it, empty where there are none; ``sealed`` are the encrypted objects that hold both.
+    """
 
     sha256: str
     bytes: int
+    released_sha256: str = ""
+    sealed: tuple[Sealed, ...] = ()
 
 
 def hold(tx: Tx, market: Market, terms: Terms, query_id: str) -> str | None:
@@ -122,28 +128,29 @@ def allowance_left(session: Session, grant: orders.Grant, domain: str) -> int:
     return max(0, grant.allowance_rho_nano - taken)
 
 
-def charge_of(session: Session, journal: str | None, price: Money) -> MoneyGroup:
-    """What the audit entry says of the books: the amount, and the digest of the journal that holds it."""
-    return _charge(session, journal, price.amount_minor, price.currency)
-
-
 def spend_of(session: Session, terms: Terms) -> PrivacyGroup:
     """What the audit entry says of the privacy account, with the domain's state after it."""
     cost = terms.plan.cost
     return spend_in(session, listing.domain_of(terms.view), cost.rho_nano, cost.delta_pico)
 
 
-def start(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, Any]) -> None:
+@traced("query.start")
+def start(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, Any], lease: timedelta) -> None:
     """T2: EXECUTING, committed before any data is read.
 
     Args:
         about: the audit groups that every entry of the query carries.
+        lease: for how long it may run.
     """
 
     def work(tx: Tx) -> dict[str, Any]:
-        stamp = tx.now.isoformat(timespec="microseconds")
         queries.advance(
-            tx.session, query_id, leave=queries.RESERVED, enter=queries.EXECUTING, started_at=stamp
+            tx.session,
+            query_id,
+            leave=queries.RESERVED,
+            enter=queries.EXECUTING,
+            started_at=tx.now.isoformat(timespec="microseconds"),
+            lease_until=(tx.now + lease).isoformat(timespec="microseconds"),
         )
         tx.record(kind="query.started", **about)
         return {"query": query_id}
@@ -151,6 +158,7 @@ def start(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, An
     market.store.perform(actor, MoveQuery(query_id, "start"), work)
 
 
+@traced("query.keep")
 def keep(market: Market, actor: Actor, query_id: str, kept: Kept, *, about: Mapping[str, Any]) -> None:
     """T3: the result is durable and its digest is fixed. On disk with T4 at the latest: until then nobody is
     told, and a query without its result is forfeited.
@@ -164,20 +172,25 @@ def keep(market: Market, actor: Actor, query_id: str, kept: Kept, *, about: Mapp
             enter=queries.RESULT_DURABLE,
             result_sha256=kept.sha256,
             result_bytes=kept.bytes,
+            released_sha256=kept.released_sha256,
         )
+        unused[:] = data_keys.record(tx.session, market.vault.ring, kept.sealed)
         tx.record(kind="query.kept", result=ResultGroup(sha256=kept.sha256, bytes=kept.bytes), **about)
         return {"query": query_id}
 
-    command = MoveQuery(query_id, "keep", result_sha256=kept.sha256)
+    command, unused = MoveQuery(query_id, "keep", result_sha256=kept.sha256), list[str]()
     market.store.perform(actor, command, work, followed=True)
+    market.vault.drop(unused)
 
 
+@traced("query.settle")
 def settle(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, Any] | None = None) -> bool:
     """T4: post both legs, SETTLED. Done once, by whoever comes first; returns whether it was this caller."""
     states = {"leave": queries.RESULT_DURABLE, "enter": queries.SETTLED}
     return _end(market, actor, query_id, "settle", **states, about=about)
 
 
+@traced("query.forfeit")
 def forfeit(market: Market, actor: Actor, query_id: str, *, code: str) -> bool:
     """End a started query without an answer: privacy loss kept, money returned."""
     return _end(
@@ -185,11 +198,22 @@ def forfeit(market: Market, actor: Actor, query_id: str, *, code: str) -> bool:
     )
 
 
-def void(market: Market, actor: Actor, query_id: str) -> bool:
+@traced("query.void")
+def void(market: Market, actor: Actor, query_id: str, *, code: str = "lease_ended") -> bool:
     """End a reserved query that never started: everything is returned."""
-    return _end(
-        market, actor, query_id, "void", leave=queries.RESERVED, enter=queries.VOIDED, code="lease_ended"
-    )
+    return _end(market, actor, query_id, "void", leave=queries.RESERVED, enter=queries.VOIDED, code=code)
+
+
+def cancel(market: Market, actor: Actor, query_id: str, *, leave: str) -> None:
+    """End an open query by its buyer's will: void what was not started, forfeit the rest.
+
+    Raises :class:`InProgress` where it is no longer in the state ``leave``.
+    """
+    if leave == queries.RESERVED:
+        void(market, actor, query_id, code=queries.CANCELLED)
+    else:
+        code, enter = queries.CANCELLED, queries.FORFEITED
+        _end(market, actor, query_id, "forfeit", leave=leave, enter=enter, code=code)
 
 
 def usage(session: Session, actor: Actor) -> dict[str, Any]:
@@ -250,7 +274,7 @@ def _end(
         tx.record(
             kind=_KINDS[ending],
             code=code or None,
-            money=_charge(tx.session, journal, charged, row.currency),
+            money=MoneyGroup(currency=row.currency, amount_minor=charged, journal=journal),
             privacy=spend_in(tx.session, row.domain, rho, delta),
             result=ResultGroup(sha256=row.result_sha256, bytes=row.result_bytes)
             if ending == "settle"
@@ -300,11 +324,6 @@ def subject(query_id: str, refines: str | None, version: str, slug: str) -> Obje
     if refines is None:
         return ObjectGroup(type="query", id=query_id, version=version, dataset=slug)
     return ObjectGroup(type="refinement", id=refines, version=version, dataset=slug)
-
-
-def _charge(session: Session, journal: str | None, amount_minor: int, currency: str) -> MoneyGroup:
-    digest = ledger.journal_digest(session, journal) if journal else None
-    return MoneyGroup(currency=currency, amount_minor=amount_minor, journal=journal, journal_sha256=digest)
 
 
 def spend_in(session: Session, domain: str, rho_nano: int, delta_pico: int) -> PrivacyGroup:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from exchange.identity import Actor
     from exchange.market import Market
 
-_MOST_QUESTIONS, _MOST_TIMES = 50, 100_000
+_MOST_QUESTIONS, _MOST_TIMES = 50, 10_000
 _TRIED = ("0.001", "0.01", "0.1")
 _ERROR = 10.0
 
@@ -75,7 +75,7 @@ def _subject(
     if not given.get("plans") or not given.get("policy"):
         raise RequestInvalid("give a dataset of your own, or plans and policy of a listing")
     policy = privacy.Policy.from_document(given["policy"], _schemas(given))
-    return _tables(given["plans"]), policy, policy.rho_nano
+    return pricing.tables(given["plans"]), policy, policy.rho_nano
 
 
 def _listed(
@@ -85,13 +85,7 @@ def _listed(
     policy = listing.policy_of(view)
     granted = listing.is_charged(session, policy.domain)
     left = budget(session, policy.domain)["rho_nano_remaining"] if granted else policy.rho_nano
-    return _tables(given.get("plans") or list(view.plans)), policy, left
-
-
-def _tables(plans: list[Any]) -> list[dict[str, Any]]:
-    if not all(isinstance(one, dict) for one in plans):
-        raise RequestInvalid("each plan is a table of its fields")
-    return plans
+    return pricing.tables(given.get("plans") or list(view.plans)), policy, left
 
 
 def _questions(given: Mapping[str, Any], policy: privacy.Policy) -> list[_Asked]:
@@ -100,7 +94,13 @@ def _questions(given: Mapping[str, Any], policy: privacy.Policy) -> list[_Asked]
         return _suggested(policy)
     if len(listed) > _MOST_QUESTIONS:
         raise RequestInvalid(f"at most {_MOST_QUESTIONS} questions are tried at once")
-    return [_asked(one) for one in listed]
+    asked = [_asked(one) for one in listed]
+    if sum(one.times for one in asked) > _MOST_TIMES:  # each time is charged one after the other
+        raise RequestInvalid(
+            f"the times of all questions together are at most {_MOST_TIMES}",
+            hint="Try fewer questions at once, or each of them fewer times.",
+        )
+    return asked
 
 
 def _asked(given: Any) -> _Asked:
@@ -108,7 +108,7 @@ def _asked(given: Any) -> _Asked:
         raise RequestInvalid('a question has sql, one of rho, epsilon and error, and "times"')
     times = given.get("times", 1)
     if not isinstance(times, int) or isinstance(times, bool) or not 0 < times <= _MOST_TIMES:
-        raise RequestInvalid(f"times is a number of questions, 1 to {_MOST_TIMES}")
+        raise RequestInvalid(f"times is how often the question is asked, 1 to {_MOST_TIMES}")
     read = question({**{k: v for k, v in given.items() if k != "times"}, "dataset": "simulated"})
     return _Asked(str(given.get("about") or "question"), read.sql, read.ask, times)
 

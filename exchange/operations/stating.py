@@ -59,7 +59,8 @@ def show(market: Market, actor: Actor, statement_id: str, *, org: str | None = N
         stated = invoices.provider_statement(session, org=whose, currency=currency, since=since, until=until)
         document = _document(session, stated, now)
         name = identity.organisation_names(session)[whose]
-        summary = {"provider": name, **_summary(stated, now)}
+        totals = stated.opening["total"], stated.closing["total"]
+        summary = {"provider": name, **_summary(currency, (since, until), totals, now)}
         return {**summary, "sha256": sha256_hex(canonical(document)), "document": document}
 
     return market.store.read(look)
@@ -75,12 +76,10 @@ def as_pdf(market: Market, actor: Actor, statement_id: str, *, org: str | None =
 def _months_of(session: Session, whose: str, now: datetime) -> list[dict[str, Any]]:
     found = []
     for currency in invoices.currencies_of(session, whose):
-        first = invoices.first_entry(session, whose, currency)
-        for since, until in _months(first, now) if first else ():
-            stated = invoices.provider_statement(
-                session, org=whose, currency=currency, since=since, until=until
-            )
-            found.append(_summary(stated, now))
+        changed, closing = invoices.monthly_changes(session, whose, currency), 0
+        for since, until in _months(f"{min(changed)}-01T00:00:00+00:00", now) if changed else ():
+            opening, closing = closing, closing + changed.get(since[:7], 0)
+            found.append(_summary(currency, (since, until), (opening, closing), now))
     return found
 
 
@@ -96,15 +95,17 @@ def _provider(session: Session, actor: Actor, org: str | None) -> str:
     return identity.find_organisation(session, org)[0]
 
 
-def _summary(stated: ProviderStatement, now: datetime) -> dict[str, Any]:
+def _summary(currency: str, month: tuple[str, str], totals: tuple[int, int], now: datetime) -> dict[str, Any]:
+    """A statement in a list: its month, and all that the provider had before and after it, in minor units."""
+    since, until = month
     return {
-        "statement": f"{stated.since[:7]}-{stated.currency}",
-        "currency": stated.currency,
-        "since": stated.since,
-        "until": stated.until,
-        "provisional": stated.until > timestamp(now),
-        "opening": format_amount(stated.opening["total"], stated.currency),
-        "closing": format_amount(stated.closing["total"], stated.currency),
+        "statement": f"{since[:7]}-{currency}",
+        "currency": currency,
+        "since": since,
+        "until": until,
+        "provisional": until > timestamp(now),
+        "opening": format_amount(totals[0], currency),
+        "closing": format_amount(totals[1], currency),
     }
 
 

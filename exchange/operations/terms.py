@@ -1,11 +1,13 @@
-"""How amounts are shown: money with its currency's decimals, rho and delta as decimal text."""
+"""How amounts are shown - money with its decimals, rho and delta as decimal text - and how times are read."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from exchange.errors import RequestInvalid
 from privacy import accounting
 from settlement import ledger
 from settlement import money as amounts
@@ -31,6 +33,18 @@ def decimal_text(amount: int, exponent: int) -> str:
     sign, amount = ("-" if amount < 0 else ""), abs(amount)
     whole, fraction = divmod(amount, 10**exponent)
     return f"{sign}{whole}.{fraction:0{exponent}d}".rstrip("0").rstrip(".")
+
+
+def moment(name: str, text: str) -> datetime:
+    """The day or time of ISO 8601 that the field ``name`` gives, in UTC unless it says otherwise.
+
+    Raises RequestInvalid, which names the field.
+    """
+    try:
+        given = datetime.fromisoformat(text)
+        return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise RequestInvalid(f"{name} must be a date or time of ISO 8601, such as 2027-01-31") from None
 
 
 def budget(session: Session, domain: str) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def settle(market: Market) -> int:
         return 0
 
     def work(tx: Tx) -> dict[str, Any]:
-        done = disputes.settle(tx.session, tx.now) + refunds.collect(tx.session, tx.now)
+        done = disputes.settle(tx.session, tx.now) + disputes.collect(tx.session, tx.now)
+        done += refunds.collect(tx.session, tx.now)
         return {"done": done + payouts.release_holdbacks(tx.session, tx.now)}
 
     return int(market.store.perform(SYSTEM, SettleMoney(), work).value["done"])

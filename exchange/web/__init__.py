@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from exchange.web import auth, errors
+from exchange.operations.observing import Readiness
+from exchange.web import auth, errors, observed
 from exchange.web.api import blueprints
+from exchange.web.auth import endpoints
+from exchange.web.limits import RequestLimits
 from exchange.web.portal import portal
 
 if TYPE_CHECKING:
@@ -16,12 +19,21 @@ if TYPE_CHECKING:
 
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+        "default-src 'self'; script-src 'self'; style-src 'self'; object-src 'none'; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": (
+        "camera=(), microphone=(), geolocation=(), payment=(), usb=(), display-capture=(), "
+        "publickey-credentials-create=(self), publickey-credentials-get=(self)"
+    ),
 }
+#: For a year the browser asks over https alone (RFC 6797); said over https, where it is heard.
+_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
+#: What may be kept by browsers and proxies: everything else is for who asked, now.
+_PUBLIC = ("/static/", "/audit/")
 
 
 def create_app(market: Market) -> Flask:
@@ -29,26 +41,34 @@ def create_app(market: Market) -> Flask:
     app = Flask(__name__)
     settings = market.settings
     app.config.update(
-        SECRET_KEY=hashlib.sha256(f"cookies:{settings.secret_key}".encode()).digest(),
         MAX_CONTENT_LENGTH=settings.max_request_bytes,
         MAX_FORM_MEMORY_SIZE=settings.max_request_bytes,
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_SECURE=settings.base_url.startswith("https:"),
-        PERMANENT_SESSION_LIFETIME=8 * 3600,
+        HTTPS=settings.base_url.startswith("https:"),
     )
+    if settings.proxies:
+        hops = settings.proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     app.extensions["market"] = market
+    app.extensions["limits"] = RequestLimits(settings)
+    app.extensions["readiness"] = Readiness(market)
+    app.extensions["metrics"] = observed.install(app, market)
     app.before_request(auth.start_request)
     app.after_request(_finish)
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
     app.register_blueprint(portal)
+    endpoints.install(app, market)
     errors.install(app)
     return app
 
 
 def _finish(response: Response) -> Response:
+    observed.note_status(response)
     response.headers["X-Request-Id"] = g.get("request_id", "")
-    for name, value in _HEADERS.items():
+    auth.write_cookie(response)
+    for name, value in (_HEADERS | (_HTTPS if current_app.config["HTTPS"] else {})).items():
         response.headers.setdefault(name, value)
+    if not request.path.startswith(_PUBLIC):
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     return response

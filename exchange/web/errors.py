@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, g, jsonify, request
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from werkzeug.exceptions import HTTPException
 
 from catalog.errors import UPLOAD_HINTS, InvalidUpload
-from exchange.errors import TooLarge
+from exchange.database import is_unavailable
+from exchange.errors import StorageFull, StoreUnavailable, TooLarge, is_full
 from exchange.store import REFUSALS
 from exchange.web.auth import log_refusal, market
 from privacy import Refused
@@ -23,6 +26,20 @@ STATUS: dict[str, int] = {
     # who
     "token_unknown": 401,
     "role_missing": 403,
+    "scope_missing": 403,
+    "scope_invalid": 422,
+    "user_code_unknown": 404,
+    "rate_limited": 429,
+    "sign_in_refused": 401,
+    "second_factor_refused": 401,
+    "single_sign_on_refused": 401,
+    "second_factor_missing": 403,
+    "confirmation_needed": 403,
+    "too_many_tries": 429,
+    "password_weak": 422,
+    "invitation_unknown": 404,
+    "member_exists": 409,
+    "last_admin": 409,
     "not_found": 404,
     # licence and access
     "licence_refused": 403,
@@ -112,6 +129,7 @@ STATUS: dict[str, int] = {
     "in_progress": 409,
     "layout_stopped": 409,
     "overloaded": 503,
+    "too_many_queries": 429,
     "slug_of_another": 409,
     "too_large": 413,
     "bad_request": 400,
@@ -120,8 +138,19 @@ STATUS: dict[str, int] = {
     # the exchange
     "query_failed": 500,
     "query_timeout": 504,
+    "query_cancelled": 409,
+    "answer_expired": 410,
     "query_too_large": 413,
     "server_error": 500,
+    "store_unavailable": 503,
+    "objects_unavailable": 503,
+    "storage_full": 503,
+    "migration_blocked": 503,
+    "backup_refused": 409,
+    "backup_invalid": 422,
+    "master_key_missing": 503,
+    "master_key_wrong": 503,
+    "master_key_in_use": 409,
     "font_missing": 500,
     "inside_transaction": 500,
     "object_damaged": 500,
@@ -154,12 +183,21 @@ def install(app: Flask) -> None:
     for kind in REFUSALS:
         app.register_error_handler(kind, problem_of)
     app.register_error_handler(HTTPException, _http_problem)
+    for unanswered in (DBAPIError, NoConnection):
+        app.register_error_handler(unanswered, _database_problem)
+    app.register_error_handler(OSError, _disk_problem)
     app.register_error_handler(Exception, _defect)
 
 
 def problem_of(error: Exception) -> Response:
-    """The problem document of a refusal: code, sentence, hint, and where it points; it is logged by now."""
-    log_refusal(error)
+    """The problem document of a refusal: code, sentence, hint, and where it points; it is logged by now.
+
+    Where it cannot be logged because the database is away, that is the answer: nothing is refused unseen.
+    """
+    try:
+        log_refusal(error)
+    except (DBAPIError, NoConnection) as away:
+        return _database_problem(away)
     code = str(getattr(error, "code", "refused"))
     extra: dict[str, Any] = {
         name: getattr(error, name) for name in _EXTRA if getattr(error, name, None) not in (None, "")
@@ -196,6 +234,8 @@ def problem(code: str, detail: str, *, status: int | None = None, hint: str = ""
     response.content_type = "application/problem+json"
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="exchange"'
+    if code == "scope_missing":  # RFC 6750, section 3.1
+        response.headers["WWW-Authenticate"] = 'Bearer realm="exchange", error="insufficient_scope"'
     return response
 
 
@@ -207,6 +247,30 @@ def _http_problem(error: HTTPException) -> Response:
     return problem(
         code, error.description or code, status=error.code, hint="Compare the request with /openapi.json."
     )
+
+
+def _database_problem(error: Exception) -> Response:
+    """503 while the database is away, so that clients come again; any other failure is a defect."""
+    if not is_unavailable(error):
+        return _defect(error)
+    current_app.logger.error(
+        "the database does not answer (%s) in request %s", type(error).__name__, g.get("request_id", "")
+    )
+    away = StoreUnavailable("the database does not answer at the moment")
+    response = problem(away.code, str(away), hint=away.hint)
+    response.headers["Retry-After"] = str(away.retry_after_s)
+    return response
+
+
+def _disk_problem(error: OSError) -> Response:
+    """503 while a disk is full; any other failure of the system's is a defect."""
+    if not is_full(error):
+        return _defect(error)
+    current_app.logger.error("a disk is full in request %s", g.get("request_id", ""))
+    full = StorageFull("there is no room left on a disk of the exchange")
+    response = problem(full.code, str(full), hint=full.hint)
+    response.headers["Retry-After"] = str(full.retry_after_s)
+    return response
 
 
 def _defect(error: Exception) -> Response:

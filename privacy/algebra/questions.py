@@ -11,7 +11,7 @@ from privacy.algebra.relations import Order, Relation, Released, Union, inputs_o
 from privacy.algebra.scalars import Column, Literal, Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from decimal import Decimal
 
 
@@ -310,8 +310,8 @@ class Query:
         return isinstance(found, Released)
 
 
-def columns_of(node: Any) -> set[Column]:
-    """Every source column that a scalar or relation reads."""
+def columns_of(node: Any, *, without: Collection[str] = ()) -> set[Column]:
+    """Every source column that a scalar or relation reads; members of these names are left out."""
     found: set[Column] = set()
     pending: list[Any] = [node]
     while pending:
@@ -321,7 +321,7 @@ def columns_of(node: Any) -> set[Column]:
         elif isinstance(part, tuple | list):
             pending.extend(part)
         elif hasattr(part, "__dataclass_fields__"):
-            pending.extend(getattr(part, name) for name in part.__dataclass_fields__)
+            pending.extend(getattr(part, name) for name in part.__dataclass_fields__ if name not in without)
     return found
 
 

@@ -28,11 +28,13 @@ from privacy.layout.documents import (
     LayoutInvalid,
     Part,
     digests_of,
+    key_of_layout,
     parts_of,
     sha256_of,
 )
 from privacy.layout.selections import selections, with_instead
 from privacy.sandbox import Limits, Sandbox, Task
+from privacy.sealed import sealed, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -92,7 +94,8 @@ def layout(
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     private = [table.name for table in policy.tables.values() if table.private]
-    builder = _Builder(path, files_of(private, tables), sandbox, rows_in_part, max_bytes)
+    key = key_of_layout(policy, tables)
+    builder = _Builder(path, files_of(private, tables), sandbox, rows_in_part, max_bytes, key)
     wanted = selections(policy)
 
     def tell(place: int, part: float = 0.0) -> None:
@@ -108,7 +111,7 @@ def layout(
             builder.store(one, partial(tell, place))
         builder.finish(wanted)
         tell(len(wanted))
-        return Layout.open(path, policy)
+        return Layout.open(path, policy, tables)
 
 
 def left_out(folder: str | Path) -> dict[str, str]:
@@ -165,6 +168,7 @@ class _Builder:
     sandbox: Sandbox
     rows_in_part: int
     room: float
+    key: bytes | None
 
     def begin(self) -> None:
         """Take up what was finished of the same files; remove what is of others, or unfinished."""
@@ -259,7 +263,7 @@ class _Builder:
 
     def _beside(self, one: Wanted, parts: Sequence[Part]) -> dict[str, tuple[str, ...]]:
         """What a selection reads, and the last of its parts."""
-        last = {STORED: (str(self.folder / parts[-1].file),)} if parts else {}
+        last = {STORED: (self._path(parts[-1]),)} if parts else {}
         return self._files(one) | last
 
     def _require(self, found: int) -> None:
@@ -308,7 +312,7 @@ class _Builder:
         if place >= MAX_PARTS:
             raise LayoutInvalid("There are more parts than a layout can have.")
         try:
-            rows, last = _written(unfinished, batches, lambda size: self._require(taken + size))
+            rows, last = _written(unfinished, batches, lambda size: self._require(taken + size), self.key)
             units = 0 if last is None else last + 1 - first
             if first + units > MAX_UNITS:
                 raise LayoutInvalid("There are more units than a layout can number.")
@@ -336,7 +340,7 @@ class _Builder:
 
     def _alike(self, one: Wanted, parts: Sequence[Part]) -> bool:
         """Whether the stored rows are those of the SELECT: in all, or part by part where it reads parts."""
-        stored = [str(self.folder / part.file) for part in parts]
+        stored = [self._path(part) for part in parts]
         if one.of is None:
             read = {STORED: tuple(stored)}
             if not self._run(one.selected.numbering_sql(STORED), read)["fit"]:
@@ -375,7 +379,10 @@ class _Builder:
         if one.of is None:
             return {name: self.files[name] for name in one.tables}
         parts = self._parts(one.of)[slice(None) if place is None else slice(place, place + 1)]
-        return {one.of.called: tuple(str(self.folder / part.file) for part in parts)}
+        return {one.of.called: tuple(self._path(part) for part in parts)}
+
+    def _path(self, part: Part) -> str:
+        return sealed(self.folder / part.file, self.key)
 
     def _write(self, name: str) -> None:
         """A document in the place of the one before, or that one."""
@@ -418,7 +425,7 @@ def _sane(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _written(
-    path: Path, batches: Iterator[pa.RecordBatch], require: Callable[[int], None]
+    path: Path, batches: Iterator[pa.RecordBatch], require: Callable[[int], None], key: bytes | None
 ) -> tuple[int, int | None]:
     """Write the batches in row groups of an even size: how many rows there were, the last unit's number.
 
@@ -427,7 +434,7 @@ def _written(
     """
     rows, last = 0, None
     held = [next(batches)]
-    with pq.ParquetWriter(path, held[0].schema, compression="snappy") as writer:
+    with pq.ParquetWriter(path, held[0].schema, compression="snappy", **writing(key)) as writer:
         for batch in batches:
             held.append(batch)
             if sum(one.num_rows for one in held) >= _ROW_GROUP:

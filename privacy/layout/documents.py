@@ -15,15 +15,18 @@ from privacy.algebra import scans_of, tables_of
 from privacy.engines import duckdb
 from privacy.engines.duckdb import LENGTHS, STORED
 from privacy.errors import PrivacyError
+from privacy.files import files_of
 from privacy.layout.rows import LaidRows, over_rows
 from privacy.layout.selections import selections, with_instead
 from privacy.layout.synopses import Leaves, Synopsis
+from privacy.sealed import derived, sealed
 from privacy.shapes import TYPICAL, Shape, cheapest, in_order, plain, synopsis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from privacy.algebra import Aggregate
+    from privacy.files import Files
     from privacy.layout.wanted import Wanted
     from privacy.planned import PlannedRelease
     from privacy.policy import Policy
@@ -102,6 +105,7 @@ class Layout:
         stored: by the SHA-256 of the SELECT that made it: what another policy or another release of this
             package would select differently is not found, and so never used.
         states: what tells of each file whether it is the one that was opened.
+        key: under which its files are encrypted, if they are.
     """
 
     folder: Path
@@ -109,13 +113,16 @@ class Layout:
     sources: Mapping[str, tuple[str, ...]]
     stored: Mapping[str, Stored]
     states: Mapping[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
+    key: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, folder: str | Path, policy: Policy) -> Layout:
+    def open(cls, folder: str | Path, policy: Policy, tables: Files | None = None) -> Layout:
         """Read a layout. Sizes of its files are compared; `checked` compares their bytes.
 
         Args:
             policy: whose questions it is to serve; what was stored for another one is not used.
+            tables: files of every private table of the policy: of encrypted ones the layout is encrypted,
+                under a key that comes from theirs.
 
         Raises:
             LayoutInvalid: it is none, or not whole.
@@ -129,7 +136,8 @@ class Layout:
             raise LayoutInvalid("The folder holds no layout that can be read.") from None
         if any(states[part.file][0] != part.size for part in found.files):
             raise LayoutInvalid("A file of the layout has another size than it was built with.")
-        return replace(found, states=states)
+        key = None if tables is None else key_of_layout(policy, tables)
+        return replace(found, states=states, key=key)
 
     @property
     def files(self) -> list[Part]:
@@ -217,11 +225,21 @@ class Layout:
 
     def paths(self, one: Stored) -> tuple[str, ...]:
         """The files of stored rows."""
-        return tuple(str(self.folder / part.file) for part in one.parts)
+        return tuple(sealed(self.folder / part.file, self.key) for part in one.parts)
 
     def is_of(self, tables: Sequence[str], files: Mapping[str, Sequence[str]]) -> bool:
         """Whether it was made of exactly these files of the tables."""
         return all(self.sources.get(name.lower()) == digests_of(files[name]) for name in tables)
+
+
+def key_of_layout(policy: Policy, tables: Files) -> bytes | None:
+    """The key of the layout of these files; None where those of all private tables are plain.
+
+    Raises:
+        TablesMissing: a private table's files were not given.
+    """
+    private = [table.name for table in policy.tables.values() if table.private]
+    return derived(files_of(private, tables), private)
 
 
 @dataclass(frozen=True)

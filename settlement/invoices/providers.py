@@ -90,12 +90,19 @@ def currencies_of(session: Session, org: str) -> list[str]:
     return sorted(session.scalars(query))
 
 
-def first_entry(session: Session, org: str, currency: str) -> str | None:
-    """When a provider's accounts in a currency were first moved; None where they never were."""
+def monthly_changes(session: Session, org: str, currency: str) -> dict[str, int]:
+    """Month (YYYY-MM, UTC) -> what it changed of all that a provider has in a currency, in minor units.
+
+    Months in which nothing moved are left out. One pass over the provider's postings.
+    """
     sides = _of_provider(org, currency)
-    query = select(func.min(journal.c.recorded_at)).join(sides, sides.c.journal == journal.c.id)
-    first: str | None = session.execute(query).scalar_one()
-    return first
+    month = func.substr(journal.c.recorded_at, 1, 7).label("recorded_in")
+    query = (
+        select(month, func.sum(sides.c.signed_amount))
+        .join(sides, sides.c.journal == journal.c.id)
+        .group_by("recorded_in")
+    )
+    return {recorded_in: int(total) for recorded_in, total in session.execute(query)}
 
 
 def provider_statement(

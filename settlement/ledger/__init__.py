@@ -27,12 +27,22 @@ from settlement.ledger.statements import (
     TrialLine,
     balance_before,
     journal_digest,
+    journal_digests,
     journal_lines,
     statement,
     trial_balance,
 )
 from settlement.ledger.tables import Phase, UnitKind, account, journal, transfer, unit
-from settlement.ledger.transfers import Leg, Resolution, post, reserve, resolve, reverse, transfer_id
+from settlement.ledger.transfers import (
+    Leg,
+    Resolution,
+    post,
+    recorded,
+    reserve,
+    resolve,
+    reverse,
+    transfer_id,
+)
 from settlement.schema import append_only, append_only_ddl, metadata, views
 
 __all__ = [
@@ -65,10 +75,12 @@ __all__ = [
     "entries",
     "journal",
     "journal_digest",
+    "journal_digests",
     "journal_lines",
     "metadata",
     "post",
     "rebuild",
+    "recorded",
     "reserve",
     "resolve",
     "reverse",

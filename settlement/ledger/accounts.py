@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, bindparam, select
 
 from settlement.errors import AccountUnknown
 from settlement.ledger.tables import UnitKind, account
@@ -47,13 +47,14 @@ def ensure_account(session: Session, id: str, unit: str, *, owner: str, kind: st
 
 def balance(session: Session, account_id: str, unit: str) -> Balance:
     """The account's cached balance. AccountUnknown for no such account, or one of another unit."""
-    row = session.execute(
-        select(account).where(account.c.id == account_id, account.c.unit == unit)
-    ).one_or_none()
+    row = session.execute(_OF_UNIT, {"of": account_id, "in": unit}).one_or_none()
     if row is None:
         raise AccountUnknown(f"There is no account {account_id} in {unit}.")
     posted = row.credits_posted - row.debits_posted
     return Balance(posted, row.debits_pending, row.credits_pending, posted - row.debits_pending)
+
+
+_OF_UNIT = select(account).where(account.c.id == bindparam("of"), account.c.unit == bindparam("in"))
 
 
 def _ensure(session: Session, table: Table, key: str, values: dict[str, Any]) -> None:

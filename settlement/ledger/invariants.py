@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Subquery, and_, case, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, Subquery, and_, case, func, or_, select, true, update
 
 from settlement.ledger.statements import POSTED, postings
 from settlement.ledger.tables import COUNTERS, EFFECTS, account, journal, transfer
@@ -33,63 +34,22 @@ class Drift:
 
 def check_postings(session: Session) -> list[str]:
     """L1: postings sum to 0 per entry and unit, in their accounts' units; balances sum to 0 per unit."""
-    sides = postings()
-    total = func.sum(sides.c.signed_amount)
-    per_entry = (
-        select(sides.c.journal, account.c.unit, total)
-        .join(account, and_(account.c.id == sides.c.account, account.c.unit == sides.c.unit))
-        .where(sides.c.phase.in_(POSTED))
-        .group_by(sides.c.journal, account.c.unit)
-        .having(total != 0)
-        .order_by(sides.c.journal, account.c.unit)
-    )
     findings = [
-        f"L1: entry {j} is out of balance by {int(t)} in {u}" for j, u, t in session.execute(per_entry)
+        f"L1: entry {j} is out of balance by {int(t)} in {u}"
+        for j, u, t in session.execute(_entries_out_of_balance())
     ]
-    missing = (
-        select(sides.c.journal, sides.c.leg, sides.c.account)
-        .outerjoin(account, and_(account.c.id == sides.c.account, account.c.unit == sides.c.unit))
-        .outerjoin(journal, journal.c.id == sides.c.journal)
-        .where(or_(account.c.id.is_(None), journal.c.id.is_(None)))
-        .order_by(sides.c.journal, sides.c.leg)
-    )
     findings += [
         f"L1: entry {j} leg {n}: no entry, or no account {a} of its unit"
-        for j, n, a in session.execute(missing)
+        for j, n, a in session.execute(_legs_without_a_place())
     ]
-    empty = (
-        select(journal.c.id)
-        .outerjoin(transfer, transfer.c.journal == journal.c.id)
-        .where(transfer.c.id.is_(None))
-    )
-    findings += [f"L1: entry {id_} has no legs" for id_ in session.scalars(empty.order_by(journal.c.id))]
+    findings += [f"L1: entry {id_} has no legs" for id_ in session.scalars(_entries_without_legs())]
     return findings + _unbalanced_units(session)
 
 
 def check_floors(session: Session) -> list[str]:
     """L2: no floor account is below zero now, nor was after any entry of the ledger."""
-    sides = postings()
-    change = _availability(sides)
-    steps = (
-        select(sides.c.account, journal.c.position, func.sum(change).label("change"))
-        .join(journal, journal.c.id == sides.c.journal)
-        .group_by(sides.c.account, journal.c.position)
-        .subquery("step")
-    )
-    running = func.sum(steps.c.change).over(partition_by=steps.c.account, order_by=steps.c.position)
-    prefix = select(steps.c.account, steps.c.position, running.label("available")).subquery("prefix")
-    query = (
-        select(prefix.c.account, journal.c.id, prefix.c.available)
-        .join(account, account.c.id == prefix.c.account)
-        .join(journal, journal.c.position == prefix.c.position)
-        .where(account.c.floor == true(), prefix.c.available < 0)
-        .order_by(prefix.c.position, prefix.c.account)
-    )
-    findings = [f"L2: account {a} stood at {int(v)} after entry {j}" for a, j, v in session.execute(query)]
-    available = account.c.credits_posted - account.c.debits_posted - account.c.debits_pending
-    now = (
-        select(account.c.id, available).where(account.c.floor == true(), available < 0).order_by(account.c.id)
-    )
+    once, now = _floors_broken_once(), _floors_broken_now()
+    findings = [f"L2: account {a} stood at {int(v)} after entry {j}" for a, j, v in session.execute(once)]
     return findings + [f"L2: account {a} shows {v} available" for a, v in session.execute(now)]
 
 
@@ -103,31 +63,12 @@ def check_balances(session: Session) -> list[str]:
 
 def check_pending(session: Session) -> list[str]:
     """L4: a resolving transfer names a pending one of equal unit, sides and amount, and is the only one."""
-    resolving, held = transfer.alias("resolving"), transfer.alias("held")
-    same = and_(*(resolving.c[name] == held.c[name] for name in ("unit", "debit", "credit", "amount")))
-    query = (
-        select(resolving.c.id, resolving.c.journal)
-        .outerjoin(held, and_(held.c.id == resolving.c.pending_id, held.c.phase == "pending", same))
-        .where(resolving.c.phase.in_(["post", "void"]), held.c.id.is_(None))
-        .order_by(resolving.c.id)
-    )
     findings = [
-        f"L4: entry {j}: {t} resolves nothing that was pending alike" for t, j in session.execute(query)
+        f"L4: entry {j}: {t} resolves nothing that was pending alike"
+        for t, j in session.execute(_resolving_nothing())
     ]
-    twice = (
-        select(transfer.c.pending_id, func.count())
-        .where(transfer.c.pending_id.is_not(None))
-        .group_by(transfer.c.pending_id)
-        .having(func.count() > 1)
-        .order_by(transfer.c.pending_id)
-    )
-    findings += [f"L4: {t} was resolved {n} times" for t, n in session.execute(twice)]
-    odd = select(transfer.c.id).where(
-        (transfer.c.phase.in_(["post", "void"])) != transfer.c.pending_id.is_not(None)
-    )
-    return findings + [
-        f"L4: {t} has a phase that does not fit" for t in session.scalars(odd.order_by(transfer.c.id))
-    ]
+    findings += [f"L4: {t} was resolved {n} times" for t, n in session.execute(_resolved_twice())]
+    return findings + [f"L4: {t} has a phase that does not fit" for t in session.scalars(_odd_phases())]
 
 
 #: Invariant -> its check.
@@ -146,12 +87,8 @@ def check(session: Session) -> list[str]:
 
 def drift(session: Session) -> list[Drift]:
     """Every cached counter that differs from the fold of the transfers."""
-    fold = _fold()
-    query = select(account, *(fold.c[name].label(f"folded_{name}") for name in COUNTERS)).outerjoin(
-        fold, fold.c.account == account.c.id
-    )
     found = []
-    for row in session.execute(query.order_by(account.c.id)):
+    for row in session.execute(_counters_and_folds()):
         for name in COUNTERS:
             cached, folded = getattr(row, name), int(getattr(row, f"folded_{name}") or 0)
             if cached != folded:
@@ -171,6 +108,113 @@ def rebuild(session: Session) -> list[Drift]:
     for id_, counters in by_account.items():
         session.execute(update(account).where(account.c.id == id_).values(counters))
     return found
+
+
+# The statements are built once: that takes longer than a small ledger's answer.
+@cache
+def _entries_out_of_balance() -> Select[Any]:
+    sides = postings()
+    total = func.sum(sides.c.signed_amount)
+    return (
+        select(sides.c.journal, account.c.unit, total)
+        .join(account, and_(account.c.id == sides.c.account, account.c.unit == sides.c.unit))
+        .where(sides.c.phase.in_(POSTED))
+        .group_by(sides.c.journal, account.c.unit)
+        .having(total != 0)
+        .order_by(sides.c.journal, account.c.unit)
+    )
+
+
+@cache
+def _legs_without_a_place() -> Select[Any]:
+    sides = postings()
+    return (
+        select(sides.c.journal, sides.c.leg, sides.c.account)
+        .outerjoin(account, and_(account.c.id == sides.c.account, account.c.unit == sides.c.unit))
+        .outerjoin(journal, journal.c.id == sides.c.journal)
+        .where(or_(account.c.id.is_(None), journal.c.id.is_(None)))
+        .order_by(sides.c.journal, sides.c.leg)
+    )
+
+
+@cache
+def _entries_without_legs() -> Select[Any]:
+    return (
+        select(journal.c.id)
+        .outerjoin(transfer, transfer.c.journal == journal.c.id)
+        .where(transfer.c.id.is_(None))
+        .order_by(journal.c.id)
+    )
+
+
+@cache
+def _floors_broken_once() -> Select[Any]:
+    sides = postings()
+    steps = (
+        select(sides.c.account, journal.c.position, func.sum(_availability(sides)).label("change"))
+        .join(journal, journal.c.id == sides.c.journal)
+        .group_by(sides.c.account, journal.c.position)
+        .subquery("step")
+    )
+    running = func.sum(steps.c.change).over(partition_by=steps.c.account, order_by=steps.c.position)
+    prefix = select(steps.c.account, steps.c.position, running.label("available")).subquery("prefix")
+    return (
+        select(prefix.c.account, journal.c.id, prefix.c.available)
+        .join(account, account.c.id == prefix.c.account)
+        .join(journal, journal.c.position == prefix.c.position)
+        .where(account.c.floor == true(), prefix.c.available < 0)
+        .order_by(prefix.c.position, prefix.c.account)
+    )
+
+
+@cache
+def _floors_broken_now() -> Select[Any]:
+    available = account.c.credits_posted - account.c.debits_posted - account.c.debits_pending
+    broken = select(account.c.id, available).where(account.c.floor == true(), available < 0)
+    return broken.order_by(account.c.id)
+
+
+@cache
+def _resolving_nothing() -> Select[Any]:
+    resolving, held = transfer.alias("resolving"), transfer.alias("held")
+    same = and_(*(resolving.c[name] == held.c[name] for name in ("unit", "debit", "credit", "amount")))
+    return (
+        select(resolving.c.id, resolving.c.journal)
+        .outerjoin(held, and_(held.c.id == resolving.c.pending_id, held.c.phase == "pending", same))
+        .where(resolving.c.phase.in_(["post", "void"]), held.c.id.is_(None))
+        .order_by(resolving.c.id)
+    )
+
+
+@cache
+def _resolved_twice() -> Select[Any]:
+    return (
+        select(transfer.c.pending_id, func.count())
+        .where(transfer.c.pending_id.is_not(None))
+        .group_by(transfer.c.pending_id)
+        .having(func.count() > 1)
+        .order_by(transfer.c.pending_id)
+    )
+
+
+@cache
+def _odd_phases() -> Select[Any]:
+    resolves = transfer.c.phase.in_(["post", "void"])
+    odd = select(transfer.c.id).where(resolves != transfer.c.pending_id.is_not(None))
+    return odd.order_by(transfer.c.id)
+
+
+@cache
+def _counters_and_folds() -> Select[Any]:
+    fold = _fold()
+    folded = (fold.c[name].label(f"folded_{name}") for name in COUNTERS)
+    return select(account, *folded).outerjoin(fold, fold.c.account == account.c.id).order_by(account.c.id)
+
+
+@cache
+def _units() -> Select[Any]:
+    totals = [func.sum(account.c[name]) for name in COUNTERS]
+    return select(account.c.unit, *totals).group_by(account.c.unit).order_by(account.c.unit)
 
 
 def _fold() -> Subquery:
@@ -205,11 +249,8 @@ def _availability(sides: Subquery) -> ColumnElement[int]:
 
 
 def _unbalanced_units(session: Session) -> list[str]:
-    totals = [func.sum(account.c[name]) for name in COUNTERS]
     findings = []
-    for unit, posted_out, posted_in, held_out, held_in in session.execute(
-        select(account.c.unit, *totals).group_by(account.c.unit).order_by(account.c.unit)
-    ):
+    for unit, posted_out, posted_in, held_out, held_in in session.execute(_units()):
         if (posted_out, held_out) != (posted_in, held_in):
             gap = int(posted_in - posted_out), int(held_in - held_out)
             findings.append(f"L1: balances in {unit} are off by {gap[0]} posted and {gap[1]} pending")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Subquery, case, func, literal_column, select, union_all
 
-from settlement.documents import canonical, sha256_hex
 from settlement.errors import LedgerError
+from settlement.ledger.digests import entry_digest
 from settlement.ledger.tables import EFFECTS, Phase, account, journal, transfer
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from sqlalchemy.orm import Session
 
 POSTED = [phase for phase, (posted, _) in EFFECTS.items() if posted]
@@ -82,21 +85,27 @@ def journal_lines(session: Session, journal_id: str) -> list[JournalLine]:
 
 
 def journal_digest(session: Session, journal_id: str) -> str:
-    """SHA-256, in hex, over the canonical JSON (RFC 8785) of the entry and its transfers.
+    """The digest of :func:`~settlement.ledger.digests.entry_digest` of what the books hold now.
 
-    Amounts enter as decimal text, because JSON numbers are exact only below 2^53. The entry's position is
-    left out: it belongs to this database. LedgerError for an unknown entry.
+    LedgerError for an unknown entry.
     """
-    head = session.execute(select(journal).where(journal.c.id == journal_id)).one_or_none()
-    if head is None:
+    found = journal_digests(session, [journal_id])
+    if journal_id not in found:
         raise LedgerError(f"There is no entry {journal_id}.")
-    names = ("id", "kind", "business_key", "effective_at", "recorded_at", "actor", "reverses")
-    lines = [
-        {name: getattr(line, name) for name in JournalLine.__slots__} | {"amount": str(line.amount)}
-        for line in journal_lines(session, journal_id)
-    ]
-    document = {name: getattr(head, name) for name in names} | {"v": 1, "transfers": lines}
-    return sha256_hex(canonical(document))
+    return found[journal_id]
+
+
+def journal_digests(session: Session, journal_ids: Collection[str]) -> dict[str, str]:
+    """The digests of :func:`journal_digest` by entry, at most a few hundred at once; unknown ones are left
+    out.
+    """
+    wanted = sorted(journal_ids)
+    heads = session.execute(select(journal).where(journal.c.id.in_(wanted))).all()
+    lines: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    rows = session.execute(select(transfer).where(transfer.c.journal.in_(wanted)).order_by(transfer.c.leg))
+    for row in rows.mappings():
+        lines[row["journal"]].append(dict(row))
+    return {head.id: entry_digest(head._asdict(), lines[head.id]) for head in heads}
 
 
 def statement(

@@ -13,8 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import BigInteger, Row, Update, bindparam, not_, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, bindparam, select
 
 from settlement.errors import (
     AccountUnknown,
@@ -24,7 +23,9 @@ from settlement.errors import (
     NotPending,
     Overdrawn,
 )
+from settlement.ledger.digests import entry_digest
 from settlement.ledger.tables import COUNTERS, EFFECTS, Phase, account, journal, transfer
+from settlement.ledger.writing import write
 from settlement.money import AMOUNT_LIMIT
 from settlement.schema import timestamp
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 Resolution = Literal["post", "void"]
+
+_RECORDED = "settlement.ledger.recorded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,14 @@ def reverse(
     return _record(session, _Head(journal, kind, business_key, actor, now, reverses=reverses), lines)
 
 
+def recorded(session: Session) -> dict[str, str]:
+    """The entries that were recorded through this session, in their order, each with its digest.
+
+    For a session of one transaction: what it rolled back stays in the list.
+    """
+    return dict(session.info.get(_RECORDED, {}))
+
+
 def transfer_id(journal_id: str, leg: int) -> str:
     """The id of one leg's transfer; it needs no luck and no clock."""
     return f"{journal_id}:{leg}"
@@ -169,22 +180,23 @@ def transfer_id(journal_id: str, leg: int) -> str:
 def _record(session: Session, head: _Head, lines: Sequence[_Line]) -> str:
     """All that can be refused is refused under the locks and before the first row is written.
 
-    The statements are built once and run on the session's connection: an entry is four of them.
+    The statements are built once and run on the session's connection.
     """
     if not lines:
         raise LedgerError(f"Entry {head.journal} has no legs.")
     connection = session.connection()
     held = _lock(connection, lines)
-    _refuse_resolved(connection, lines)
     changes = _changes(lines)
     refusal = _refusal(held, changes)
     if refusal is not None or head.reverses:
-        _refuse_repeats(connection, head)
+        _refuse_repeats(connection, head, lines)
     if refusal is not None:
         raise refusal
-    _insert_head(connection, head)
-    _apply(connection, changes)
-    connection.execute(_TRANSFERS, _rows(head, lines))
+    columns, rows = _columns(head), _rows(head, lines)
+    if not write(connection, columns, changes, rows):
+        _refuse_repeats(connection, head, lines)
+        raise AssertionError("an entry was refused for which nothing speaks")
+    session.info.setdefault(_RECORDED, {})[head.journal] = entry_digest(columns, rows)
     return head.journal
 
 
@@ -198,15 +210,12 @@ def _lock(connection: Connection, lines: Iterable[_Line]) -> dict[str, _Held]:
     return held
 
 
-def _refuse_resolved(connection: Connection, lines: Iterable[_Line]) -> None:
-    resolving = [line.pending_id for line in lines if line.pending_id]
-    if resolving:
-        done = connection.scalars(_RESOLVED, {"ids": resolving}).all()
-        if done:
-            raise NotPending(f"Transfer {min(done)} was resolved before.")
-
-
-def _refuse_repeats(connection: Connection, head: _Head) -> None:
+def _refuse_repeats(connection: Connection, head: _Head, lines: Iterable[_Line]) -> None:
+    resolving = sorted(line.pending_id for line in lines if line.pending_id)
+    done = select(transfer.c.pending_id).where(transfer.c.pending_id.in_(resolving))
+    resolved = sorted(str(leg) for leg in connection.scalars(done)) if resolving else []
+    if resolved:
+        raise NotPending(f"Transfer {resolved[0]} was resolved before.")
     key = select(journal.c.id).where(journal.c.business_key == head.business_key)
     if connection.scalar(key) is not None:
         raise DuplicateBusinessKey(head.business_key)
@@ -243,42 +252,16 @@ def _refusal(
     return None
 
 
-def _apply(connection: Connection, changes: Mapping[str, dict[str, int]]) -> None:
-    """Change the counters; the floors are asked once more, for a caller whose transaction does not lock."""
-    rows = [{"account_id": id_, **changes[id_]} for id_ in sorted(changes)]
-    result = connection.execute(_ADMIT, rows, execution_options={"preserve_rowcount": True})
-    if result.rowcount != len(rows):
-        raise AssertionError("an account refused a change that it covers: the transaction does not lock")
-
-
-def _admit() -> Update:
-    """Change one account's counters unless that takes a floor account below zero: it then changes no row."""
-    after = {name: account.c[name] + bindparam(name, type_=BigInteger) for name in COUNTERS}
-    covered = after["credits_posted"] - after["debits_posted"] - after["debits_pending"] >= 0
-    admitted = or_(not_(account.c.floor), covered)
-    return update(account).where(account.c.id == bindparam("account_id"), admitted).values(after)
-
-
-_ADMIT = _admit()
-
-
 _LOCKED = (
     select(account)
     .where(account.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(account.c.id)
     .with_for_update()
 )
-_RESOLVED = select(transfer.c.pending_id).where(transfer.c.pending_id.in_(bindparam("ids", expanding=True)))
-_TRANSFERS = transfer.insert()
-# Two entries over different accounts may race for one key, past every look-up: the constraint decides.
-_HEADS = {
-    name: insert(journal).on_conflict_do_nothing(index_elements=["business_key"]).inline()
-    for name, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
-}
 
 
-def _insert_head(connection: Connection, head: _Head) -> None:
-    values = {
+def _columns(head: _Head) -> dict[str, str | None]:
+    return {
         "id": head.journal,
         "kind": head.kind,
         "business_key": head.business_key,
@@ -287,14 +270,9 @@ def _insert_head(connection: Connection, head: _Head) -> None:
         "actor": head.actor,
         "reverses": head.reverses,
     }
-    # Without this option an INSERT's rows are not counted, and a conflict passes unseen on PostgreSQL.
-    options = {"preserve_rowcount": True}
-    result = connection.execute(_HEADS[connection.dialect.name], values, execution_options=options)
-    if not result.rowcount:
-        raise DuplicateBusinessKey(head.business_key)
 
 
-def _rows(head: _Head, lines: Sequence[_Line]) -> list[dict[str, object]]:
+def _rows(head: _Head, lines: Sequence[_Line]) -> list[dict[str, str | int | None]]:
     return [
         {
             "id": transfer_id(head.journal, number),

@@ -33,7 +33,6 @@ from settlement.licences.register import (
     publish_licence,
     require_approved,
     uid_of,
-    versions_of,
     withdraw_licence,
 )
 from settlement.licences.tables import (
@@ -92,7 +91,6 @@ __all__ = [
     "templates",
     "to_odrl",
     "uid_of",
-    "versions_of",
     "withdraw_licence",
     "written_out",
 ]

@@ -114,12 +114,6 @@ def find_licence(session: Session, licence_id: str) -> Licence:
         raise
 
 
-def versions_of(session: Session, *, org: str, title: str) -> list[str]:
-    """The ids of all versions of an organisation's licence, oldest first."""
-    found = select(licence.c.id).where(licence.c.org == org, licence.c.title == title)
-    return list(session.scalars(found.order_by(licence.c.version)))
-
-
 def uid_of(licence_id: str) -> str:
     """The IRI of a licence version."""
     return f"urn:private-data-exchange:licence:{licence_id}"

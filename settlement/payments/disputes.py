@@ -4,8 +4,9 @@ decides.
 An event books only what Stripe moved: ``stripe:<dispute>:withdrawn`` and ``:reinstated``, between Stripe and
 suspense. Who bears it is worked out by ``cover``, from the ledger as it stands: the wallet for what is
 unspent, providers and platform for what the payment bought, payments being spent first in, first out. A lost
-dispute turns what could not be moved into the provider's clawback, taken from its later settlements; a won
-one gives all back.
+dispute turns what could not be moved into what is owed: by a provider as clawback, taken from its later
+settlements, by a buyer as receivable, collected from the wallet as soon as it covers it. A won one gives all
+back, as payable what would have been by then.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from sqlalchemy import Row, and_, or_, select, update
 from settlement import ledger
 from settlement.ledger import Leg, chart
 from settlement.money import allocate
-from settlement.payments.parking import ParentMissing
-from settlement.payments.postings import available, moment, post_once, reverse_once
-from settlement.payments.tables import dispute, dispute_share, payment
+from settlement.payments import parking, payouts
+from settlement.payments.postings import available, booked, moment, post_once, reverse_once
+from settlement.payments.tables import dispute, dispute_share
 from settlement.schema import insert_once, timestamp
 
 if TYPE_CHECKING:
@@ -80,11 +81,7 @@ def shares_of(session: Session, dispute_id: str) -> list[tuple[str, int, int]]:
 
 def apply(session: Session, fact: Disputed, now: datetime) -> None:
     """Book what Stripe moved. What one event does not say another did stays."""
-    paid = session.execute(
-        select(payment).where(payment.c.payment_intent == fact.payment_intent)
-    ).one_or_none()
-    if paid is None:
-        raise ParentMissing(fact.payment_intent)
+    paid = parking.payment_of(session, fact.payment_intent)
     row = _row_of(session, fact, paid)
     sides = chart.platform_dispute_suspense(fact.currency), chart.external_stripe(fact.currency)
     if fact.withdrawn:
@@ -107,8 +104,10 @@ def apply(session: Session, fact: Disputed, now: datetime) -> None:
 
 
 def due(session: Session) -> bool:
-    """Whether a dispute's shares are not where they belong."""
-    return session.execute(select(dispute.c.id).where(_UNSETTLED).limit(1)).first() is not None
+    """Whether a dispute's shares are not where they belong, or a wallet covers what it owes for one."""
+    if session.execute(select(dispute.c.id).where(_UNSETTLED).limit(1)).first() is not None:
+        return True
+    return any(available(session, wallet) >= owed for _, wallet, owed in _owed(session))
 
 
 def settle(session: Session, now: datetime) -> int:
@@ -121,12 +120,42 @@ def settle(session: Session, now: datetime) -> int:
     return len(open_ones)
 
 
+def collect(session: Session, now: datetime) -> int:
+    """Take what buyers owe after lost disputes from wallets that cover it, oldest first; returns how many."""
+    done = 0
+    for one, wallet, owed in _owed(session):
+        if available(session, wallet) < owed:
+            continue
+        owes = chart.buyer_receivable(one.org, one.currency)
+        legs = [Leg(one.currency, debit=wallet, credit=owes, amount=owed)]
+        post_once(session, key=f"dispute:{one.id}:collected", kind="dispute_collected", legs=legs, now=now)
+        done += 1
+    return done
+
+
+def _owed(session: Session) -> list[tuple[Dispute, str, int]]:
+    """Lost disputes of which a buyer still owes a share: the dispute, the wallet, the amount."""
+    lost = select(dispute).where(dispute.c.borne.is_(True), dispute.c.reinstated.is_(False))
+    owed = []
+    for row in session.execute(lost.order_by(dispute.c.opened_at, dispute.c.id)):
+        one = Dispute(**row._asdict())
+        wallet = chart.buyer_prepaid(one.org, one.currency)
+        rest = sum(share - moved for account, share, moved in shares_of(session, one.id) if account == wallet)
+        if rest and not booked(session, f"dispute:{one.id}:collected"):
+            owed.append((one, wallet, rest))
+    return owed
+
+
 def _settle(session: Session, one: Dispute, now: datetime) -> None:
     values: dict[str, object] = {}
     if one.reinstated:
-        for step in ("borne", "covered"):
+        for step in ("collected", "borne", "covered"):
             of, key = f"dispute:{one.id}:{step}", f"dispute:{one.id}:{step}_returned"
             reverse_once(session, of=of, key=key, kind="dispute_returned", now=now)
+        for account, _, _ in shares_of(session, one.id):
+            if account.startswith("provider:"):
+                key = f"dispute:{one.id}:given_back:{account}"
+                payouts.give_back(session, account, one.currency, key=key, now=now)
         values["returned"] = True
     else:
         if not one.covered:

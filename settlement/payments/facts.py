@@ -123,8 +123,15 @@ def from_stripe(amount: object, currency: object) -> tuple[int, str]:
 
 
 def facts_of(event: Mapping[str, Any]) -> Fact | None:
-    """What an event says, or None for a kind that the books do not need, or an object that is not ours."""
-    read = _READERS.get(str(event["type"]))
+    """What an event says, or None for a kind that the books do not need, or an object that is not ours.
+
+    Of a provider's connected account only its state is: a payment there is not the exchange's, whatever its
+    metadata name.
+    """
+    kind = str(event["type"])
+    if event.get("account") and kind != "account.updated":
+        return None
+    read = _READERS.get(kind)
     return read(event, event["data"]["object"]) if read else None
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select, update
 
-from settlement.payments.tables import parked_event, stripe_event
+from settlement.payments.tables import parked_event, payment, stripe_event
 from settlement.schema import insert_once, timestamp
 
 if TYPE_CHECKING:
@@ -25,6 +25,15 @@ class ParentMissing(Exception):
     def __init__(self, parent: str) -> None:
         super().__init__(f"There is no {parent} yet.")
         self.parent = parent
+
+
+def payment_of(session: Session, payment_intent: str) -> Row[tuple[object, ...]]:
+    """The payment that a fact is about. Raises ParentMissing until it was captured."""
+    found = select(payment).where(payment.c.payment_intent == payment_intent)
+    paid = session.execute(found).one_or_none()
+    if paid is None:
+        raise ParentMissing(payment_intent)
+    return paid
 
 
 def park(session: Session, event: str, parent: str, now: datetime) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, func, select, update
 
 from settlement import ledger
 from settlement.errors import AmountInvalid, PaymentMissing, PaymentState
@@ -99,8 +99,7 @@ def close_period(
     gross = min(available(session, payable), earned)
     if gross <= 0:
         return None
-    owed = max(0, -posted(session, chart.provider_clawback(provider, currency)))
-    clawback = min(gross, owed)
+    clawback = min(gross, _owed(session, provider, currency))
     split = _Split(gross, clawback, -((clawback - gross) * holdback_percent // 100))
     account = _active_account(session, provider)
     method = (
@@ -261,6 +260,24 @@ def release_holdbacks(session: Session, now: datetime) -> int:
     return len(rows)
 
 
+def give_back(session: Session, account: str, currency: str, *, key: str, now: datetime) -> None:
+    """Make payable what a won dispute returned of a payable's holdback, or of a debt that was paid meanwhile.
+
+    A holdback keeps what payouts will still release of it; what is above that would be released by nobody.
+    """
+    provider = account.split(":")[1]
+    kept = select(func.coalesce(func.sum(payout.c.holdback_minor), 0)).where(
+        payout.c.provider == provider, payout.c.currency == currency, payout.c.released.is_(False)
+    )
+    held, debt = chart.provider_holdback(provider, currency), chart.provider_clawback(provider, currency)
+    parts = (
+        (held, available(session, held) - int(session.scalar(kept) or 0)),
+        (debt, posted(session, debt)),
+    )
+    legs = [Leg(currency, debit=of, credit=account, amount=part) for of, part in parts if part > 0]
+    post_once(session, key=key, kind="holdback_released", legs=legs, now=now)
+
+
 def ask_back(
     session: Session,
     *,
@@ -273,16 +290,18 @@ def ask_back(
 ) -> None:
     """Ask money back of a sent transfer, towards what the provider owes; into the outbox as ``item``.
 
-    PaymentState where the payout was not sent by Stripe; AmountInvalid above its amount or above the debt.
+    PaymentState where the payout was not sent by Stripe; AmountInvalid above its amount or above the debt,
+    less what was asked back before.
     """
     found = find_payout(session, payout_id)
     if found.state != "sent" or found.method != "stripe":
         raise PaymentState(f"Payout {payout_id} is {found.state} and goes by {found.method}.")
-    owed = -posted(session, chart.provider_clawback(found.provider, found.currency))
-    if not 0 < amount_minor <= min(found.amount_minor, owed):
-        raise AmountInvalid(
-            "Only what the provider owes after lost disputes can be asked back, at most the payout's amount."
-        )
+    asked = select(func.coalesce(func.sum(recovery.c.amount_minor), 0)).where(
+        recovery.c.payout == payout_id, recovery.c.state != "refused"
+    )
+    left = found.amount_minor - int(session.scalar(asked) or 0)
+    if not 0 < amount_minor <= min(left, _owed(session, found.provider, found.currency)):
+        raise AmountInvalid("Only what the provider owes after lost disputes can be asked back, and once.")
     session.execute(
         recovery.insert().values(
             id=id,
@@ -353,6 +372,17 @@ def see_account(session: Session, fact: AccountSeen) -> None:
         session.execute(
             update(connected_account).where(connected_account.c.account == fact.account).values(values)
         )
+
+
+def _owed(session: Session, provider: str, currency: str) -> int:
+    """A provider's debt after lost disputes, less what a transfer's reversal is asked to bring back of it."""
+    asked = (
+        select(func.coalesce(func.sum(recovery.c.amount_minor), 0))
+        .join(payout, payout.c.id == recovery.c.payout)
+        .where(payout.c.provider == provider, payout.c.currency == currency, recovery.c.state == "requested")
+    )
+    debt = -posted(session, chart.provider_clawback(provider, currency))
+    return max(0, debt - int(session.scalar(asked) or 0))
 
 
 def _book(session: Session, made: Payout, now: datetime) -> None:

@@ -22,9 +22,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Row, case, func, select, update
+from sqlalchemy import Row, bindparam, case, func, select, update
 
-from settlement import ledger
 from settlement.documents import canonical
 from settlement.ledger import Leg, chart, journal, transfer
 from settlement.payments import parking
@@ -185,16 +184,21 @@ def pays_by_itself(session: Session, now: datetime) -> bool:
 
 def effect(session: Session, key: str, account: str) -> int | None:
     """What the entry with this key posted to an account (credits positive); None without such an entry."""
-    head = session.scalar(select(journal.c.id).where(journal.c.business_key == key))
-    if head is None:
-        return None
-    signed = case((transfer.c.credit == account, transfer.c.amount), else_=-transfer.c.amount)
-    total = select(func.coalesce(func.sum(signed), 0)).where(
-        transfer.c.journal == head,
-        transfer.c.phase.in_(("single", "post")),
-        (transfer.c.credit == account) | (transfer.c.debit == account),
+    head = session.scalar(_ENTRY_WITH, {"key": key})
+    return None if head is None else int(session.scalar(_POSTED_TO, {"entry": head, "to": account}) or 0)
+
+
+_ENTRY_WITH = select(journal.c.id).where(journal.c.business_key == bindparam("key"))
+_ACCOUNT = bindparam("to", type_=transfer.c.credit.type)
+_POSTED_TO = select(
+    func.coalesce(
+        func.sum(case((transfer.c.credit == _ACCOUNT, transfer.c.amount), else_=-transfer.c.amount)), 0
     )
-    return int(session.scalar(total) or 0)
+).where(
+    transfer.c.journal == bindparam("entry"),
+    transfer.c.phase.in_(("single", "post")),
+    (transfer.c.credit == _ACCOUNT) | (transfer.c.debit == _ACCOUNT),
+)
 
 
 def _keep(session: Session, one: Movement, now: datetime) -> None:
@@ -316,10 +320,3 @@ def _waiting(session: Session, now: datetime) -> list[Break]:
         outbox.c.state.in_(("unknown", "failed500", "sending")), outbox.c.first_sent_at < old
     )
     return found + [Break("outcome_unknown", item) for item in session.scalars(lost.order_by(outbox.c.id))]
-
-
-def balance_at_stripe(session: Session, currency: str) -> int:
-    """What the ledger says that lies at Stripe, in minor units: its account's debits are money there."""
-    rows = ledger.account.c
-    held = select(rows.debits_posted - rows.credits_posted).where(rows.id == chart.external_stripe(currency))
-    return int(session.scalar(held) or 0)

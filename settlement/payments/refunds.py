@@ -16,9 +16,8 @@ from settlement import ledger
 from settlement.errors import Overdrawn, PaymentMissing, RefundTooLarge
 from settlement.ledger import Leg, chart
 from settlement.money import format_amount
-from settlement.payments import outbox
+from settlement.payments import outbox, parking
 from settlement.payments.facts import to_stripe
-from settlement.payments.parking import ParentMissing
 from settlement.payments.postings import available, booked, journal_id, moment, post_once, reverse_once
 from settlement.payments.tables import payment, payment_refund
 from settlement.schema import timestamp
@@ -142,11 +141,7 @@ def refunds_of(session: Session, org: str | None = None) -> list[Refund]:
 
 def apply(session: Session, fact: Refunded, now: datetime) -> None:
     """Book that a refund left; where it came back, that too: both stand, in whatever order they came."""
-    paid = session.execute(
-        select(payment).where(payment.c.payment_intent == fact.payment_intent)
-    ).one_or_none()
-    if paid is None:
-        raise ParentMissing(fact.payment_intent)
+    paid = parking.payment_of(session, fact.payment_intent)
     row = _row_of(session, fact, paid)
     key = f"stripe:{fact.refund}:refunded"
     if not booked(session, key):

@@ -14,6 +14,9 @@ from sqlalchemy.orm import Session
 from catalog import InvalidUpload, listings
 from catalog.ingest import Limits, TableReport, ingest_table
 
+CONFINED = "privacy.confinement"
+"""The module by which the exchange has its children confined."""
+
 Ingest = Callable[..., TableReport]
 Refuse = Callable[..., InvalidUpload]
 
@@ -39,7 +42,9 @@ def ingest(tmp_path: Path) -> Ingest:
             source.write_bytes(content)
         else:
             pq.write_table(content, source)
-        return ingest_table(source, table=table, unit=unit, keys=keys, out=folder / "out", limits=limits)
+        return ingest_table(
+            source, table=table, unit=unit, keys=keys, out=folder / "out", limits=limits, confinement=CONFINED
+        )
 
     return run
 

@@ -6,6 +6,8 @@ import datetime as dt
 import io
 import os
 import pickle
+import subprocess
+import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ import pytest
 
 from catalog import InvalidUpload
 from catalog.ingest import Limits, ingest_table
-from tests.catalog.conftest import Ingest, Refuse
+from tests.catalog.conftest import CONFINED, Ingest, Refuse
 
 
 def _parquet(table: pa.Table, **options: object) -> bytes:
@@ -269,19 +271,74 @@ def test_the_child_has_its_limits_and_none_of_our_environment(
     os.mkfifo(pipe)
     limits = Limits(memory_bytes=1_234_567_168)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(ingest_table, pipe, table="t", unit=None, out=tmp_path / "out", limits=limits)
+        options = {"table": "t", "unit": None, "out": tmp_path / "out", "confinement": CONFINED}
+        waiting = pool.submit(ingest_table, pipe, limits=limits, **options)
         child = _child_with(str(limits.memory_bytes))
         environment = (child / "environ").read_text()
         granted = (child / "limits").read_text()
+        status = _confined(child)
+        network = (child / "ns" / "net").readlink()
         pipe.open("wb").close()
         with pytest.raises(InvalidUpload) as caught:
             waiting.result()
     assert caught.value.code == "empty_file"
+    assert network != Path("/proc/self/ns/net").readlink()
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
     assert "EXCHANGE" not in environment
     assert "PYTHONPATH" not in environment
     assert f"Max cpu time              {limits.seconds + 1} " in granted
     assert f"Max file size             {limits.expanded_bytes} " in granted
     assert "Max core file size        0 " in granted
+
+
+def test_a_confined_child_reads_its_file_writes_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    """What a parser that was taken over could do: each of these is refused by the kernel."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.write_text("a\n1\n")
+    (tmp_path / "secret").write_text("secret")
+    out.mkdir()
+    program = f"""
+import os, socket, subprocess, sys
+from catalog.ingest_worker import confine
+confine({CONFINED!r}, source={str(source)!r}, out={str(out)!r})
+open({str(source)!r}).read()
+open({str(out / "part")!r}, "w").write("part")
+for name, attempt in {{
+    "read": lambda: open({str(tmp_path / "secret")!r}),
+    "write": lambda: open({str(tmp_path / "more")!r}, "w"),
+    "connect": lambda: socket.create_connection(("127.0.0.1", 9)),
+    "program": lambda: os.execv("/bin/true", ["true"]),
+    "fork": lambda: os.fork(),
+    "signal": lambda: os.kill({os.getpid()}, 0),
+}}.items():
+    try:
+        attempt()
+    except PermissionError:
+        continue
+    sys.exit(name)
+"""
+    one_thread = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), **one_thread},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (out / "part").read_text() == "part"
+
+
+def _confined(child: Path) -> dict[str, str]:
+    """The child's status, once it is confined."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        lines = (child / "status").read_text().splitlines()
+        status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if status["Seccomp"] == "2":
+            return status
+        time.sleep(0.01)
+    raise AssertionError("the child was never confined")
 
 
 def _child_with(limit: str) -> Path:

@@ -1,20 +1,37 @@
-"""Objects: named by their bytes, written once, found damaged when they are."""
+"""Objects in a folder and in a bucket: named by their bytes, written once, found damaged when they are."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from catalog import NotFound, ObjectDamaged
-from catalog.objects import LocalObjects
+from catalog.buckets import Address, Bucket
+from catalog.object_cache import Cache
+from catalog.objects import LocalObjects, Objects
+from catalog.s3_objects import S3Objects
+
+BOTH = ["local", pytest.param("s3", marks=pytest.mark.s3)]
 
 
-@pytest.fixture
-def objects(tmp_path: Path) -> LocalObjects:
-    return LocalObjects(tmp_path / "objects")
+@pytest.fixture(params=BOTH)
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    if request.param == "local":
+        return LocalObjects(tmp_path / "objects")
+    address = Address.parse(request.getfixturevalue("s3_url"))
+    return S3Objects(
+        Bucket(address),
+        Cache(tmp_path / "objects", 64 << 20, clock_ns=time.time_ns),
+        nonce=partial(secrets.token_hex, 8),
+    )
 
 
 def _file(tmp_path: Path, content: bytes) -> Path:
@@ -23,49 +40,119 @@ def _file(tmp_path: Path, content: bytes) -> Path:
     return path
 
 
-def test_an_object_is_found_under_the_hash_of_its_bytes(objects: LocalObjects, tmp_path: Path) -> None:
+def now() -> float:
+    """A moment after all that was put, whatever fractions of a second a store's clock has."""
+    return time.time() + 2
+
+
+def an_hour_ago() -> float:
+    return time.time() - 3600
+
+
+def test_an_object_is_found_under_the_hash_of_its_bytes(objects: Objects, tmp_path: Path) -> None:
     content = b"x" * 3_000_000
     sha256 = objects.put(_file(tmp_path, content))
     assert sha256 == hashlib.sha256(content).hexdigest()
-    assert objects.exists(sha256)
-    path = objects.path(sha256, verify=True)
+    assert objects.read(sha256) == content
+    path = objects.path(sha256)
     assert path.read_bytes() == content
     assert path.parts[-3:] == (sha256[:2], sha256[2:4], sha256)
+    (other,) = objects.put_bytes(b"")
+    with objects.held(sha256, other) as paths:
+        assert [one.read_bytes() for one in paths] == [content, b""]
 
 
-def test_writing_again_changes_nothing(objects: LocalObjects, tmp_path: Path) -> None:
+def test_writing_again_changes_nothing(objects: Objects, tmp_path: Path) -> None:
     sha256 = objects.put(_file(tmp_path, b"once"))
     before = objects.path(sha256).stat()
     assert objects.put(_file(tmp_path, b"once")) == sha256
     after = objects.path(sha256).stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
     assert after.st_mode & 0o222 == 0
+    assert list(objects.untouched(since=now())) == [sha256]
 
 
-def test_many_writers_of_one_object_leave_one(objects: LocalObjects, tmp_path: Path) -> None:
+def test_its_age_says_that_it_was_wanted_again(tmp_path: Path) -> None:
+    objects = LocalObjects(tmp_path / "objects")
+    (sha256,) = objects.put_bytes(b"once")
+    os.utime(objects.path(sha256), (0, 0))
+    assert list(objects.untouched(since=an_hour_ago())) == [sha256]
+    assert objects.put_bytes(b"once") == (sha256,)
+    assert list(objects.untouched(since=an_hour_ago())) == []
+
+
+def test_many_writers_of_one_object_leave_one(objects: Objects, tmp_path: Path) -> None:
     source = _file(tmp_path, b"race" * 100_000)
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(lambda _: objects.put(source), range(40)))) == 1
-    files = [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+        (sha256,) = set(pool.map(lambda _: objects.put(source), range(40)))
+    files = [path for path in (tmp_path / "objects").rglob("*") if path.is_file() and path.name != "tally"]
     assert len(files) == 1
+    assert list(objects.untouched(since=now())) == [sha256]
+    assert objects.read(sha256) == source.read_bytes()
 
 
-def test_a_failed_write_leaves_nothing(objects: LocalObjects, tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing(objects: Objects, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         objects.put(tmp_path / "missing")
     assert not [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
 
 
-def test_a_changed_byte_is_found(objects: LocalObjects, tmp_path: Path) -> None:
+def test_a_changed_byte_is_found(tmp_path: Path) -> None:
+    objects = LocalObjects(tmp_path / "objects")
     sha256 = objects.put(_file(tmp_path, b"original"))
     path = objects.path(sha256)
     path.chmod(0o600)
     path.write_bytes(b"0riginal")
     with pytest.raises(ObjectDamaged):
-        objects.path(sha256, verify=True)
+        objects.read(sha256)
 
 
 @pytest.mark.parametrize("name", ["0" * 64, "../../etc/passwd", "", "A" * 64, "0" * 63 + "\n"])
-def test_what_is_not_here_or_no_hash_is_not_found(name: str, objects: LocalObjects) -> None:
+def test_what_is_not_here_or_no_hash_is_not_found(name: str, objects: Objects) -> None:
+    for look in (objects.path, objects.read):
+        with pytest.raises(NotFound):
+            look(name)
+
+
+def test_what_is_old_is_discarded_and_can_be_put_again(objects: Objects) -> None:
+    (digest, other) = objects.put_bytes(b"an answer", b"another")
+    assert objects.discard(digest, untouched_since=now())
+    assert list(objects.untouched(since=now())) == [other]
+    assert objects.discard(digest, untouched_since=now()), "what is gone is gone"
+    assert objects.put_bytes(b"an answer") == (digest,)
+    assert objects.read(digest) == b"an answer"
+    assert sorted(objects.untouched(since=now())) == sorted((digest, other))
+
+
+def test_what_was_put_again_a_moment_ago_stays(objects: Objects) -> None:
+    (digest,) = objects.put_bytes(b"an answer")
+    assert list(objects.untouched(since=an_hour_ago())) == []
+    assert not objects.discard(digest, untouched_since=an_hour_ago())
+    assert objects.read(digest) == b"an answer"
     with pytest.raises(NotFound):
-        objects.path(name)
+        objects.discard("../etc/passwd", untouched_since=0)
+
+
+def test_what_is_put_while_it_is_discarded_is_there(tmp_path: Path) -> None:
+    """Whoever was told that it is kept finds it, however the two meet."""
+    objects = LocalObjects(tmp_path / "objects")
+    for _ in range(60):
+        (digest,) = objects.put_bytes(b"shared")
+        os.utime(objects.path(digest), (0, 0))
+        start = Barrier(2)
+
+        def discard(digest: str = digest, start: Barrier = start) -> None:
+            start.wait()
+            objects.discard(digest, untouched_since=an_hour_ago())
+
+        with ThreadPoolExecutor(1) as pool:
+            gone = pool.submit(discard)
+            start.wait()
+            objects.put_bytes(b"shared")
+            gone.result()
+        assert objects.read(digest) == b"shared"
+
+
+def test_there_is_room_for_what_is_begun(objects: Objects) -> None:
+    objects.ensure_writable()
+    assert list(objects.untouched(since=now())) == [], "looking leaves nothing"

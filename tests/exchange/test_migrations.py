@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 
 from exchange import bootstrap, migrate
 from exchange.config import Settings, SettingsError
+from exchange.errors import MigrationBlocked
 from exchange.schema import append_only, metadatas, views
 from exchange.store import Store
 from tests.market.prepared import environment
@@ -102,8 +103,39 @@ def test_another_revision_is_not_served(sqlite_stand: Stand, revision: str) -> N
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
     engine.dispose()
-    with pytest.raises(SettingsError, match="newest revision"):
+    with pytest.raises(SettingsError, match="newer release"):
         bootstrap.open_market(sqlite_stand.settings)
+    with pytest.raises(SettingsError, match="newer release"):
+        migrate.upgrade(sqlite_stand.settings.database_url)
+
+
+def test_an_older_revision_is_told_the_next_step(sqlite_stand: Stand) -> None:
+    engine = create_engine(sqlite_stand.settings.database_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    engine.dispose()
+    with pytest.raises(SettingsError, match=r"at revision 0001.*exchange migrate"):
+        bootstrap.open_market(sqlite_stand.settings)
+
+
+@pytest.mark.postgres
+def test_a_migration_lets_go_of_what_others_hold(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits a little, tells who holds it, tries again, and gives up with nothing changed."""
+    migrate.upgrade(postgres_url)
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT_S", 1)
+    monkeypatch.setattr(migrate, "PAUSE_S", 0.0)
+    monkeypatch.setattr(migrate, "ATTEMPTS", 2)
+    told: list[str] = []
+    engine = create_engine(postgres_url, connect_args={"application_name": "a long report"})
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(MigrationBlocked, match="a long report"):
+            migrate.upgrade(postgres_url, tell=told.append)
+    engine.dispose()
+    assert [line.partition(":")[0] for line in told] == ["attempt 1 of 2", "attempt 2 of 2"]
+    assert "alembic_version" not in "".join(told), "not what it does"
+    assert migrate.upgrade(postgres_url, tell=told.append) == migrate.newest()
+    assert len(told) == 2
 
 
 def test_the_database_of_a_home_is_created_by_init_and_again_is_no_change(tmp_path: Path) -> None:
@@ -118,3 +150,26 @@ def test_the_database_of_a_home_is_created_by_init_and_again_is_no_change(tmp_pa
     store = Store(Settings.from_env(environ).database_url)
     assert store.read(lambda session: session.execute(text("SELECT COUNT(*) FROM journal")).scalar_one()) == 0
     store.dispose()
+
+
+@pytest.mark.parametrize("lived", [3, 40, 120, 180])
+def test_an_interrupted_migration_changes_nothing(database_url: str, lived: int) -> None:
+    """It ends after so many changes; run again, it is as if it had not begun."""
+    changes = iter(range(10_000))
+
+    def end(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        changing = statement.lstrip().upper().startswith(("CREATE", "ALTER", "DROP", "INSERT"))
+        if changing and next(changes) == lived:
+            raise KeyboardInterrupt
+
+    event.listen(Engine, "before_cursor_execute", end)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            migrate.upgrade(database_url)
+    finally:
+        event.remove(Engine, "before_cursor_execute", end)
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        assert (migrate.current(connection), inspect(connection).get_table_names()) == ("", [])
+    engine.dispose()
+    assert migrate.upgrade(database_url) == migrate.newest()

@@ -17,7 +17,6 @@ from exchange import bootstrap, identity
 from exchange.config import Settings
 from exchange.identity import Role
 from exchange.operations import administering
-from exchange.web import create_app
 from privacy.sandbox import Sandbox
 from tests.market import sample
 from tests.market.prepared import environment
@@ -316,14 +315,6 @@ def test_the_api_sends_the_headers_too(asked: Stand) -> None:
         headers = asked.get("buyer", path).headers
         assert headers["X-Content-Type-Options"] == "nosniff", path
         assert "default-src 'self'" in headers["Content-Security-Policy"], path
-
-
-def test_cookies_are_secure_where_the_exchange_is(tmp_path: Path) -> None:
-    environ = {**environment(tmp_path / "home"), "EXCHANGE_BASE_URL": "https://exchange.test"}
-    bootstrap.create(tmp_path / "home", environ)
-    market = bootstrap.open_market(Settings.from_env(environ))
-    assert create_app(market).config["SESSION_COOKIE_SECURE"] is True
-    market.close()
 
 
 EVIL = "<script>alert(1)</script>"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from exchange import quarantine
+from exchange import migrate, quarantine
 from exchange.audit import AuditError
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import InsideTransaction, KeyReused, RequestInvalid
@@ -424,3 +426,68 @@ def test_writers_of_sqlite_have_their_turn_in_the_order_of_asking(sqlite_stand: 
     for thread in threads:
         thread.join(30)
     assert order == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.postgres
+def test_who_waits_long_behind_a_connection_that_hangs_goes_to_the_server(postgres_url: str) -> None:
+    """Its lock decides then, and here nobody holds that."""
+    migrate.upgrade(postgres_url)
+    store = Store(postgres_url)
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with store._turns:
+            hanging.set()
+            go_on.wait(30)
+
+    holder = threading.Thread(target=hang)
+    holder.start()
+    try:
+        assert hanging.wait(30)
+        store.jot(lambda session, now: session.execute(text("SELECT 1")))
+        assert holder.is_alive()
+    finally:
+        go_on.set()
+        holder.join(30)
+        store.dispose()
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["waiting", "given the turn"])
+def test_an_interrupted_writer_leaves_its_turn_to_the_next(sqlite_stand: Stand, given: bool) -> None:
+    """A signal's handler may raise while the main thread waits, or just as it is given its turn."""
+    store = sqlite_stand.market.store
+    began, go_on = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> dict[str, Any]:
+        began.set()
+        assert go_on.wait(30)
+        return {}
+
+    holder = threading.Thread(target=store.perform, args=(SYSTEM, WriteNote("held"), hold))
+
+    def interrupt(_number: int, frame: FrameType | None) -> None:
+        if frame is None or frame.f_code is not type(store._turns).__enter__.__code__:
+            return  # it does not wait yet: the alarm rings again
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if given:
+            go_on.set()
+            holder.join(30)
+        raise SystemExit
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    holder.start()
+    try:
+        assert began.wait(30)
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        with pytest.raises(SystemExit):
+            store.perform(SYSTEM, WriteNote("interrupted"), write)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        go_on.set()
+        holder.join(30)
+    later = threading.Thread(target=store.perform, args=(ACTOR, WriteNote("later"), write), daemon=True)
+    later.start()
+    later.join(30)
+    assert not later.is_alive()
+    assert len(notes(store)) == 1

@@ -18,6 +18,7 @@ from exchange.audit.note import SigningKey
 from exchange.config import Settings, SettingsError
 from exchange.layouts import Layouts, State
 from exchange.operations import laying
+from settlement.errors import PriceInvalid
 from tests.journeys.crashes import CRASHES, LEASE_S, plant
 from tests.journeys.test_tampering import alter
 from tests.market import layouts, sample
@@ -121,7 +122,11 @@ def test_the_worker_outlives_what_passes_and_ends_when_told(
     worker.run_forever(of_worker(stand))
     assert failures == []
     assert (stand.settings.log_path / "checkpoint").exists()
-    told = [record.getMessage() for record in caplog.records if record.name == "exchange.worker"]
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if (record.name, record.levelname) == ("exchange.worker", "ERROR")
+    ]
     assert told == [
         "the worker waits: OperationalError",
         "the worker waits: OSError",
@@ -208,6 +213,88 @@ def test_a_layout_that_cannot_be_built_stops_nothing(
     told = {record.getMessage() for record in caplog.records if record.name == "exchange.layouts"}
     assert "a layout was not built: ValueError" in told
     assert not any("4711" in message for message in told)
+
+
+@pytest.mark.parametrize("what", ["orders", "invoices"])
+def test_a_round_that_fails_keeps_neither_the_log_nor_the_money_waiting(
+    sqlite_stand: Stand,
+    monkeypatch: pytest.MonkeyPatch,
+    signals: None,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+) -> None:
+    stand, publish, work_once = sqlite_stand, worker.publish, worker.work_once
+    before, published, moved = len(stand.entries()), list[int](), list[object]()
+
+    def broken(market: Any) -> Any:
+        raise PriceInvalid("kind", "cell value 4711")
+
+    def moving(market: Any) -> Any:
+        moved.append(work_once(market))
+        stand.get("nobody", "/v1/whoami")  # it is refused, which is an entry
+        return moved[-1]
+
+    def until_moved_twice(market: Any, settings: Settings) -> Any:
+        done = publish(market, settings)
+        published.append(done.size)
+        if len(moved) > 1 and done.size > before + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    monkeypatch.setattr(
+        *((worker.ordering, "rounds") if what == "orders" else (worker, "issue_month")), broken
+    )
+    monkeypatch.setattr(worker, "work_once", moving)
+    monkeypatch.setattr(worker, "publish", until_moved_twice)
+    for name in ("PUBLISH_EVERY_S", "MONEY_EVERY_S"):
+        monkeypatch.setattr(worker, name, 0.01)
+    worker.run_forever(of_worker(stand))
+    assert published[-1] > before + 1
+    told = {record.getMessage() for record in caplog.records if record.name == "exchange.worker"}
+    assert f"{what}: not done in this round: PriceInvalid" in told
+    assert not any("4711" in message for message in told)
+
+
+def test_a_long_round_of_orders_does_not_delay_the_log(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, signals: None
+) -> None:
+    publish, began, go_on, published = worker.publish, threading.Event(), threading.Event(), list[int]()
+
+    def waiting(market: Any) -> dict[str, int]:
+        began.set()
+        assert go_on.wait(30)
+        return {}
+
+    def until_three(market: Any, settings: Settings) -> Any:
+        published.append(publish(market, settings).size)
+        if began.is_set() and len(published) > 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            go_on.set()
+
+    monkeypatch.setattr(worker.ordering, "rounds", waiting)
+    monkeypatch.setattr(worker, "publish", until_three)
+    for name in ("PUBLISH_EVERY_S", "MONEY_EVERY_S"):
+        monkeypatch.setattr(worker, name, 0.01)
+    worker.run_forever(of_worker(sqlite_stand))
+    assert len(published) > 3
+
+
+@pytest.mark.parametrize("what", ["orders", "money", "invoices", "answers", "objects"])
+def test_a_round_by_hand_does_all_that_the_threads_do(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    done = list[str]()
+    places = {
+        "orders": (worker.ordering, "rounds"),
+        "money": (worker, "work_once"),
+        "invoices": (worker, "issue_month"),
+        "answers": (worker.keeping, "round_once"),
+        "objects": (worker.collecting, "collect"),
+    }
+    real = getattr(*places[what])
+    monkeypatch.setattr(*places[what], lambda market: (done.append(what), real(market))[1])
+    worker.run_once(of_worker(sqlite_stand))
+    assert done == [what]
 
 
 def _more() -> dict[str, Any]:

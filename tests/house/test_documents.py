@@ -204,6 +204,7 @@ DOCUMENTS = [
     "docs/licences.md",
     "docs/prices.md",
     "docs/shapes.md",
+    "docs/signing-in.md",
 ]
 
 

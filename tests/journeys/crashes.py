@@ -51,6 +51,7 @@ BY_NAME = {crash.name: crash for crash in CRASHES}
 def plant(patch: pytest.MonkeyPatch, name: str, die: Callable[[], Any]) -> None:
     """Make the next query die at the boundary ``name``."""
     before: dict[str, tuple[Any, str]] = {
+        "before the reservation": (querying, "_row"),
         "after the reservation": (settling, "start"),
         "after the result was computed": (settling, "keep"),
         "after the result was kept": (settling, "settle"),

@@ -158,6 +158,26 @@ def test_the_worker_bills_the_month_that_is_over_once(sqlite_stand: Stand) -> No
     assert stand.broken_laws() == []
 
 
+def test_a_list_of_statements_says_what_each_of_them_says(stand: Stand) -> None:
+    """Also of a month in which nothing moved."""
+    buy(stand)
+    for days in (64, 1):
+        stand.clock.advance(days=days)
+        assert stand.run(rho=f"0.02{days}").status_code == 200
+    listed = stand.get("provider", "/v1/statements").json()["items"]
+    assert len(listed) >= 3
+    for one in listed:
+        whole = stand.get("provider", f"/v1/statements/{one['statement']}").json()
+        assert {name: whole[name] for name in one} == one
+        assert (whole["document"]["opening"]["total"], whole["document"]["closing"]["total"]) == (
+            one["opening"],
+            one["closing"],
+        )
+    assert [one["opening"] for one in listed[:-1]] == [one["closing"] for one in listed[1:]]
+    assert listed[-1]["opening"] == "0.00"
+    assert any(one["opening"] == one["closing"] for one in listed)
+
+
 def test_an_account_statement_runs_to_the_wallet(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     buy(stand)
@@ -169,9 +189,19 @@ def test_an_account_statement_runs_to_the_wallet(sqlite_stand: Stand) -> None:
     part = stand.get("buyer", "/v1/ledger/statement", params={"account": wallet, "since": later}).json()
     assert part["opening"] == told["lines"][0]["balance"]
     assert part["lines"] == told["lines"][1:]
-    problem(
-        stand.get("buyer", "/v1/ledger/trial-balance", params={"until": "yesterday"}), 422, "request_invalid"
-    )
+    for odd in (
+        "yesterday",
+        "2026-13-01",
+        "0001-01-01T00:00:00+14:00",
+    ):  # the last is before all times in UTC
+        doors = [
+            stand.get("buyer", "/v1/ledger/trial-balance", params={"until": odd}),
+            stand.get("buyer", "/v1/ledger/statement", params={"account": wallet, "since": odd}),
+            stand.get("officer", "/v1/audit/entries", params={"since": odd}),
+            stand.request("buyer", "by-request", until=odd),
+        ]
+        for reply in doors:
+            assert "ISO 8601" in problem(reply, 422, "request_invalid")["detail"]
 
 
 def test_a_balance_that_was_altered_is_found_and_rebuilt(sqlite_stand: Stand) -> None:

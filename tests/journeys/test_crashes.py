@@ -68,7 +68,9 @@ def test_a_crash_ends_as_designed(stand: Stand, crash: Crash) -> None:
 
     assert stand.sweep() == {"voided": 0, "forfeited": 0, "settled": 0}, "the lease still runs"
     if held:
-        problem(stand.run(key="crash"), 409, "in_progress")
+        told = stand.run(key="crash")
+        assert (told.status_code, told.headers["Retry-After"]) == (202, "1")
+        assert told.json()["state"] == ("queued" if crash.state == "RESERVED" else "running")
         problem(stand.run(key="another"), 409, "in_progress")
     stand.clock.advance(seconds=LEASE_S)
     done = stand.sweep()
@@ -218,6 +220,16 @@ def test_a_sweep_leaves_nothing_out_where_one_query_cannot_be_moved(
     assert stand.broken_laws() == []
 
 
+def test_a_process_that_dies_before_the_reservation_leaves_nothing(stand: Stand) -> None:
+    before = stand.books()
+    die_elsewhere(stand, "before the reservation", stand.tokens["buyer"])
+    assert stand.books() == before
+    assert stand.states() == []
+    assert stand.run(key="killed").json()["repeated"] is False
+    assert totals(stand) == (PRICE, RHO, 0, 0)
+    assert stand.broken_laws() == []
+
+
 def die_elsewhere(stand: Stand, *words: str) -> None:
     """Die in a process of its own: see :mod:`tests.journeys.killed`."""
     program = [sys.executable, "-m", "tests.journeys.killed", *words]
@@ -227,14 +239,10 @@ def die_elsewhere(stand: Stand, *words: str) -> None:
     assert ended.returncode == 9, ended.stderr.decode()
 
 
-KILLED = {"after the start": CRASHES[1], "after the result was kept": CRASHES[3]}
-
-
-@pytest.mark.parametrize("name", KILLED)
-def test_a_killed_process_ends_as_designed(stand: Stand, name: str) -> None:
+@pytest.mark.parametrize("crash", CRASHES, ids=str)
+def test_a_killed_process_ends_as_designed(stand: Stand, crash: Crash) -> None:
     """No exception, no clean-up: the process is gone in the middle of a request."""
-    die_elsewhere(stand, name, stand.tokens["buyer"])
-    crash = KILLED[name]
+    die_elsewhere(stand, crash.name, stand.tokens["buyer"])
     assert stand.states() == [crash.state]
     stand.clock.advance(seconds=LEASE_S)
     stand.sweep()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from exchange.errors import NotFound, Overloaded
+from exchange.errors import NotFound
 from exchange.operations import administering
 from settlement import licences, orders
 from tests.market import sample
@@ -116,37 +114,6 @@ def test_no_text_of_a_callers_choice_enters_the_log(sqlite_stand: Stand) -> None
     stand.get("officer", f"/v1/audit/entries/{secret}")
     stand.get("officer", f"/v1/audit/entries?q={secret}")
     assert not [record.seq for record in stand.entries() if secret.encode() in record.leaf]
-
-
-def test_who_waits_for_a_worker_holds_nothing(sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand = sqlite_stand
-    monkeypatch.setattr(type(stand.market.settings), "query_timeout_s", 0, raising=False)
-    object.__setattr__(stand.market.settings, "query_timeout_s", 0)
-    before = stand.books()
-    with ExitStack() as busy:
-        for _ in range(2):
-            busy.enter_context(stand.market.engine.turn(1))
-        told = stand.run()
-        problem(told, 503, "overloaded")
-        assert told.headers["Retry-After"] == "3"
-        with pytest.raises(Overloaded), stand.market.engine.turn(0):
-            pass
-    assert stand.books() == before
-
-
-def test_a_turn_is_given_back(sqlite_stand: Stand) -> None:
-    done: list[int] = []
-
-    def ask(number: int) -> None:
-        with sqlite_stand.market.engine.turn(20):
-            done.append(number)
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert sorted(done) == list(range(8))
 
 
 @pytest.mark.parametrize(

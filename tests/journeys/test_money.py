@@ -10,8 +10,8 @@ import pytest
 
 from exchange.identity import Role
 from exchange.operations import administering
-from settlement import ledger
 from settlement.ledger import chart
+from tests.journeys.payments import balance, closed, closed_again, connect, provider, spend, spend_opening
 from tests.market.stand import Stand, problem
 from tests.market.till import Counter, counter
 
@@ -30,39 +30,12 @@ def light(sqlite_stand: Stand) -> Iterator[Counter]:
         assert sqlite_stand.broken_laws() == []
 
 
-def balance(till: Counter, account: str, currency: str = "USD") -> ledger.Balance:
-    return till.stand.market.store.read(lambda session: ledger.balance(session, account, currency))
-
-
-def provider(till: Counter) -> str:
-    return till.stand.orgs["provider"]
-
-
 def earn(till: Counter) -> int:
     """The buyer asks until the provider has earned something; what is payable."""
     till.stand.request()
     answered = till.stand.run(rho="0.05")
     assert answered.status_code == 200, answered.text
     return balance(till, chart.provider_payable(provider(till), "USD")).posted
-
-
-def connect(till: Counter) -> str:
-    """The provider's account at Stripe, active."""
-    reply = till.stand.post("provider", "/v1/payouts/onboarding")
-    assert reply.status_code == 200, reply.text
-    account = till.world.all("account")[0]["id"]
-    till.world.activate(account)
-    till.deliver()
-    return str(account)
-
-
-def closed(till: Counter) -> dict[str, Any]:
-    """The provider's payout of the month that has just ended."""
-    till.pass_time(days=32)
-    reply = till.stand.post("operator", "/v1/payouts/close", {})
-    assert reply.status_code == 200, reply.text
-    [made] = reply.json()["items"]
-    return dict(made)
 
 
 def test_a_buyer_tops_up_on_stripes_page(till: Counter) -> None:
@@ -213,28 +186,6 @@ def test_a_refund_beyond_the_payment_or_the_wallet(light: Counter) -> None:
     problem(light.stand.post("operator", "/v1/refunds", asked), 409, "refund_too_large")
     problem(light.stand.post("operator", "/v1/refunds", {**asked, "payment": "pi_0"}), 404, "payment_missing")
     assert light.world.all("refund") == []
-
-
-def spend(till: Counter) -> None:
-    """Take all but a cent out of the wallet, for a purchase of the provider's."""
-    store, buyer = till.stand.market.store, till.stand.orgs["buyer"]
-    left = till.stand.wallet().available - 1
-    from settlement.ledger import entries
-    from settlement.money import Money
-
-    with store._transaction(writing=True) as session:
-        chart.open_provider(session, provider(till), "USD")
-        ledger.post(
-            session,
-            journal=f"jnl_spent_{left}",
-            kind="test_purchase",
-            business_key=f"test:{left}",
-            actor="test",
-            now=store.clock(),
-            legs=entries.charge(
-                buyer=buyer, provider=provider(till), price=Money(left, "USD"), fee_basis_points=1000
-            ),
-        )
 
 
 def test_a_refund_that_the_bank_returns(light: Counter) -> None:
@@ -404,17 +355,24 @@ def test_a_lost_dispute_is_clawed_back_from_the_next_settlement(light: Counter) 
     assert balance(light, chart.provider_clawback(provider(light), "USD")).posted == 0
 
 
-def spend_opening(till: Counter, opening: int) -> None:
-    if opening > 1:
-        spend(till)
-    till.world.add_funds(20_000, "usd")  # what came by bank is paid out by Stripe
+def test_a_payment_on_a_providers_own_account_credits_nobody(light: Counter) -> None:
+    """Its owner writes what it likes into the metadata of its own payments."""
+    account = connect(light)
+    made, before = light.top_up("25.00"), light.stand.wallet().available
+    intent = light.world.pay(made["url"].rpartition("/")[2])
+    told = light.world.events.pop()
+    while told["type"] != "payment_intent.succeeded":
+        told = light.world.events.pop()
+    light.world.tell("payment_intent.succeeded", intent, account=account)
+    assert light.deliver() == ["ignored"]
+    assert light.stand.wallet().available == before
+    light.world.tell("payment_intent.succeeded", intent)
+    assert light.deliver() == ["applied"]
+    assert light.stand.wallet().available == before + 2500
 
 
-def closed_again(till: Counter) -> dict[str, Any]:
-    till.pass_time(days=32)
-    items = till.stand.post("operator", "/v1/payouts/close", {}).json()["items"]
-    [made] = items
-    return dict(made)
+def amount_of(minor: int) -> str:
+    return f"{minor // 100}.{minor % 100:02}"
 
 
 def test_a_won_dispute_gives_everything_back(light: Counter) -> None:
@@ -455,6 +413,73 @@ def test_money_is_asked_back_by_reversal(light: Counter, covered: bool) -> None:
     light.work()
     light.deliver()
     assert -balance(light, clawback).posted == (owed - 100 if covered else owed)
+
+
+def in_debt(till: Counter) -> tuple[dict[str, Any], int, str]:
+    """A payout that was sent, what its provider owes after a lost dispute, and the dispute."""
+    spend_opening(till, till.stand.wallet().available)
+    intent = till.paid("50.00")
+    spend(till)
+    connect(till)
+    payout = closed(till)
+    till.stand.post("operator", f"/v1/payouts/{payout['payout']}/approve")
+    till.work()
+    dispute = till.world.dispute(intent)["id"]
+    till.world.close_dispute(dispute, won=False)
+    till.deliver()
+    till.work()
+    return payout, -balance(till, chart.provider_clawback(provider(till), "USD")).posted, dispute
+
+
+def test_what_is_asked_back_is_taken_once(light: Counter) -> None:
+    """Neither a second reversal nor a settlement in the meantime takes it again."""
+    payout, owed, _ = in_debt(light)
+    where, most = f"/v1/payouts/{payout['payout']}/recover", min(owed, payout["amount"]["amount_minor"])
+    assert light.stand.post("operator", where, {"amount": amount_of(most)}).status_code == 200
+    for again in (most, owed - most + 1):
+        problem(light.stand.post("operator", where, {"amount": amount_of(again)}), 422, "amount_invalid")
+    light.paid("80.00")
+    spend(light)
+    assert closed_again(light)["clawback"]["amount_minor"] == owed - most
+    light.work()
+    light.deliver()
+    assert balance(light, chart.provider_clawback(provider(light), "USD")).posted == 0
+
+
+def test_a_refused_reversal_can_be_asked_for_again(light: Counter) -> None:
+    payout, owed, _ = in_debt(light)
+    where, most = f"/v1/payouts/{payout['payout']}/recover", min(owed, payout["amount"]["amount_minor"])
+    light.world.faults["failed_reversal"] = 1
+    for left in (owed, owed - most):
+        assert light.stand.post("operator", where, {"amount": amount_of(most)}).status_code == 200
+        light.work()
+        light.deliver()
+        assert -balance(light, chart.provider_clawback(provider(light), "USD")).posted == left
+
+
+def test_a_won_dispute_gives_back_a_holdback_whose_time_is_over(light: Counter) -> None:
+    """It was in suspense when it would have been released: nobody else would release it later."""
+    spend_opening(light, light.stand.wallet().available)
+    intent = light.paid("50.00")
+    spend(light)
+    connect(light)
+    payout = closed(light)
+    light.stand.post("operator", f"/v1/payouts/{payout['payout']}/approve")
+    light.work()
+    payable, held = (of(provider(light), "USD") for of in (chart.provider_payable, chart.provider_holdback))
+    kept = balance(light, held).posted
+    assert kept == payout["holdback"]["amount_minor"] > 0
+    dispute = light.world.dispute(intent)
+    light.deliver()
+    light.work()
+    assert balance(light, held).posted == 0
+    light.pass_time(days=light.stand.settings.holdback_days)
+    light.work()
+    light.world.close_dispute(dispute["id"], won=True)
+    light.deliver()
+    light.work()
+    assert balance(light, held).posted == 0
+    assert balance(light, payable).posted == kept
 
 
 def test_without_a_key_the_exchange_works_by_bank_transfer(sqlite_stand: Stand) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from exchange import checks
 from exchange.operations import administering, ordering
@@ -332,3 +333,37 @@ def test_a_charge_that_was_changed_breaks_its_law(sqlite_market: Stand, statemen
         connection.exec_driver_sql(statement)
     broken = {law.id for law in checks.run(sqlite_market.market) if law.findings}
     assert "L9" in broken
+
+
+def test_a_simulation_is_limited_in_all(sqlite_market: Stand) -> None:
+    """Each time is charged one after the other: the limit is on all questions together."""
+
+    def simulate(*times: int) -> Any:
+        questions = [{"sql": sample.COUNT, "rho": "0.0001", "times": one} for one in times]
+        body = {"dataset": sample.SLUG, "questions": questions}
+        return sqlite_market.post("provider", "/v1/prices/simulate", body)
+
+    most = simulate(9_999, 1)
+    assert most.status_code == 200, most.text
+    assert {one["times"] for one in most.json()["plans"]} == {10_000}
+    for times in [(10_001,), (9_999, 2), (5_000, 5_000, 1), (1,) * 51, (0,), (-1,), (True,)]:
+        problem(simulate(*times), 422, "request_invalid")
+
+
+@pytest.mark.parametrize("named", ["acme-typo", "ACME", "provider"])
+def test_a_private_offer_is_made_to_a_buyer_on_the_exchange(sqlite_stand: Stand, named: str) -> None:
+    """Else nobody would ever see it. Nothing is spent before that is known."""
+    stand = sqlite_stand
+    organisation = stand.orgs.get(named, named)
+    offer = sample.plan("secret", organisation=organisation, offered_until="2099-01-31")
+    policy = sample.policy(domain="riders:offered", profile_rho=0.01)
+    manifest = sample.manifest(slug="city/offered", policy=policy, plans=[PAY, offer])
+    drafted = stand.draft(manifest=manifest, files=sample.files(seed=20)).json()
+    reply = stand.post("provider", "/v1/datasets/city/offered/publish", {"version": drafted["version"]})
+    told = problem(reply, 422, "price_invalid")
+    assert told["detail"].startswith(f"plans[1].organisation: there is no buyer '{organisation}'")
+    assert not stand.market.store.read(
+        lambda session: session.execute(
+            select(ledger.account.c.id).where(ledger.account.c.owner == "riders:offered")
+        ).first()
+    )

@@ -348,3 +348,14 @@ def test_whoever_changes_what_was_released_breaks_a_law(sqlite_stand: Stand, nam
     law = name.partition(" ")[0]
     assert any(finding.startswith(law) for finding in stand.broken_laws()), stand.broken_laws()
     assert stand.verify().exit_code == 11
+
+
+def test_an_offer_does_not_take_the_threads_of_who_does_not_wait(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    version, books = drafted(stand), stand.books()
+    with contextlib.ExitStack() as taken:
+        for _ in range(stand.settings.web_threads * 3 // 4):
+            taken.enter_context(stand.market.runs.place())
+        problem(publish(stand, version), 503, "overloaded")
+        assert stand.books() == books
+    assert publish(stand, version).json()["profile"]["state"] == "released"

@@ -212,7 +212,7 @@ def test_the_numbers_behind_an_answer_are_fixed_by_its_digest(sqlite_stand: Stan
     stored = stand.get("buyer", f"/v1/queries/{first['query']}/result").content
     with pa.ipc.open_stream(io.BytesIO(stored)) as reader:
         kept = reader.schema.metadata[b"exchange.released"].decode()
-    path = stand.market.objects.path(kept)
+    path = stand.market.objects.path(stand.stored(kept))
     data = bytearray(path.read_bytes())
     data[-40] ^= 1
     path.chmod(0o600)

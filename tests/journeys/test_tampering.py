@@ -377,7 +377,7 @@ def test_a_lost_trigger_is_found(lived: Stand, table: str) -> None:
 def test_a_damaged_result_is_not_delivered(lived: Stand) -> None:
     answer = lived.run().json()
     assert answer["repeated"] is True
-    flip(lived.market.objects.path(answer["result_sha256"]), -20)
+    flip(lived.market.objects.path(lived.stored(answer["result_sha256"])), -20)
     problem(lived.get("buyer", f"/v1/queries/{answer['query']}/result"), 500, "object_damaged")
     problem(lived.run(key="again"), 500, "object_damaged")
     assert lived.broken_laws() == []

@@ -75,10 +75,11 @@ class Walk(RuleBasedStateMachine):
             self.ask(who, sql, rho)
 
     def teardown(self) -> None:
-        if (stand := getattr(self, "stand", None)) is not None:
-            type(self).done.update(stand.states())
-            type(self).done["programs"] += 1
-        self.open.close()
+        with self.open:
+            if (stand := getattr(self, "stand", None)) is not None:
+                type(self).done.update(stand.states())
+                type(self).done["programs"] += 1
+                self.publish_the_log()
 
     # what people do
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catalog import listings
@@ -36,8 +37,9 @@ def lay_out(stand: Stand) -> None:
 def taken(stand: Stand, slug: str = sample.SLUG) -> Layout | None:
     """What queries are answered from, once it was checked."""
     found = view(stand, slug)
-    policy, files = listing.policy_of(found), stand.market.objects.files(found)
-    stand.market.layouts.take(name_of(found), policy, files)
+    stand.market.layouts.take(
+        name_of(found), listing.policy_of(found), partial(stand.market.vault.files, found)
+    )
     return laying.serving(stand.market, found)
 
 
@@ -50,9 +52,9 @@ def told(stand: Stand, who: str = "provider") -> dict[str, Any] | None:
 
 
 def plain_files(stand: Stand, table: str = "rides") -> list[Path]:
-    """The plain files of a table."""
+    """The provider's files of a table, encrypted as they are stored."""
     (found,) = [one for one in view(stand).tables if one.name == table]
-    return [stand.market.objects.path(sha256) for sha256 in found.objects]
+    return [stand.market.objects.path(stored) for stored in found.stored if stored]
 
 
 def spoil_rows(path: Path) -> None:

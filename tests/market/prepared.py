@@ -81,7 +81,10 @@ def environment(home: Path, database_url: str = "") -> dict[str, str]:
         "EXCHANGE_HOME": str(home),
         "EXCHANGE_REPLY_GRID_MS": "0",
         "EXCHANGE_QUERY_THREADS": "1",
+        "EXCHANGE_QUERY_WAIT_S": "30",
+        "EXCHANGE_QUERY_PATIENCE_S": "60",
         "EXCHANGE_MAX_UPLOAD_BYTES": str(8 << 20),
+        "EXCHANGE_SECOND_FACTOR": "0",
         **url,
     }
 
@@ -105,12 +108,22 @@ def prepare(home: Path, sandbox: Callable[[], Sandbox], postgres: Postgres | Non
 
 @contextlib.contextmanager
 def copied(
-    prepared: Prepared, home: Path, sandbox: Callable[[], Sandbox], postgres: Postgres | None
+    prepared: Prepared,
+    home: Path,
+    sandbox: Callable[[], Sandbox],
+    postgres: Postgres | None,
+    objects_url: str = "",
 ) -> Iterator[Stand]:
-    """A stand of one's own: a copy of the prepared market, gone afterwards."""
+    """A stand of one's own: a copy of the prepared market, gone afterwards; its objects where it is asked."""
     shutil.copytree(prepared.home, home)
     database = postgres.create(prepared.database) if postgres else ""
     environ = environment(home, postgres.url(database) if postgres else "")
+    if objects_url:
+        environ |= {"EXCHANGE_OBJECTS_URL": objects_url}
+        objects = bootstrap.open_objects(Settings.from_env(environ))
+        for path in (home / "objects").glob("??/??/*"):
+            objects.put(path)
+        shutil.rmtree(home / "objects")
     try:
         with contextlib.closing(Stand(environ, sandbox, dict(prepared.tokens), dict(prepared.orgs))) as stand:
             yield stand

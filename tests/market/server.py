@@ -57,7 +57,7 @@ def served(folder: Path) -> Iterator[DemoExchange]:
         thread.start()
     try:
         with Exchange(url, token=_token(market, "nyc", Role.PROVIDER)) as provider:
-            provider.publish(_flights(folder / "flights"))
+            provider.publish(flights(folder / "flights"))
         buyer, officer = _token(market, "acme", Role.BUYER), _token(market, "cnil", Role.OFFICER)
         administering.credit_wallet(market, org="acme", amount="100.00", currency="USD", reference="opening")
         yield DemoExchange(url, buyer, officer, market)
@@ -80,7 +80,7 @@ def _token(market: Market, org: str, role: Role) -> str:
     return str(administering.create_token(market, org=org, role=role)["token"])
 
 
-def _flights(folder: Path) -> Path:
+def flights(folder: Path) -> Path:
     """The flights example with its data, in a folder of its own."""
     folder.mkdir()
     for name in ("listing.toml", "policy.toml", "LICENCE.txt"):

@@ -8,15 +8,17 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import argon2
 import httpx
 from sqlalchemy import select
 
-from exchange import bootstrap, checks, queries, worker
+from exchange import bootstrap, checks, data_keys, queries, worker
 from exchange.audit import log
 from exchange.config import Settings
 from exchange.market import Market, OutsideEngine
 from exchange.operations import auditing, sweeping
 from exchange.operations.terms import budget
+from exchange.persons.passwords import Passwords
 from exchange.web import create_app
 from settlement import ledger
 from settlement.ledger import chart
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
     from privacy.sandbox import Sandbox
 
 TUS = "application/offset+octet-stream"
+
+#: What passwords cost under test: the same function with a hundredth of the memory.
+CHEAP = argon2.Parameters(
+    type=argon2.Type.ID, version=19, salt_len=16, hash_len=32, time_cost=1, memory_cost=512, parallelism=1
+)
 
 
 class Clock:
@@ -70,7 +77,9 @@ class Stand:
         self.clock = Clock()
         opened = bootstrap.open_market(self.settings)
         opened.store.clock = self.clock
-        self.market: Market = dataclasses.replace(opened, engine=LentEngine(sandbox, workers=2))
+        self.market: Market = dataclasses.replace(
+            opened, engine=LentEngine(sandbox, workers=2), passwords=Passwords(parameters=CHEAP)
+        )
         self.app = create_app(self.market)
         self.app.logger.disabled = True
         self.http = httpx.Client(
@@ -82,6 +91,12 @@ class Stand:
         """End the connections."""
         self.http.close()
         self.market.close()
+
+    def stored(self, sha256: str) -> str:
+        """The object that holds the bytes of this digest, encrypted."""
+        row = self.market.store.read(lambda session: data_keys.of_plain(session, sha256))
+        assert row is not None
+        return str(row.object)
 
     # doors
 

@@ -1,4 +1,4 @@
-"""A slice of the fuzzer, in processes of its own; `make fuzz` is the whole."""
+"""A slice of the fuzzer, in a process of its own; `make fuzz` is the whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_mutated_statements_are_planned_or_refused_and_nothing_else(record_property: Any) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.privacy.fuzz", "--count", "2000", "--processes", "2"],
+        [sys.executable, "-m", "tests.privacy.fuzz", "--count", "2000"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from privacy import confinement
 from privacy.errors import EngineFailed
-from privacy.sandbox import Limits, Sandbox, Task
+from privacy.sandbox import PROTECTIONS, Cancellation, Limits, Sandbox, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ MIB = 2**20
 LIMITS = Limits(
     memory_bytes=512 * MIB, cpu_s=20, timeout_s=2.0, file_bytes=64 * MIB, threads=2, result_bytes=4 * MIB
 )
+BUSY_S = 1.0
 SECRET = "Zebulon-4711"
 
 
@@ -458,10 +460,42 @@ def test_scratch_space_is_removed_after_each_task(tmp_path: Path, monkeypatch: p
 
 def test_protections_say_what_holds(sandbox: Sandbox) -> None:
     assert "resource_limits" in sandbox.protections
-    assert set(sandbox.protections) <= {
-        "network_namespace",
-        "capabilities",
-        "seccomp",
-        "landlock",
-        "resource_limits",
-    }
+    assert set(sandbox.protections) <= set(PROTECTIONS)
+    assert sorted((*sandbox.protections, *sandbox.missing)) == sorted(PROTECTIONS)
+    assert ("landlock" in sandbox.missing) is (confinement.landlock_abi() == 0)
+
+
+def test_what_is_cancelled_is_killed_at_once_and_nothing_begins_after_it(sandbox: Sandbox) -> None:
+    cancellation = Cancellation()
+    (zygote,) = sandbox_processes(sandbox)
+    with ThreadPoolExecutor(1) as pool:
+        started = time.monotonic()
+        running = pool.submit(rows, sandbox.under(cancellation), HOSTILE["a cross join"])
+        stopped = stop_busy_child(zygote)  # nothing in it can react any more
+        cancellation.cancel()
+        with pytest.raises(EngineFailed):
+            running.result(timeout=10)
+    assert gone({stopped})
+    assert time.monotonic() - started < LIMITS.timeout_s + 1
+    assert cancellation.cancelled
+    with pytest.raises(EngineFailed):
+        rows(sandbox.under(cancellation), "SELECT 1 AS a")
+    with (
+        pytest.raises(EngineFailed),
+        contextlib.closing(sandbox.under(cancellation).batches(Task("SELECT 1 AS a"))) as parts,
+    ):
+        next(parts)
+    assert rows(sandbox, "SELECT 1 AS a") == [{"a": 1}], "others go on"
+    assert rows(sandbox.under(Cancellation()), "SELECT 1 AS a") == [{"a": 1}]
+
+
+BOMBS = ("a cross join", "an expression that heeds no interrupt", "memory in a sort", "recursion without end")
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_answered_soon_after_its_deadline(sandbox: Sandbox, name: str) -> None:
+    """However it burns: 1.5 s after the time limit, and a little for a machine that is busy."""
+    started = time.monotonic()
+    with pytest.raises(EngineFailed):
+        rows(sandbox, HOSTILE[name])
+    assert time.monotonic() - started < LIMITS.timeout_s + 1.5 + BUSY_S

@@ -342,6 +342,11 @@ def test_the_digest_covers_every_fact_of_an_entry(books: Sessions, now: datetime
         assert len(digest) == 64
         assert digest == ledger.journal_digest(session, "jrn_q")
         assert digest != ledger.journal_digest(session, "jrn_top_up")
+        names = ["jrn_q", "jrn_none", "jrn_top_up"]
+        assert ledger.journal_digests(session, names) == {
+            name: ledger.journal_digest(session, name) for name in names if name != "jrn_none"
+        }
+        assert ledger.recorded(session)["jrn_q"] == digest
         lines = ledger.journal_lines(session, "jrn_q")
         assert [(line.leg, line.amount, line.phase) for line in lines][:2] == [
             (0, 86, "pending"),

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from threading import Barrier
 
+import pytest
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from settlement import ledger
@@ -20,7 +22,9 @@ DOMAIN = "person:race"
 Sessions = Callable[[], AbstractContextManager[Session]]
 
 
-def open_books(sessions: Sessions, now: datetime) -> None:
+def open_books(
+    sessions: Sessions, now: datetime, *, cents: int = 100_000, rho_nano: int = FITS * RHO + RHO // 2
+) -> None:
     with sessions() as session:
         chart.open_buyer(session, "org_b", "USD")
         chart.open_provider(session, "org_p", "USD")
@@ -28,8 +32,8 @@ def open_books(sessions: Sessions, now: datetime) -> None:
         chart.open_domain_buyer(session, DOMAIN, "org_b")
         chart.open_grant(session, "grt_1", DOMAIN)
         for journal, legs in (
-            ("top-up", entries.wallet_credited("org_b", Money(100_000, "USD"))),
-            ("budget", entries.budget_granted(DOMAIN, rho_nano=FITS * RHO + RHO // 2, delta_pico=0)),
+            ("top-up", entries.wallet_credited("org_b", Money(cents, "USD"))),
+            ("budget", entries.budget_granted(DOMAIN, rho_nano=rho_nano, delta_pico=0)),
             ("allowance", entries.allowance_issued("grt_1", DOMAIN, rho_nano=CLIENTS * RHO)),
         ):
             ledger.post(
@@ -73,6 +77,37 @@ def test_a_race_for_rho_admits_exactly_what_fits(sessions: Sessions, now: dateti
         assert (left.pending_out, left.available) == (FITS * RHO, RHO // 2)
         wallet = ledger.balance(session, chart.buyer_prepaid("org_b", "USD"), "USD")
         assert wallet.pending_out == FITS * 7
+        assert ledger.check(session) == []
+
+
+@pytest.mark.parametrize(("paid_for", "private"), [(20, 37), (37, 20), (30, 30)])
+def test_a_race_for_money_and_rho_admits_what_both_cover(
+    sessions: Sessions, now: datetime, paid_for: int, private: int
+) -> None:
+    """One wallet for N questions, one budget for M: min(N, M) are held whole, the others leave no trace."""
+    open_books(sessions, now, cents=7 * paid_for + 6, rho_nano=private * RHO + RHO // 2)
+
+    def run(number: int) -> str:
+        try:
+            with sessions() as session:
+                reserve_one(session, f"q{number}", f"q{number}", now)
+        except Overdrawn as refused:
+            return refused.account
+        return "admitted"
+
+    outcomes, fits = race(CLIENTS, run), min(paid_for, private)
+    assert outcomes.count("admitted") == fits
+    assert set(outcomes) <= {
+        "admitted",
+        chart.domain_available(DOMAIN),
+        chart.buyer_prepaid("org_b", "USD"),
+    }
+    with sessions() as session:
+        left = ledger.balance(session, chart.domain_available(DOMAIN), chart.rho_unit(DOMAIN))
+        wallet = ledger.balance(session, chart.buyer_prepaid("org_b", "USD"), "USD")
+        held = select(func.count()).select_from(ledger.journal).where(ledger.journal.c.kind == "query")
+        assert (left.pending_out, wallet.pending_out) == (fits * RHO, fits * 7)
+        assert session.scalar(held) == fits
         assert ledger.check(session) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from exchange.web.api.access import access
 from exchange.web.api.audit import audit
 from exchange.web.api.books import books
+from exchange.web.api.clients import clients
 from exchange.web.api.datasets import datasets
 from exchange.web.api.licences import licences
 from exchange.web.api.log import log
@@ -19,6 +20,7 @@ blueprints = (
     datasets,
     uploads,
     access,
+    clients,
     prices,
     queries,
     payments,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from exchange.errors import RequestInvalid
 from exchange.operations import auditing
-from exchange.web.api.body import page
+from exchange.web.api.body import asked, asks, page
 from exchange.web.auth import actor, market
 
 audit = Blueprint("audit", __name__, url_prefix="/v1/audit")
@@ -16,10 +16,11 @@ _MOST_JOURNALS = 500
 
 
 @audit.get("/entries")
+@asks(*_FILTERS, "limit", "page_token")
 def search() -> Response:
     """Search the log; searching is itself an entry."""
     limit, token = page()
-    filters = {name: request.args[name] for name in _FILTERS if request.args.get(name)}
+    filters = {name: value for name in _FILTERS if (value := asked(name))}
     return jsonify(auditing.search(market(), actor(), filters, limit=limit, page_token=token))
 
 
@@ -36,9 +37,10 @@ def proof(entry_id: str) -> Response:
 
 
 @audit.get("/journals")
+@asks("ids")
 def journals() -> Response:
     """The postings of journals by id, so that leaves can be held against the books."""
-    ids = [part for part in request.args.get("ids", "").split(",") if part]
+    ids = [part for part in (asked("ids") or "").split(",") if part]
     if len(ids) > _MOST_JOURNALS:
         raise RequestInvalid(f"at most {_MOST_JOURNALS} journals at once")
     return jsonify(auditing.journals(market(), actor(), ids))

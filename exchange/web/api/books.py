@@ -9,12 +9,13 @@ from flask import Blueprint, Response, jsonify, request, send_file
 
 from exchange.errors import RequestInvalid
 from exchange.operations import billing, bookkeeping, invoicing, stating
-from exchange.web.api.body import body, idempotency_key
+from exchange.web.api.body import asked, asks, body, idempotency_key, keyed, takes
 from exchange.web.auth import actor, market
 
 books = Blueprint("books", __name__, url_prefix="/v1")
 
 _PDF = "application/pdf"
+_PROFILE = {"legal_name": str, "address": str, "country": str, "tax_id": str, "email": str}
 
 
 @books.get("/billing-profile")
@@ -24,10 +25,11 @@ def profile() -> Response:
 
 
 @books.post("/billing-profile")
+@takes(_PROFILE, required=("legal_name", "address", "country"))
+@keyed
 def set_profile() -> Response:
     """Set legal name, address, country, tax id and e-mail for invoices from now on."""
-    fields = {"legal_name": str, "address": str, "country": str, "tax_id": str, "email": str}
-    given = body(fields, required=("legal_name", "address", "country"))
+    given = body()
     return jsonify(billing.set_profile(market(), actor(), given, key=idempotency_key()))
 
 
@@ -38,9 +40,10 @@ def invoices() -> Response:
 
 
 @books.post("/invoices")
+@takes({"org": str})
 def issue() -> tuple[Response, int]:
     """Issue what is due now; an operator may name the organisation."""
-    given = body({"org": str})
+    given = body()
     return jsonify(invoicing.issue(market(), actor(), org=given.get("org"))), 201
 
 
@@ -53,33 +56,37 @@ def invoice(invoice_id: str) -> Response:
 
 
 @books.get("/statements")
+@asks("org")
 def statements() -> Response:
     """A provider's months, newest first; operators and officers name the provider (org)."""
-    return jsonify(stating.statements_of(market(), actor(), org=request.args.get("org")))
+    return jsonify(stating.statements_of(market(), actor(), org=asked("org")))
 
 
 @books.get("/statements/<statement_id>")
+@asks("org")
 def statement(statement_id: str) -> Response:
     """One statement of a provider by its id, such as 2026-11-USD, as JSON or PDF (Accept)."""
-    org = request.args.get("org")
+    org = asked("org")
     if _wants_pdf():
         return _pdf(stating.as_pdf(market(), actor(), statement_id, org=org), statement_id)
     return jsonify(stating.show(market(), actor(), statement_id, org=org))
 
 
 @books.get("/ledger/trial-balance")
+@asks("until")
 def trial_balance() -> Response:
     """Debits and credits of every account, or of the organisation's own; until: as the books were then."""
-    return jsonify(bookkeeping.trial_balance(market(), actor(), until=request.args.get("until")))
+    return jsonify(bookkeeping.trial_balance(market(), actor(), until=asked("until")))
 
 
 @books.get("/ledger/statement")
+@asks("account", "since", "until")
 def account_statement() -> Response:
     """The postings of one account, with the running balance."""
-    account = request.args.get("account")
+    account = asked("account")
     if not account:
         raise RequestInvalid("name the account: account=ID", hint="The trial balance lists their ids.")
-    since, until = request.args.get("since"), request.args.get("until")
+    since, until = asked("since"), asked("until")
     return jsonify(bookkeeping.account_statement(market(), actor(), account, since=since, until=until))
 
 

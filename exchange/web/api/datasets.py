@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from exchange.operations import drafting, laying, listing, offering
-from exchange.web.api.body import body, idempotency_key, page
+from exchange.web.api.body import asked, asks, body, idempotency_key, keyed, page, takes
 from exchange.web.auth import actor, market
 
 datasets = Blueprint("datasets", __name__, url_prefix="/v1/datasets")
@@ -14,18 +14,19 @@ _MANIFEST = {"manifest": dict, "files": dict, "manifest_sha256": str}
 
 
 @datasets.get("")
+@asks("q", "limit", "page_token")
 def search() -> Response:
     """Search published listings."""
     limit, token = page()
-    return jsonify(
-        listing.search(market(), actor(), request.args.get("q", ""), limit=limit, page_token=token)
-    )
+    return jsonify(listing.search(market(), actor(), (asked("q") or ""), limit=limit, page_token=token))
 
 
 @datasets.post("")
+@takes(_MANIFEST, required=("manifest", "files"))
+@keyed
 def create() -> tuple[Response, int]:
     """Ingest the uploaded files and add a version to the dataset that the manifest names."""
-    given = body(_MANIFEST, required=("manifest", "files"))
+    given = body()
     made = drafting.draft(
         market(),
         actor(),
@@ -44,13 +45,16 @@ def profile(dataset: str) -> Response:
 
 
 @datasets.post("/<path:dataset>/publish")
+@takes({"version": str}, required=("version",))
+@keyed
 def publish(dataset: str) -> Response:
     """Publish a version."""
-    given = body({"version": str}, required=("version",))
+    given = body()
     return jsonify(offering.publish(market(), actor(), dataset, given["version"], key=idempotency_key()))
 
 
 @datasets.post("/<path:dataset>/withdraw")
+@keyed
 def withdraw(dataset: str) -> Response:
     """Withdraw the listing; grants stop at the next query."""
     return jsonify(offering.withdraw(market(), actor(), dataset, key=idempotency_key()))

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from exchange.errors import RequestInvalid
 from exchange.operations import accepting, licence_versions, listing
-from exchange.web.api.body import body, idempotency_key
+from exchange.web.api.body import asked, asks, body, idempotency_key, keyed, takes
 from exchange.web.auth import actor, market
 
 licences = Blueprint("licences", __name__, url_prefix="/v1")
@@ -36,9 +36,10 @@ def template(name: str) -> Response:
 
 
 @licences.post("/licences/check")
+@takes({"title": str, "text": str, "terms": dict}, required=("terms",))
 def check() -> Response:
     """What a licence would say if it were published: terms in words, and as ODRL; nothing is stored."""
-    given = body({"title": str, "text": str, "terms": dict}, required=("terms",))
+    given = body()
     actor()
     made = licence_versions.check(given.get("title") or "", given.get("text") or "", given["terms"])
     return jsonify(made)
@@ -51,9 +52,11 @@ def show(licence_id: str) -> Response:
 
 
 @licences.post("/licences/<licence_id>/withdraw")
+@takes({"reason": str}, required=("reason",))
+@keyed
 def withdraw(licence_id: str) -> Response:
     """Stop every new use of a licence version."""
-    reason = body({"reason": str}, required=("reason",))["reason"]
+    reason = body()["reason"]
     if len(reason) > _LONGEST_REASON:
         raise RequestInvalid(f"a reason has at most {_LONGEST_REASON} characters")
     made = licence_versions.withdraw(market(), actor(), licence_id, reason, key=idempotency_key())
@@ -61,6 +64,7 @@ def withdraw(licence_id: str) -> Response:
 
 
 @licences.post("/licences/<licence_id>/approve")
+@keyed
 def approve(licence_id: str) -> Response:
     """Approve a licence version that somebody else wrote."""
     return jsonify(licence_versions.approve(market(), actor(), licence_id, key=idempotency_key()))
@@ -81,16 +85,19 @@ def versions(dataset: str) -> Response:
 
 
 @licences.get("/datasets/<path:dataset>/licence/diff")
+@asks("from", "to")
 def diff(dataset: str) -> Response:
     """What one licence version changes against another, in words; ``from`` and ``to`` name them."""
-    old, new = request.args.get("from"), request.args.get("to")
+    old, new = asked("from"), asked("to")
     return jsonify(licence_versions.diff(market(), actor(), dataset, old, new))
 
 
 @licences.post("/datasets/<path:dataset>/licence/accept")
+@takes(_ACCEPTANCE, required=("purposes", "territory", "licence_sha256"))
+@keyed
 def accept(dataset: str) -> tuple[Response, int]:
     """Accept the licence in force, by the hash of its text; grants for the same use go on under it."""
-    given = body(_ACCEPTANCE, required=("purposes", "territory", "licence_sha256"))
+    given = body()
     purposes = given["purposes"]
     if not all(isinstance(one, str) for one in purposes) or len(purposes) > _MOST_PURPOSES:
         raise RequestInvalid(f"purposes must be a list of at most {_MOST_PURPOSES} names")
@@ -116,9 +123,11 @@ def receipt(acceptance_id: str) -> Response:
 
 
 @licences.post("/acceptances/<acceptance_id>/signature")
+@takes(_SIGNATURE, required=tuple(_SIGNATURE))
+@keyed
 def sign(acceptance_id: str) -> Response:
     """Add the buyer's own signature, Ed25519 or ES256, over the acceptance's digest."""
-    given = body(_SIGNATURE, required=tuple(_SIGNATURE))
+    given = body()
     command = accepting.SignAcceptance(acceptance_id, **given)
     return jsonify(accepting.sign(market(), actor(), command, key=idempotency_key()))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from exchange.operations import paying, paying_out, receiving, refunding, treasury
-from exchange.web.api.body import body, idempotency_key
+from exchange.web.api.body import body, idempotency_key, keyed, takes
 from exchange.web.auth import actor, caller, market
 
 payments = Blueprint("payments", __name__, url_prefix="/v1")
 
 _LONGEST = 200
+_REFUND = {"payment": str, "amount": str, "currency": str, "reason": str}
+_CREDIT = {"org": str, "amount": str, "currency": str, "reference": str}
 
 
 @payments.post("/webhooks/stripe")
@@ -22,9 +24,11 @@ def webhook() -> Response:
 
 
 @payments.post("/top-ups")
+@takes({"amount": str, "currency": str, "saved": bool}, required=("amount", "currency"))
+@keyed
 def top_up() -> tuple[Response, int]:
     """Ask for a top-up of the own wallet: the page to pay on, or a payment with the saved method."""
-    given = body({"amount": str, "currency": str, "saved": bool}, required=("amount", "currency"))
+    given = body()
     made = paying.top_up(
         market(),
         actor(),
@@ -55,10 +59,11 @@ def history() -> Response:
 
 
 @payments.post("/refunds")
+@takes(_REFUND, required=tuple(_REFUND))
+@keyed
 def refund() -> tuple[Response, int]:
     """Give a payment back, in whole or in part; privacy that was spent stays spent."""
-    fields = {"payment": str, "amount": str, "currency": str, "reason": str}
-    given = body(fields, required=tuple(fields))
+    given = body()
     made = refunding.refund(
         market(),
         actor(),
@@ -84,10 +89,11 @@ def disputes() -> Response:
 
 
 @payments.post("/credits")
+@takes(_CREDIT, required=tuple(_CREDIT))
+@keyed
 def propose() -> tuple[Response, int]:
     """Propose to credit a wallet for a bank transfer; another operator confirms it."""
-    fields = {"org": str, "amount": str, "currency": str, "reference": str}
-    given = body(fields, required=tuple(fields))
+    given = body()
     return jsonify(refunding.propose_credit(market(), actor(), **given, key=idempotency_key())), 201
 
 
@@ -98,12 +104,14 @@ def credits() -> Response:  # noqa: A001
 
 
 @payments.post("/credits/<credit>/confirm")
+@keyed
 def confirm_credit(credit: str) -> Response:
     """Confirm and book a proposed credit, as another operator than the one who proposed it."""
     return jsonify(refunding.decide_credit(market(), actor(), credit, confirmed=True, key=idempotency_key()))
 
 
 @payments.post("/credits/<credit>/decline")
+@keyed
 def decline_credit(credit: str) -> Response:
     """Decline a proposed credit, as another operator."""
     return jsonify(refunding.decide_credit(market(), actor(), credit, confirmed=False, key=idempotency_key()))
@@ -122,29 +130,35 @@ def onboard() -> Response:
 
 
 @payments.post("/payouts/close")
+@takes({"period": str})
 def close() -> Response:
     """Close a month for every provider with something payable."""
-    given = body({"period": str})
+    given = body()
     return jsonify(paying_out.close(market(), actor(), period=given.get("period")))
 
 
 @payments.post("/payouts/<payout>/approve")
+@keyed
 def approve(payout: str) -> Response:
     """Let one transfer go although automatic payouts are held."""
     return jsonify(paying_out.approve(market(), actor(), payout, key=idempotency_key()))
 
 
 @payments.post("/payouts/<payout>/confirm")
+@takes({"reference": str}, required=("reference",))
+@keyed
 def confirm(payout: str) -> Response:
     """Note that a payout was sent by bank, under the bank's reference."""
-    reference = body({"reference": str}, required=("reference",))["reference"]
+    reference = body()["reference"]
     return jsonify(paying_out.confirm(market(), actor(), payout, reference=reference, key=idempotency_key()))
 
 
 @payments.post("/payouts/<payout>/recover")
+@takes({"amount": str}, required=("amount",))
+@keyed
 def recover(payout: str) -> Response:
     """Ask some of a transfer back, towards what the provider owes after lost disputes."""
-    amount = body({"amount": str}, required=("amount",))["amount"]
+    amount = body()["amount"]
     return jsonify(paying_out.recover(market(), actor(), payout, amount=amount, key=idempotency_key()))
 
 

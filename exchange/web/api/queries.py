@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from exchange.operations import querying, quoting
-from exchange.web.api.body import body, idempotency_key
+from exchange.operations import jobs, querying, quoting
+from exchange.web.api.body import body, defers, idempotency_key, keyed, preferred_wait_s, takes
 from exchange.web.api.render import answer_document, as_csv, as_json
 from exchange.web.auth import actor, market
 
@@ -24,34 +24,52 @@ _QUESTION: dict[str, Any] = {
     "grant": str,
     "plan": str,
 }
+_POLL_EVERY_S = 1
 _ARROW = "application/vnd.apache.arrow.stream"
 
 
 @queries.post("/quotes")
+@takes(_QUESTION, required=("dataset", "sql"))
+@keyed
 def quote() -> tuple[Response, int]:
     """Price, privacy cost and error of a statement, bound to its plan; no data is touched."""
-    given = body(_QUESTION, required=("dataset", "sql"))
+    given = body()
     return jsonify(quoting.quote(market(), actor(), quoting.question(given), key=idempotency_key())), 201
 
 
 @queries.post("/queries")
-def run() -> Response:
-    """Run a quote, or quote and run in one."""
-    given = body({**_QUESTION, "quote": str, "max_price": str, "max_rho": _AMOUNT})
-    answered = querying.run(market(), actor(), querying.run_request(given), key=idempotency_key())
-    return jsonify(answer_document(answered, rows=True))
+@takes({**_QUESTION, "quote": str, "max_price": str, "max_rho": _AMOUNT})
+@keyed
+@defers
+def run() -> tuple[Response, int]:
+    """Run a quote, or quote and run in one: 200 with the answer, or 202 with the job that goes on."""
+    given = body()
+    command, wait_s = querying.run_request(given), preferred_wait_s()
+    done = querying.run(market(), actor(), command, key=idempotency_key(), wait_s=wait_s)
+    if isinstance(done, querying.Answered):
+        return jsonify(answer_document(done, rows=True)), 200
+    response = jsonify(done.job)
+    response.headers["Location"] = done.job["location"]
+    response.headers["Retry-After"] = str(_POLL_EVERY_S)
+    return response, 202
 
 
 @queries.get("/queries")
-def jobs() -> Response:
+def latest() -> Response:
     """The organisation's latest queries."""
-    return jsonify(querying.jobs(market(), actor()))
+    return jsonify(jobs.latest(market(), actor()))
 
 
 @queries.get("/queries/<query_id>")
 def show(query_id: str) -> Response:
-    """One query: its state, and once it has succeeded what it cost."""
-    return jsonify(querying.show(market(), actor(), query_id))
+    """One query: its state, how long it may still take, and once it has succeeded what it cost."""
+    return jsonify(jobs.show(market(), actor(), query_id))
+
+
+@queries.delete("/queries/<query_id>")
+def cancel(query_id: str) -> Response:
+    """Cancel a query; one that has ended stays as it is, and is shown."""
+    return jsonify(jobs.cancel(market(), actor(), query_id))
 
 
 @queries.get("/queries/<query_id>/result")

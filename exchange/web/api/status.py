@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify
-from sqlalchemy import text
+from typing import TYPE_CHECKING
 
+from flask import Blueprint, Response, current_app, jsonify
+
+from exchange.identity import Role
+from exchange.operations import observing
 from exchange.web.api.openapi import document
 from exchange.web.auth import actor, market
+from exchange.web.monitoring import monitors
+
+if TYPE_CHECKING:
+    from exchange.operations.observing import Readiness
 
 status = Blueprint("status", __name__)
 
@@ -19,17 +26,31 @@ def healthz() -> Response:
 
 @status.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """The database answers and the worker has swept at least once."""
-    market().store.read(lambda session: session.execute(text("SELECT 1")).scalar_one())
-    swept = (market().settings.home / "swept").exists()
-    return jsonify({"status": "ready" if swept else "starting"}), 200 if swept else 503
+    """Whether requests may be sent here; which part keeps it back is told to operators alone."""
+    readiness: Readiness = current_app.extensions["readiness"]
+    parts = readiness.parts()
+    ready = set(parts.values()) == {"ok"}
+    told: dict[str, object] = {"status": "ready" if ready else "not ready"}
+    if monitors():
+        told |= {"parts": parts, "unconfined": list(readiness.unconfined())}
+    return jsonify(told), 200 if ready else 503
+
+
+@status.get("/metrics")
+def metrics() -> Response:
+    """Prometheus metrics, for operators and the monitoring system."""
+    if not monitors():
+        actor().require(Role.OPERATOR)
+    text, content_type = current_app.extensions["metrics"].rendered(observing.facts(market()))
+    return Response(text, content_type=content_type)
 
 
 @status.get("/v1/whoami")
 def whoami() -> Response:
     """The organisation and role behind the token."""
     found = actor()
-    return jsonify({"org": found.org, "name": found.name, "role": str(found.role), "token": found.ref})
+    told = {"org": found.org, "name": found.name, "role": str(found.role), "token": found.ref}
+    return jsonify({**told, "auth": found.auth, "scope": str(found.scopes) if found.scopes else None})
 
 
 @status.get("/openapi.json")

@@ -6,6 +6,29 @@ from flask import Blueprint
 
 portal = Blueprint("portal", __name__, template_folder="../templates", static_folder="../static")
 
-from exchange.web.portal import catalogue, officer, session  # noqa: E402
+from exchange.web.portal import (  # noqa: E402
+    account,
+    catalogue,
+    consent,
+    officer,
+    organisation,
+    pages,
+    programs,
+    queries,
+    session,
+    single_sign_on,
+)
 
-__all__ = ["catalogue", "officer", "portal", "session"]
+__all__ = [
+    "account",
+    "catalogue",
+    "consent",
+    "officer",
+    "organisation",
+    "pages",
+    "portal",
+    "programs",
+    "queries",
+    "session",
+    "single_sign_on",
+]

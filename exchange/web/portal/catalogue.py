@@ -11,7 +11,7 @@ from exchange.operations import laying, listing
 from exchange.store import REFUSALS
 from exchange.web.auth import market
 from exchange.web.portal import portal
-from exchange.web.portal.session import refusal_page, visitor_page
+from exchange.web.portal.pages import refusal_page, visitor_page
 
 
 @portal.get("/")

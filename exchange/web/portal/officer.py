@@ -12,7 +12,7 @@ from exchange.operations import auditing
 from exchange.operations.receipting import newest_checkpoint
 from exchange.web.auth import market
 from exchange.web.portal import portal
-from exchange.web.portal.session import visitor_page
+from exchange.web.portal.pages import visitor_page
 
 _FILTERS = ("org", "dataset", "domain", "purpose", "kind", "outcome", "since", "until", "q")
 _READERS = (Role.OFFICER, Role.OPERATOR)

@@ -1,130 +1,186 @@
-"""Signing in with a token, signing out, and what every page needs: the visitor, a CSRF token, one format."""
+"""Signing in with a password or a token, proving once more who one is, signing out, joining by a link."""
 
 from __future__ import annotations
 
-import functools
-import hmac
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, abort, current_app, g, redirect, render_template, request, session, url_for
+from flask import Response, abort, jsonify, redirect, render_template, request, url_for
 
-from exchange.errors import RoleMissing
-from exchange.operations.terms import NANO, decimal_text
+from exchange.errors import RequestInvalid
+from exchange.operations import arriving, confirming, signing_in
 from exchange.store import REFUSALS
 from exchange.web import auth
+from exchange.web.auth import market, single_sign_on
 from exchange.web.errors import STATUS
 from exchange.web.portal import portal
-from settlement.money import format_amount
+from exchange.web.portal.pages import form, local, refusal_page, session_page, with_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from werkzeug.wrappers import Response as BaseResponse
 
-    from exchange.identity import Actor
+    from exchange.persons.sessions import SignedIn
 
-    View = Callable[..., Any]
-
-
-@portal.before_app_request
-def remember_visitor() -> None:
-    """The signed-in visitor, for pages; API requests carry their own token."""
-    g.visitor = None if request.path.startswith(("/v1", "/audit/")) else auth.signed_in()
-
-
-@portal.app_context_processor
-def page_values() -> dict[str, Any]:
-    """Values for every template."""
-    return {"visitor": g.get("visitor"), "csrf": session.get("csrf", "")}
-
-
-@portal.app_template_filter("rho")
-def rho(amount: int | str | None) -> str:
-    """Nano-rho as decimal text."""
-    return "-" if amount is None else decimal_text(int(amount), NANO)
-
-
-@portal.app_template_filter("money")
-def amount(minor: int | str | None, currency: str) -> str:
-    """Minor units with the currency's decimals."""
-    return "-" if minor is None else f"{format_amount(int(minor), currency)} {currency}"
-
-
-@portal.app_template_filter("moment")
-def moment(text: str | None) -> str:
-    """A time of ours to the second, in UTC."""
-    return "-" if not text else f"{text[:19].replace('T', ' ')} UTC"
-
-
-def visitor_page(*roles: str) -> Callable[[View], View]:
-    """A page for signed-in visitors, of ``roles`` if given; others are sent to sign in or told why not."""
-
-    def wrap(view: View) -> View:
-        @functools.wraps(view)
-        def page(*args: Any, **kwargs: Any) -> Any:
-            visitor: Actor | None = g.visitor
-            if visitor is None:
-                return redirect(url_for("portal.sign_in", next=request.full_path.rstrip("?")))
-            if roles and visitor.role not in roles:
-                told = f"This page is for: {', '.join(roles)}."
-                return refusal_page(RoleMissing(told, hint="Sign in with another role."))
-            try:
-                return view(visitor, *args, **kwargs)
-            except REFUSALS as refusal:
-                return refusal_page(refusal)
-
-        return page
-
-    return wrap
-
-
-def refusal_page(refusal: Exception) -> Response:
-    """A refusal as a page: what happened and what to do next. It is in the log by then."""
-    auth.log_refusal(refusal)
-    code = str(getattr(refusal, "code", "refused"))
-    hint = str(getattr(refusal, "hint", ""))
-    body = render_template("problem.html", code=code, message=str(refusal), hint=hint)
-    return Response(body, status=STATUS.get(code, 422))
-
-
-def check_csrf() -> None:
-    """Refuse a form that did not come from a page of ours."""
-    given, ours = request.form.get("csrf", "").encode(), session.get("csrf", "").encode()
-    if not ours or not hmac.compare_digest(given, ours):
-        abort(400, "the form is stale: open the page again")
+_LONGEST_SECRET = 1000
 
 
 @portal.get("/sign-in")
 def sign_in() -> str:
-    """The form that asks for a token."""
-    return render_template("sign_in.html", next=request.args.get("next", "/"), error=None)
+    """The forms that ask for login and password, or for a token."""
+    return _sign_in_page(request.args.get("next", "/"))
 
 
 @portal.post("/sign-in")
-def signing_in() -> BaseResponse | tuple[str, int]:
-    """Start a session; a wrong token is told on the same page."""
-    target = request.form.get("next", "/")
-    origin = request.headers.get("Origin")
-    if origin is not None and origin != request.host_url.rstrip("/"):
-        abort(400, "the form came from another site: open the page here")
+def signing_in_page() -> BaseResponse:
+    """Start a session; what is wrong is told on the same page."""
+    target, before = form("next", 2000) or "/", auth.login()
     try:
-        auth.sign_in(request.form.get("token", "").strip())
+        if "token" in request.form:
+            auth.sign_in(form("token", _LONGEST_SECRET).strip())
+        else:
+            opened = signing_in.sign_in(
+                market(),
+                auth.nobody(),
+                login=form("login"),
+                password=form("password", _LONGEST_SECRET),
+                agent=auth.agent(),
+            )
+            auth.keep(opened)
     except REFUSALS as refusal:
-        return render_template("sign_in.html", next=target, error=refusal), 401
-    return redirect(target if _local(target) else "/")
+        body = _sign_in_page(target, refusal)
+        return with_wait(Response(body, status=STATUS.get(str(getattr(refusal, "code", "")), 401)), refusal)
+    if before is not None:
+        signing_in.end_session(market(), before, before.id)
+    return after_proof(target)
 
 
 @portal.post("/sign-out")
 def sign_out() -> BaseResponse:
     """End the session."""
-    check_csrf()
-    session.clear()
-    current_app.logger.debug("signed out")
+    found = auth.login()
+    if found is None:
+        abort(400, "nobody is signed in")
+    signing_in.end_session(market(), found, found.id)
+    auth.forget()
     return redirect(url_for("portal.catalogue"))
 
 
-def _local(target: str) -> bool:
-    """Only a path of this site: no scheme, no host, no backslash that a browser reads as a slash."""
-    return (
-        target.startswith("/") and not target.startswith("//") and "\\" not in target and target.isprintable()
+@portal.get("/sign-in/confirm")
+@session_page(needing=("factor", "enrolment"))
+def confirm(who: SignedIn) -> str:
+    """Ask for the second factor, or for the password where there is none."""
+    return _confirm_page(who, request.args.get("next", "/"))
+
+
+@portal.post("/sign-in/confirm")
+@session_page(needing=("factor", "enrolment"))
+def confirming_page(who: SignedIn) -> BaseResponse:
+    """Take a code, a recovery code or the password; what is wrong is told on the same page."""
+    target = form("next", 2000) or "/"
+    try:
+        if "code" in request.form:
+            opened = confirming.confirm_by_code(market(), who, form("code"))
+        elif "recovery" in request.form:
+            opened = confirming.confirm_by_recovery_code(market(), who, form("recovery"))
+        else:
+            opened = confirming.confirm_by_password(market(), who, form("password", _LONGEST_SECRET))
+    except REFUSALS as refusal:
+        status = STATUS.get(str(getattr(refusal, "code", "")), 401)
+        return with_wait(Response(_confirm_page(who, target, refusal), status=status), refusal)
+    auth.keep(opened)
+    return after_proof(target)
+
+
+@portal.post("/sign-in/passkey/options")
+@session_page(needing=("factor",))
+def passkey_options(who: SignedIn) -> Response:
+    """What the browser needs to sign with a passkey."""
+    return jsonify(confirming.passkey_options(market(), who))
+
+
+@portal.post("/sign-in/passkey")
+@session_page(needing=("factor",))
+def passkey_used(who: SignedIn) -> Response:
+    """Take what a passkey signed."""
+    auth.keep(confirming.confirm_by_passkey(market(), who, json_object()))
+    return jsonify({"done": True})
+
+
+@portal.get("/join/<text>")
+def join(text: str) -> Any:
+    """What a link is for, with the form that uses it."""
+    try:
+        return _join_page(text)
+    except REFUSALS as refusal:
+        return refusal_page(refusal)
+
+
+@portal.post("/join/<text>")
+def joining_page(text: str) -> BaseResponse:
+    """Use a link: with the account that is signed in, or with a name and a password for a new one."""
+    found = auth.login()
+    try:
+        if found is not None and not found.needs and "accept" in request.form:
+            org = arriving.accept_as(market(), found, text)
+            auth.keep(signing_in.switch(market(), found, org))
+            return redirect(url_for("portal.account"))
+        opened = arriving.accept(
+            market(),
+            auth.nobody(),
+            text,
+            name=form("name"),
+            password=form("password", _LONGEST_SECRET),
+            agent=auth.agent(),
+        )
+    except REFUSALS as refusal:
+        code = str(getattr(refusal, "code", ""))
+        if code in ("password_weak", "request_invalid", "sign_in_refused", "too_many_tries"):
+            return with_wait(Response(_join_page(text, refusal), status=STATUS[code]), refusal)
+        return refusal_page(refusal)
+    auth.keep(opened)
+    return redirect(url_for("portal.account"))
+
+
+def json_object() -> dict[str, Any]:
+    """The JSON object of a request of our own script. Raises RequestInvalid."""
+    try:
+        given = request.get_json(silent=True)
+    except RecursionError:
+        raise RequestInvalid("the body is nested too deeply") from None
+    if b"\\u0000" in request.get_data():
+        raise RequestInvalid("the body holds a NUL character")
+    if not isinstance(given, dict):
+        raise RequestInvalid("the body must be a JSON object")
+    return given
+
+
+def after_proof(target: str) -> BaseResponse:
+    """Go on after a proof: to the second factor, to adding one, or to where the visitor wanted to go."""
+    found = auth.login()
+    if found is not None and found.needs == "factor":
+        return redirect(url_for("portal.confirm", next=local(target)))
+    if found is not None and found.needs == "enrolment":
+        return redirect(url_for("portal.account"))
+    return redirect(local(target))
+
+
+def _sign_in_page(target: str, error: Exception | None = None) -> str:
+    provider = single_sign_on.configured(market())
+    return render_template("sign_in.html", next=target, error=error, provider=provider)
+
+
+def _confirm_page(who: SignedIn, target: str, error: Exception | None = None) -> str:
+    from exchange.operations.securing import own_factors
+
+    held = own_factors(market(), who) if who.person else None
+    return render_template("confirm.html", next=target, error=error, held=held, who=who)
+
+
+def _join_page(text: str, error: Exception | None = None) -> str:
+    return render_template(
+        "join.html",
+        told=arriving.look_at(market(), text),
+        who=auth.login(),
+        text=text,
+        error=error,
+        provider=single_sign_on.configured(market()),
     )

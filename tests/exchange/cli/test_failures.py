@@ -37,9 +37,12 @@ CODES = [
     (client.InProgress, 6),
     (client.RateLimited, 6),
     (client.QueryFailed, 6),
+    (client.QueryCancelled, 6),
+    (client.AnswerExpired, 6),
     (client.ServerError, 6),
     (client.ConnectionFailed, 6),
     (client.StillOpen, 6),
+    (client.StillRunning, 6),
     (client.StillUnpaid, 6),
     (client.VerificationFailed, 11),
 ]

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
 from exchange.cli import main
-from exchange.client import Retry, connection
+from exchange.client import Retry, connection, signing_in
 from exchange.client.configuration import user_file
 from exchange.identity import Role
 from tests.exchange.marketplace import COUNT, PLAN, SLUG, Marketplace, write_listing
+from tests.exchange.oauth.program import confirm
 
 Run = Callable[..., Result]
 RHO = iter(range(1, 1000))
@@ -49,7 +51,7 @@ def allowed(run: Run) -> None:
 
 def test_login_keeps_the_token_to_its_owner(marketplace: Marketplace) -> None:
     done = CliRunner().invoke(
-        main, ["login", "--url", marketplace.url], input=marketplace.tokens["lab"] + "\n"
+        main, ["login", "--token", "--url", marketplace.url], input=marketplace.tokens["lab"] + "\n"
     )
     assert done.exit_code == 0, done.output
     assert marketplace.tokens["lab"] not in done.output
@@ -61,9 +63,54 @@ def test_login_keeps_the_token_to_its_owner(marketplace: Marketplace) -> None:
 
 
 def test_login_with_a_wrong_token_keeps_nothing(marketplace: Marketplace) -> None:
-    done = CliRunner().invoke(main, ["login", "--url", marketplace.url], input="tok_wrong\n")
+    done = CliRunner().invoke(main, ["login", "--token", "--url", marketplace.url], input="tok_wrong\n")
     assert done.exit_code == 3
     assert not user_file().exists()
+
+
+def test_login_by_a_code_that_a_person_confirms(
+    marketplace: Marketplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = signing_in.wait
+    with httpx.Client(base_url=marketplace.url, follow_redirects=True) as browser:
+        browser.post("/sign-in", data={"token": marketplace.tokens["lab"], "next": "/"})
+
+        def wait(url: str, shown: signing_in.DeviceCode) -> signing_in.Tokens:
+            return waiting(url, shown, sleep=lambda _: confirm(browser, shown.user_code).raise_for_status())
+
+        monkeypatch.setattr(signing_in, "wait", wait)
+        done = CliRunner().invoke(main, ["login", "--url", marketplace.url, "--scope", "ask rho:1"])
+    assert done.exit_code == 0, done.output
+    assert "/device" in done.stderr
+    assert stat.S_IMODE(user_file().stat().st_mode) == 0o600
+    who = json.loads(CliRunner().invoke(main, ["whoami", "--json"]).stdout)
+    assert (who["name"], who["auth"], who["scope"]) == ("lab", "oauth", "ask rho:1")
+    assert who["token"].startswith("aut_")
+    refused = CliRunner().invoke(main, ["wallet", "show", "--json"])
+    assert (refused.exit_code, json.loads(refused.stderr)["code"]) == (3, "scope_missing")
+    out = CliRunner().invoke(main, ["logout"])
+    assert (out.exit_code, "has ended" in out.stdout) == (0, True)
+    assert CliRunner().invoke(main, ["whoami"]).exit_code == 3
+    assert "Nothing was signed in" in CliRunner().invoke(main, ["logout"]).stdout
+
+
+def test_clients_and_authorizations(run: Run, marketplace: Marketplace) -> None:
+    made = json.loads(run("client", "create", "Report", "--scope", "rho:1", "--json").stdout)
+    assert made["client_secret"]
+    listed = json.loads(run("client", "list", "--json").stdout)
+    assert made["client_id"] in [one["client_id"] for one in listed]
+    assert made["client_secret"] not in json.dumps(listed)
+    form, login = {"grant_type": "client_credentials"}, (made["client_id"], made["client_secret"])
+    given = httpx.post(f"{marketplace.url}/oauth/token", data=form, auth=login).json()
+    bearer = {"Authorization": f"Bearer {given['access_token']}"}
+    assert httpx.get(f"{marketplace.url}/v1/whoami", headers=bearer).status_code == 200
+    held = json.loads(run("authorization", "list", "--json").stdout)
+    (mine,) = [one["id"] for one in held if one["client_id"] == made["client_id"]]
+    assert run("authorization", "revoke", mine).exit_code == 0
+    assert httpx.get(f"{marketplace.url}/v1/whoami", headers=bearer).status_code == 401
+    assert run("client", "revoke", made["client_id"]).exit_code == 0
+    assert httpx.post(f"{marketplace.url}/oauth/token", data=form, auth=login).status_code == 401
+    assert run("client", "revoke", "cli_none").exit_code != 0
 
 
 def test_search_and_show(run: Run) -> None:

@@ -56,6 +56,32 @@ def test_migrate_and_config(run: Run, home: Path) -> None:
     assert written not in run("config").output
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:hunter2@db:5432/x", "postgresql+psycopg://me:***@db:5432/x"),
+        ("postgresql+psycopg://me:hun%40ter2@db/x", "postgresql+psycopg://me:***@db/x"),
+        (
+            "postgresql+psycopg://db/x?user=me&password=hunter2",
+            "postgresql+psycopg://db/x?user=***&password=***",
+        ),
+        (
+            "postgresql+psycopg://me:hunter2@db/x?password=a@b",
+            "postgresql+psycopg://me:***@db/x?password=***",
+        ),
+    ],
+)
+def test_config_masks_every_password(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+) -> None:
+    monkeypatch.setenv("EXCHANGE_DATABASE_URL", url)
+    monkeypatch.setenv("EXCHANGE_METRICS_TOKEN", "hunter2")
+    rows = {row["variable"]: row["value"] for row in json.loads(run("config", "--json").stdout)}
+    assert rows["EXCHANGE_DATABASE_URL"] == shown
+    assert rows["EXCHANGE_METRICS_TOKEN"] == "***"
+    assert "hunter2" not in run("config").output
+
+
 def test_organisations_tokens_and_wallets(run: Run, home: Path) -> None:
     made = json.loads(run("org", "create", "lab", "--role", "buyer", "--json").stdout)
     assert made == json.loads(run("org", "create", "lab", "--role", "buyer", "--json").stdout)
@@ -176,3 +202,17 @@ def test_a_defect_shows_its_kind_and_no_message(
     done = run("check")
     assert (done.exit_code, "ZeroDivisionError" in done.stderr) == (6, True)
     assert "patient" not in done.output
+
+
+def test_keys_are_rotated_and_retired(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EXCHANGE_HOME", str(tmp_path / "home"))
+    assert CliRunner().invoke(main, ["init"]).exit_code == 0
+    kids = [CliRunner().invoke(main, ["keys", "rotate"]).stdout.strip() for _ in range(2)]
+    listed = json.loads(CliRunner().invoke(main, ["keys", "list", "--json"]).stdout)
+    assert listed == [{"kid": kids[0], "signs": False}, {"kid": kids[1], "signs": True}]
+    assert CliRunner().invoke(main, ["keys", "retire", kids[1]]).exit_code == 0
+    again = CliRunner().invoke(main, ["keys", "retire", kids[1]])
+    assert again.exit_code != 0
+    listed = json.loads(CliRunner().invoke(main, ["keys", "list", "--json"]).stdout)
+    assert listed == [{"kid": kids[0], "signs": True}]
+    assert CliRunner().invoke(main, ["keys", "retire", "../keys"]).exit_code != 0

@@ -135,8 +135,8 @@ def test_a_request_is_followed_from_asking_to_the_end(marketplace: Marketplace, 
     renewed = json.loads(run("grants", "renew", grant["id"], "--json", who="ward").stdout)
     assert (renewed["state"], renewed["renews"]) == ("open", grant["id"])
     assert run("requests", "cancel", renewed["request"], who="ward").exit_code == 0
-    assert run("grants", "top-up", grant["id"], who="ward").exit_code == 2
+    assert run("grants", "top-up", grant["id"], who="ward").exit_code == 3, "the plan sells no credit"
     assert run("grants", "withdraw", grant["id"], "--reason", "breach").exit_code == 0
     kinds = [one["kind"] for one in json.loads(run("notifications", "--json", who="ward").stdout)]
     assert kinds[:3] == ["grant.withdrawn", "grant.resumed", "grant.suspended"]
-    assert run("grants", "end", grant["id"], who="ward").exit_code == 2
+    assert run("grants", "end", grant["id"], who="ward").exit_code == 3

@@ -1,0 +1,116 @@
+"""What has ended and is of no use: records of signing in, and uploads that nobody goes on with.
+
+Batch after batch, each a command with an entry, so that no transaction is long however much there is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import delete, select
+
+from exchange import authorizations, credentials, quarantine
+from exchange.audit.entry import Entry, ObjectGroup
+from exchange.identity import SYSTEM
+from exchange.operations.uploading import folder
+from exchange.persons import accounts, factors, sessions, throttling
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column, ColumnElement
+    from sqlalchemy.orm import Session
+
+    from exchange.market import Market
+    from exchange.store import Tx
+
+KEEPERS = (authorizations, credentials, accounts, factors, sessions, throttling)
+"""Whoever keeps records that end says which of them are over."""
+
+_RECORDS, _UPLOADS = 1_000, 100
+_ABANDONED = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class ForgetRecords:
+    """Forget records that ended."""
+
+    table: str
+    before: str
+    kind: ClassVar[str] = "records.forgotten"
+    refused: ClassVar[str] = "records.kept"
+
+    def entry(self) -> Entry:
+        """The audit entry: the table; a record of somebody is not named."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="exchange", id=self.table))
+
+
+@dataclass(frozen=True)
+class PurgeUploads:
+    """Forget uploads that nobody went on with."""
+
+    uploads: tuple[str, ...]
+    kind: ClassVar[str] = "uploads.purged"
+    refused: ClassVar[str] = "uploads.kept"
+
+    def entry(self) -> Entry:
+        """The audit entry: the quarantine."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="exchange", id="quarantine"))
+
+
+def tidy(market: Market) -> int:
+    """Forget every record that is over; returns how many."""
+    now = market.store.clock()
+    return sum(
+        _forget(market, key, ended, now.isoformat(timespec="microseconds"))
+        for keeper in KEEPERS
+        for key, ended in keeper.over(now)
+    )
+
+
+def purge_uploads(market: Market) -> int:
+    """Purge uploads that began a day ago and got no bytes for a day; returns how many.
+
+    First they are forgotten, then their bytes go. A process that dies between leaves files of uploads that
+    nobody knows, which the next round removes.
+    """
+    place, purged, after = folder(market), 0, ""
+    before = market.store.clock() - _ABANDONED
+    day = _ABANDONED.total_seconds()
+    while found := market.store.read(partial(quarantine.begun, before=before, after=after, limit=_UPLOADS)):
+        after = found[-1]
+        gone = tuple(quarantine.untouched(place, found, day))
+        if gone:
+            market.store.perform(SYSTEM, PurgeUploads(gone), partial(_purge, gone=gone))
+        for upload in gone:
+            quarantine.discard(place, upload)
+        purged += len(gone)
+    names = quarantine.files(place)
+    while some := list(itertools.islice(names, _UPLOADS)):
+        nobodys = set(some) - market.store.read(partial(quarantine.known, ids=some))
+        for upload in quarantine.untouched(place, nobodys, day):
+            quarantine.discard(place, upload)
+    return purged
+
+
+def _purge(tx: Tx, *, gone: tuple[str, ...]) -> dict[str, Any]:
+    quarantine.forget(tx.session, gone)
+    return {"uploads": len(gone)}
+
+
+def _forget(market: Market, key: Column[Any], ended: ColumnElement[bool], before: str) -> int:
+    name, total = str(key.table.name), 0
+
+    def is_left(session: Session) -> bool:
+        return session.execute(select(key).where(ended).limit(1)).first() is not None
+
+    def work(tx: Tx) -> dict[str, Any]:
+        some = select(key).where(ended).limit(_RECORDS)
+        gone = tx.session.execute(delete(key.table).where(key.in_(some), ended))
+        return {"records": int(gone.rowcount)}  # type: ignore[attr-defined]
+
+    while market.store.read(is_left):
+        total += int(market.store.perform(SYSTEM, ForgetRecords(name, before), work).value["records"])
+    return total

@@ -1,0 +1,1 @@
+"""Access by OAuth 2: clients, grants, tokens and their scopes."""
