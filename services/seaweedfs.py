@@ -65,6 +65,7 @@ def start(state: dict[str, str]) -> dict[str, str]:
     try:
         _await(state)
         _make_bucket(ports[_PORTS.index("filer.port")])
+        _await_room(ports[_PORTS.index("filer.port")])
     except BaseException:
         kill(state)  # nobody would know of it
         raise
@@ -158,6 +159,23 @@ def _make_bucket(filer: int) -> None:
     except OSError as error:
         if getattr(error, "code", 0) != 409:
             raise ServiceError(f"SeaweedFS did not make the bucket: {error}") from error
+
+
+def _await_room(filer: int) -> None:
+    """Until a file is taken: the first one waits for volumes to be made, longer than a test would."""
+    place = f"http://127.0.0.1:{filer}/buckets/{BUCKET}/begun"
+    until = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            for method, body in (("PUT", b"begun"), ("DELETE", None)):
+                asked = urllib.request.Request(place, data=body, method=method)
+                urllib.request.urlopen(asked, timeout=START_TIMEOUT_S).close()
+        except OSError as error:
+            if time.monotonic() > until:
+                raise ServiceError(f"SeaweedFS takes no file: {error}") from error
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _answers(port: int) -> bool:

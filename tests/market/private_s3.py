@@ -44,4 +44,5 @@ def private_server() -> Iterator[PrivateS3]:
                 patch.setenv(name, value)
             yield made
     finally:
+        made.kill()  # nobody needs what it would still write
         seaweedfs.stop(made.state)
