@@ -9,7 +9,6 @@ them alike; the first round is thrown away, the ratio of each pair is kept, and 
 
 from __future__ import annotations
 
-import argparse
 import secrets
 import statistics
 import sys
@@ -27,6 +26,7 @@ from catalog.rewrite import ROW_GROUP_ROWS
 from privacy.sealed import KEY_BYTES, SealedFile, writing
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
     from bench.worlds import Question, World
@@ -76,13 +76,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.atrest", description=__doc__)
-    parser.add_argument("--rows", default="1m", help="sizes of events, with commas between; or none")
-    parser.add_argument("--tpch", default="none", help="scale factors of TPC-H, with commas between; or none")
-    parser.add_argument("--flights", action="store_true", help="the questions of the demo as well")
-    parser.add_argument("--only", help="names of questions, with commas between")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--markdown", action="store_true", help="tables as they stand in documents")
+    parser = overhead.of_questions("atrest", __doc__, rows="1m", tpch="none")
     parser.set_defaults(strategy=None)
     return parser.parse_args(arguments)
 

@@ -218,8 +218,7 @@ def commit(
 
 def figure(name: str, way: str, clients: int, taken: Sequence[float], lasted: float) -> dict[str, object]:
     """One line's figures."""
-    ordered = sorted(taken)
-    p99 = ordered[max(0, -(-99 * len(ordered) // 100) - 1)]
+    p99 = report.p99(taken)
     return {
         "database": name,
         "way": way,

@@ -86,19 +86,25 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
-    parser.add_argument("--rows", default="1m,10m", help="sizes of events, with commas between; or none")
-    parser.add_argument("--tpch", default="1", help="scale factors of TPC-H, with commas between; or none")
-    parser.add_argument("--flights", action="store_true", help="the questions of the demo as well")
-    parser.add_argument("--only", help="names of questions, with commas between")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = of_questions("overhead", __doc__, rows="1m,10m", tpch="1")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--strategy", help="how units are bounded, instead of what the planner chooses")
     which.add_argument(
         "--profile", action="store_true", help="plan with a contribution profile, without caps"
     )
-    parser.add_argument("--markdown", action="store_true", help="tables as they stand in documents")
     return parser.parse_args(arguments)
+
+
+def of_questions(program: str, about: str | None, *, rows: str, tpch: str) -> argparse.ArgumentParser:
+    """What a benchmark over the worlds' questions is asked for, with these worlds where none are named."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{program}", description=about)
+    parser.add_argument("--rows", default=rows, help="sizes of events, with commas between; or none")
+    parser.add_argument("--tpch", default=tpch, help="scale factors of TPC-H, with commas between; or none")
+    parser.add_argument("--flights", action="store_true", help="the questions of the demo as well")
+    parser.add_argument("--only", help="names of questions, with commas between")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--markdown", action="store_true", help="tables as they stand in documents")
+    return parser
 
 
 def worlds_of(asked: argparse.Namespace) -> list[World]:

@@ -33,6 +33,12 @@ def p95(values: Sequence[float]) -> float:
     return ordered[max(0, -(-95 * len(ordered) // 100) - 1)]
 
 
+def p99(values: Sequence[float]) -> float:
+    """The smallest value that at least 99% of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-99 * len(ordered) // 100) - 1)]
+
+
 def milliseconds(seconds: float) -> str:
     """For a table."""
     return "-" if math.isnan(seconds) else f"{seconds * 1000:.{1 if seconds < 0.1 else 0}f}"

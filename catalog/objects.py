@@ -128,7 +128,7 @@ class LocalObjects:
             if young:
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, place)
-            _sync_folder(place.parent)
+            sync_folder(place.parent)
         return not young
 
     def ensure_writable(self) -> None:
@@ -154,7 +154,7 @@ class LocalObjects:
                 folders |= {place.parent, place.parent.parent}
                 _link(draft, place)
             for folder in sorted(folders, reverse=True):
-                _sync_folder(folder)
+                sync_folder(folder)
         return tuple(sha256 for _, sha256 in drafts)
 
 
@@ -214,7 +214,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk: else a new file may have none after a power failure."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -73,7 +73,8 @@ class Sealed:
 
 
 def record(session: Session, ring: KeyRing, made: Iterable[Sealed]) -> list[str]:
-    """Write down the keys of objects, wrapped under the current master key.
+    """Write down the keys of objects, wrapped under the newest master key that this process knows: in a
+    transaction it does not look for newer ones. A rotation comes by once more for what was under the old one.
 
     Returns the objects that are not needed: others hold the same bytes already.
     """
@@ -83,7 +84,7 @@ def record(session: Session, ring: KeyRing, made: Iterable[Sealed]) -> list[str]
         data_key.c.object.in_(list(objects)) | data_key.c.plain_sha256.in_(plain)
     )
     there = {text for row in session.execute(known) for text in row if text}
-    master = current(session)
+    master = current(session, among=ring.loaded())
     rows = [
         {
             "object": one.object,
@@ -99,14 +100,18 @@ def record(session: Session, ring: KeyRing, made: Iterable[Sealed]) -> list[str]
     return [one.object for one in objects.values() if one.plain_sha256 in there and one.object not in there]
 
 
-def current(session: Session) -> str:
-    """The master key that new objects are under. Raises :class:`MasterKeyMissing` where there is none."""
+def current(session: Session, among: Collection[str] | None = None) -> str:
+    """The master key that new objects are under: the newest, or the newest of some. Raises
+    :class:`MasterKeyMissing` where there is none.
+    """
     newest = select(master_key.c.id).where(master_key.c.retired_at.is_(None))
+    if among is not None:
+        newest = newest.where(master_key.c.id.in_(list(among)))
     found: str | None = session.scalars(
         newest.order_by(master_key.c.made_at.desc(), master_key.c.id).limit(1)
     ).first()
     if found is None:
-        raise MasterKeyMissing("this exchange has no master key yet")
+        raise MasterKeyMissing("this exchange has no master key, or not yet")
     return found
 
 

@@ -3,8 +3,6 @@
 A line of the file is the id of a key and the key in base 64; a line that begins with ``#`` says something to
 people. A key that is added is another line, so that old ones stay good for what is still wrapped under them.
 The file is read again whenever it changed: processes that run take up a new key by themselves.
-
-Wrapping is AES-256-GCM (NIST SP 800-38D) with a nonce drawn at random, bound to the object that a key is of.
 """
 
 from __future__ import annotations
@@ -21,12 +19,13 @@ import threading
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from catalog.objects import sync_folder
+from exchange import sealing
 from exchange.config import SettingsError
 from exchange.errors import MasterKeyMissing, MasterKeyWrong
+from exchange.sealing import KEY_BYTES
 
-KEY_BYTES, NONCE_BYTES = 32, 12
 MOST_KEYS = 64
 _ID = re.compile(r"mk_[0-9a-f]{12}")
 _HEADER = "# Master keys of an exchange: without them nothing that it stores can be read. docs/security.md\n"
@@ -51,6 +50,15 @@ class KeyRing:
         """
         return tuple(self._read())
 
+    def refresh(self) -> None:
+        """Look whether the file changed; where it cannot be read, what was read before stays."""
+        with contextlib.suppress(OSError, SettingsError):
+            self._read()
+
+    def loaded(self) -> tuple[str, ...]:
+        """The keys that were read last: no file is looked at, so this may be asked in a transaction."""
+        return tuple(self._keys)
+
     def knows(self, key_id: str) -> bool:
         """Whether the key is there."""
         return key_id in self._read()
@@ -60,20 +68,20 @@ class KeyRing:
         return hmac.new(self._key(key_id), b"exchange master key", hashlib.sha256).hexdigest()
 
     def wrap(self, key_id: str, data_key: bytes, about: str) -> str:
-        """A data key under a master key, in base 64, of use for this object alone."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        wrapped = AESGCM(self._key(key_id)).encrypt(nonce, data_key, _bound(key_id, about))
-        return base64.b64encode(nonce + wrapped).decode()
+        """A data key under a master key, in base 64, of use for this object alone. No file is looked at:
+        raises :class:`MasterKeyMissing` for a key that is not among :meth:`loaded`.
+        """
+        key = self._keys.get(key_id)
+        if key is None:
+            raise self._missing(key_id)
+        return base64.b64encode(sealing.seal(key, data_key, _bound(key_id, about))).decode()
 
     def unwrap(self, key_id: str, wrapped: str, about: str) -> bytes:
         """The data key of an object. Raises :class:`MasterKeyMissing`, and :class:`MasterKeyWrong` where the
         master key is another of that id, or what was stored is not what was wrapped.
         """
-        data = base64.b64decode(wrapped)
         try:
-            return AESGCM(self._key(key_id)).decrypt(
-                data[:NONCE_BYTES], data[NONCE_BYTES:], _bound(key_id, about)
-            )
+            return sealing.opened(self._key(key_id), base64.b64decode(wrapped), _bound(key_id, about))
         except InvalidTag:
             raise MasterKeyWrong(f"the master key {key_id} does not open what is stored under it") from None
 
@@ -83,20 +91,20 @@ class KeyRing:
         It is for its owner alone or, where its folder is open to a group, for that group too: web and worker
         processes may be of two users.
         """
-        draft = self._draft({_new_id(): secrets.token_bytes(KEY_BYTES)}, _mode(self.path))
+        draft = self._draft({_new_id(): sealing.new_key()}, _mode(self.path))
         with contextlib.suppress(
             FileExistsError
         ):  # two processes start at once: one file is whole, and stays
             os.link(draft, self.path)
         draft.unlink()
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def add(self) -> str:
         """Add a new key after the others; returns its id. Raises OSError where the file cannot be written."""
         keys, added = self._read(), _new_id()
         if len(keys) >= MOST_KEYS:
             raise SettingsError(f"{self.path} holds {MOST_KEYS} master keys already: retire some")
-        self._write({**keys, added: secrets.token_bytes(KEY_BYTES)})
+        self._write({**keys, added: sealing.new_key()})
         return added
 
     def remove(self, key_id: str) -> None:
@@ -106,15 +114,18 @@ class KeyRing:
             self._write({known: key for known, key in keys.items() if known != key_id})
 
     def _key(self, key_id: str) -> bytes:
-        found = self._keys.get(key_id)  # in a transaction no file is looked at
+        found = self._keys.get(key_id)
         if found is None:
             try:
                 found = self._read().get(key_id)
             except (OSError, SettingsError):
                 raise MasterKeyMissing(f"{self.path.name} cannot be read") from None
         if found is None:
-            raise MasterKeyMissing(f"the master key {key_id} is not in {self.path.name}")
+            raise self._missing(key_id)
         return found
+
+    def _missing(self, key_id: str) -> MasterKeyMissing:
+        return MasterKeyMissing(f"the master key {key_id} is not in {self.path.name}")
 
     def _read(self) -> dict[str, bytes]:
         try:
@@ -138,7 +149,7 @@ class KeyRing:
             with contextlib.suppress(PermissionError):
                 os.chown(draft, owner, before.st_gid)
         draft.replace(self.path)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _draft(self, keys: dict[str, bytes], mode: int) -> Path:
         """A file of these keys beside the one that is read, on disk."""
@@ -186,13 +197,5 @@ def _line(key_id: str, key: bytes) -> str:
     return f"{key_id} {base64.b64encode(key).decode()}\n"
 
 
-def _bound(key_id: str, about: str) -> bytes:
-    return f"exchange data key\n{key_id}\n{about}".encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _bound(key_id: str, about: str) -> str:
+    return f"exchange data key\n{key_id}\n{about}"

@@ -176,12 +176,8 @@ def forget(session: Session, ids: Collection[str]) -> None:
 
 def untouched(folder: Path, ids: Iterable[str], seconds: float) -> list[str]:
     """Those of these uploads whose bytes were not added to for so long, or are not there."""
-    until, found = time.time() - seconds, []
-    for upload_id in ids:
-        path = path_of(folder, upload_id)
-        if not path.exists() or path.stat().st_mtime < until:
-            found.append(upload_id)
-    return found
+    until = time.time() - seconds
+    return [one for one in ids if _changed(path_of(folder, one)) < until]
 
 
 def taken_up(folder: Path, upload_id: str) -> Path:
@@ -216,3 +212,10 @@ def _claim(file: IO[bytes]) -> None:
     except BlockingIOError:
         raise InProgress("another request is writing to this upload") from None
     file.seek(0, os.SEEK_END)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from catalog.errors import CatalogError, ObjectDamaged
-from exchange import data_keys
+from exchange import data_keys, sealing
 from exchange.config import SettingsError
 from exchange.data_keys import Sealed
-from exchange.keyring import KEY_BYTES, NONCE_BYTES
 from exchange.store import assert_outside_transaction
 from privacy.sealed import sealed
 
@@ -54,13 +51,15 @@ class Vault:
 
     def seal(self, *contents: bytes) -> tuple[Sealed, ...]:
         """Encrypt and keep each of these; they are found once :func:`exchange.data_keys.record` was told."""
-        keys = [secrets.token_bytes(KEY_BYTES) for _ in contents]
+        self.ring.refresh()
+        keys = [sealing.new_key() for _ in contents]
         digests = [hashlib.sha256(content).hexdigest() for content in contents]
         objects = self._objects.put_bytes(*map(_encrypted, contents, keys, digests))
         return tuple(map(Sealed, objects, keys, digests))
 
     def keep(self, path: Path, key: bytes) -> Sealed:
         """Keep a file that was encrypted under a key."""
+        self.ring.refresh()
         return Sealed(self._objects.put(path), key)
 
     def drop(self, objects: Iterable[str]) -> None:
@@ -159,16 +158,15 @@ def _lost(what: str) -> SettingsError:
 
 
 def _encrypted(content: bytes, key: bytes, sha256: str) -> bytes:
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, content, _bound(sha256))
+    return sealing.seal(key, content, _bound(sha256))
 
 
 def _decrypted(data: bytes, key: bytes, sha256: str) -> bytes:
     try:
-        return AESGCM(key).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], _bound(sha256))
-    except (InvalidTag, ValueError):
+        return sealing.opened(key, data, _bound(sha256))
+    except InvalidTag:
         raise ObjectDamaged("A stored object does not have the bytes that were encrypted.") from None
 
 
-def _bound(sha256: str) -> bytes:
-    return f"exchange object\n{sha256}".encode()
+def _bound(sha256: str) -> str:
+    return f"exchange object\n{sha256}"

@@ -11,10 +11,10 @@ import pwd
 import secrets
 import shutil
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
 
+from services import programs
 from services.errors import ServiceError
 
 ROLE = "exchange"
@@ -126,24 +126,16 @@ def _new_cluster(programs: Path) -> dict[str, str]:
 def _run(state: dict[str, str], program: str, *arguments: str) -> None:
     """Run one of PostgreSQL's programs as the server's user; `ServiceError` with its words when it fails."""
     owner = _server_user()
-    try:
-        done = subprocess.run(  # noqa: S603 - our own program and arguments
-            [str(Path(state["programs"]) / program), *arguments],
-            cwd=state["directory"],
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-            user=owner.pw_uid if owner else None,
-            group=owner.pw_gid if owner else None,
-            extra_groups=[] if owner else None,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServiceError(f"PostgreSQL's {program} did not run: {error}") from error
-    if done.returncode:
-        raise ServiceError(f"PostgreSQL's {program} failed: {(done.stderr or done.stdout).strip()}")
+    programs.run(
+        f"PostgreSQL's {program}",
+        [str(Path(state["programs"]) / program), *arguments],
+        timeout_s=COMMAND_TIMEOUT_S,
+        cwd=state["directory"],
+        env={"PATH": os.defpath, "LC_ALL": "C"},
+        user=owner.pw_uid if owner else None,
+        group=owner.pw_gid if owner else None,
+        extra_groups=[] if owner else None,
+    )
 
 
 def _server_user() -> pwd.struct_passwd | None:
@@ -190,20 +182,12 @@ def _install() -> None:
         )
     print("services: installing PostgreSQL", flush=True)  # noqa: T201 - it takes a while
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
-        try:
-            done = subprocess.run(  # noqa: S603 - our own program and arguments
-                [apt, "-qq", *arguments],
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ServiceError(f"apt-get {arguments[0]} took over {INSTALL_TIMEOUT_S} s") from error
-        if done.returncode:
-            raise ServiceError(f"apt-get {' '.join(arguments)} failed: {done.stderr.strip()}")
+        programs.run(
+            f"apt-get {arguments[0]}",
+            [apt, "-qq", *arguments],
+            timeout_s=INSTALL_TIMEOUT_S,
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        )
 
 
 def _free_port() -> int:

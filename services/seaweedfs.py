@@ -15,7 +15,6 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from services import programs
 from services.errors import ServiceError
 
 BUCKET = "exchange"
@@ -169,7 +169,7 @@ def _await_room(filer: int) -> None:
         try:
             for method, body in (("PUT", b"begun"), ("DELETE", None)):
                 asked = urllib.request.Request(place, data=body, method=method)
-                urllib.request.urlopen(asked, timeout=START_TIMEOUT_S).close()
+                urllib.request.urlopen(asked, timeout=START_TIMEOUT_S).close()  # noqa: S310 - our own address
         except OSError as error:
             if time.monotonic() > until:
                 raise ServiceError(f"SeaweedFS takes no file: {error}") from error
@@ -216,19 +216,7 @@ def _program() -> Path:
 
 
 def _run(*command: str) -> None:
-    try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter and arguments
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ServiceError(f"SeaweedFS was not installed within {INSTALL_TIMEOUT_S:.0f} s") from error
-    if done.returncode:
-        raise ServiceError(f"SeaweedFS was not installed: {done.stderr.strip()[-2000:]}")
+    programs.run("the installation of SeaweedFS", command, timeout_s=INSTALL_TIMEOUT_S)
 
 
 def _is_free_soon(port: int) -> bool:

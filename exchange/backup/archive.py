@@ -18,6 +18,7 @@ import tarfile
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from catalog.objects import sync_folder
 from exchange.errors import BackupInvalid, BackupRefused
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def written(target: Path) -> Iterator[Writer]:
             unfinished.mkdir(mode=0o700)
             yield Writer(_Folder(unfinished))
         unfinished.replace(target)
-        _sync_folder(target.parent)  # else a backup that was told of may have no name after a power failure
+        sync_folder(target.parent)  # else a backup that was told of may have no name after a power failure
     finally:
         _remove(unfinished)
 
@@ -220,14 +221,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class _Tar:

@@ -32,8 +32,7 @@ NAMES_OBJECTS = (
     data_keys.data_key.c.object,
 )
 """Every column that names an object: files of versions, results, the released numbers behind these, and what
-has a key. A new
-one belongs here and into :func:`_named`, else what it names is removed.
+has a key. A new one belongs here and into :func:`_named`, else what it names is removed.
 """
 
 _AT_ONCE = 200

@@ -9,10 +9,11 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from exchange import sealing
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import SecondFactorRefused, SignInRefused
 from exchange.operations.signing_in import Opened, tries_key
-from exchange.persons import accounts, codes, factors, passkeys, sealing, sessions, throttling
+from exchange.persons import accounts, codes, factors, passkeys, sessions, throttling
 from exchange.persons.passkeys import Site
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def take_code(market: Market, tx: Tx, person: str, code: str, *, confirmed: bool
     row = factors.totp_of(tx.session, person)
     if row is None or (confirmed and row.confirmed_at is None):
         raise SecondFactorRefused("there is no authenticator app for this account")
-    secret = sealing.opened(seal_key(market), row.sealed, person)
+    secret = sealing.opened(seal_key(market), row.sealed, person).decode()
     step = codes.step_of(secret, code, tx.now, after=row.last_step)
     if step is None:
         raise SecondFactorRefused("the code is wrong, too old or was used before")

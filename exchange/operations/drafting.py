@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ from catalog.ingest import Limits, ingest_table
 from catalog.manifest import Manifest
 from catalog.objects import sha256_of
 from catalog.schema import check_declared, is_public, keys_of, unit_of
-from exchange import authorizations, data_keys, quarantine
+from exchange import authorizations, data_keys, quarantine, sealing
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import RequestInvalid, UploadIncomplete
 from exchange.identity import Role, new_id
-from exchange.keyring import KEY_BYTES
 from exchange.operations import domains, pricing, uploading
 from privacy import confinement
 from settlement import licences
@@ -130,7 +128,7 @@ def _ingest(
     )
     for table in manifest.tables:
         source = _arrived(market, actor, str(files_[table]))
-        key = secrets.token_bytes(KEY_BYTES)
+        key = sealing.new_key()
         report = ingest_table(
             source,
             table=table,

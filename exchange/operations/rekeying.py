@@ -18,7 +18,7 @@ from exchange.errors import MasterKeyInUse, NotFound
 from exchange.identity import SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from sqlalchemy import Row
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from exchange.market import Market
     from exchange.store import Tx
 
-AT_ONCE = 500
-"""Data keys that are wrapped anew in one transaction."""
+AT_ONCE, PASSES = 500, 2
+"""Data keys that are wrapped anew in one transaction; how often a rotation goes through all of them."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,22 @@ def _new_key(market: Market, known: set[str]) -> str:
 
 
 def _rewrap_all(market: Market, current: str, tell: Callable[[int, int], None] | None) -> int:
+    """Wrap what is under other keys, and then what came to be under them behind that walk: a process that did
+    not know the new key yet wrote it.
+    """
     whole = sum(row.objects for row in market.store.read(data_keys.masters) if row.id != current)
-    ring, done, after = market.vault.ring, 0, ""
+    done = 0
+    for _ in range(PASSES):
+        for batch in _walk(market, current):
+            done += batch
+            if tell is not None:
+                tell(done, max(whole, done))
+    return done
+
+
+def _walk(market: Market, current: str) -> Iterator[int]:
+    """Go once through what is under other keys; how many were wrapped anew, batch by batch."""
+    ring, after = market.vault.ring, ""
     while rows := market.store.read(
         partial(data_keys.under_others, master=current, after=after, limit=AT_ONCE)
     ):
@@ -163,8 +177,5 @@ def _rewrap_all(market: Market, current: str, tell: Callable[[int, int], None] |
         def write(session: Session, _: datetime, batch: list[tuple[Row[Any], str]] = wrapped) -> int:
             return sum(data_keys.rewrap(session, row, current, text) for row, text in batch)
 
-        done += market.store.jot(write)
+        yield market.store.jot(write)
         after = rows[-1].object
-        if tell is not None:
-            tell(done, max(whole, done))
-    return done

@@ -9,13 +9,13 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from exchange import authorizations
+from exchange import authorizations, sealing
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import RequestInvalid, SecondFactorMissing, SecondFactorRefused, SignInRefused
 from exchange.identity import Role
 from exchange.operations.confirming import seal_key, site, take_code
 from exchange.operations.signing_in import Opened, limits, tries_key
-from exchange.persons import accounts, codes, factors, passkeys, sealing, sessions, throttling
+from exchange.persons import accounts, codes, factors, passkeys, sessions, throttling
 from exchange.persons.passwords import check_strength
 from exchange.persons.sessions import Holder
 
@@ -147,7 +147,7 @@ def begin_app(market: Market, who: SignedIn) -> dict[str, str]:
     if own_factors(market, who).totp:
         raise SecondFactorRefused("there is an authenticator app already", hint="Remove it first.")
     secret = codes.new_secret()
-    sealed = sealing.seal(seal_key(market), secret, person)
+    sealed = sealing.seal(seal_key(market), secret.encode(), person)
     market.store.jot(lambda session, now: factors.begin_totp(session, person, sealed, now))
     return {"secret": secret, "uri": codes.provisioning_uri(secret, who.login)}
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from exchange import identity
+from exchange import identity, sealing
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import NotFound, SecondFactorMissing, SignInRefused, TooManyTries
 from exchange.identity import NOBODY, Actor, Role
-from exchange.persons import accounts, sealing, sessions, throttling
+from exchange.persons import accounts, sessions, throttling
 from exchange.persons.sessions import Holder, Limits, SignedIn
 
 if TYPE_CHECKING:

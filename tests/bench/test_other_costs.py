@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from bench import concurrency, growth, ingest
+from bench import atrest, concurrency, growth, ingest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +65,12 @@ def test_each_sweep_moves_one_number() -> None:
             {getattr(size, name) for size in sizes.values()} for name in ("rows", "users", "categories")
         ]
         assert [len(one) > 1 for one in counts] == [axis == each for each in growth.AXES]
+
+
+def test_encrypted_files_are_read_beside_plain_ones(bench_folder: Path) -> None:
+    atrest.main(["--rows", "5k", "--only", "Q02", "--rounds", "1"])
+    (figures,) = json.loads((bench_folder / "atrest.json").read_text())["figures"]
+    assert {place: [len(one) for one in taken] for place, taken in figures["seconds"].items()} == {
+        atrest.FILES: [1, 1],
+        atrest.LAYOUT: [1, 1],
+    }

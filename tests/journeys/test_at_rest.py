@@ -171,6 +171,20 @@ def test_a_rotation_that_was_interrupted_goes_on(
     assert result(stand, first)
 
 
+def test_what_was_written_under_the_old_key_meanwhile_is_found(sqlite_stand: Stand) -> None:
+    """In a transaction nobody looks for a newer master key, so a row may come to be under the one before."""
+    market = sqlite_stand.market
+    before = told(command(sqlite_stand, "master-keys", "list", "--json"))["keys"][0]["id"]
+    (made,) = market.vault.seal(b"an answer")
+    after = told(command(sqlite_stand, "master-keys", "rotate", "--json"))["current"]
+    market.store.jot(lambda session, _: data_keys.record(session, market.vault.ring, [made]))
+    assert {one["id"]: one["objects"] for one in of_state(sqlite_stand, "old")} == {before: 1}
+    assert command(sqlite_stand, "master-keys", "retire", before).exit_code != 0
+    done = told(command(sqlite_stand, "master-keys", "rotate", "--json"))
+    assert (done["current"], done["resumed"], done["rewrapped"]) == (after, True, 1)
+    assert market.vault.read(made.plain_sha256 or "") == b"an answer"
+
+
 def test_a_key_that_somebody_added_is_taken(sqlite_stand: Stand, tmp_path: Path) -> None:
     """Where the file is given to the exchange read-only, its owner adds the line."""
     stand, other = sqlite_stand, tmp_path / "other.keys"

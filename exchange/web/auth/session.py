@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from flask import abort, current_app, g, request
 
+from exchange import sealing
 from exchange.identity import NOBODY, Actor
 from exchange.operations import signing_in
-from exchange.persons import sealing
 from exchange.web.auth.bearer import authenticated
 from exchange.web.auth.place import caller, market
 
