@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import BindParameter, Row, Select, bindparam, func, select
 
 from catalog.errors import NotFound
 from catalog.schema import TableSchema
 from catalog.tables import (
-    canonical,
     contribution_profile,
     dataset,
     dataset_version,
@@ -23,7 +22,7 @@ from catalog.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -63,9 +62,10 @@ class ListedTable:
 class ListingView:
     """One version of a dataset as its readers see it, with the dataset's present description.
 
-    ``published_at`` is when this version was first offered, None for one that never was. ``current`` tells
-    whether it is the version on offer now. ``contribution_profile`` is the JSON text of what was released
-    before the first offer about how much one privacy unit contributes, None where nothing was.
+    ``policy_text`` is the policy as it is stored, in canonical JSON. ``published_at`` is when this version
+    was first offered, None for one that never was. ``current`` tells whether it is the version on offer now.
+    ``contribution_profile`` is the JSON text of what was released before the first offer about how much one
+    privacy unit contributes, None where nothing was.
     """
 
     dataset_id: str
@@ -85,6 +85,7 @@ class ListingView:
     plans: tuple[dict[str, Any], ...]
     published_at: datetime | None
     current: bool
+    policy_text: str
     contribution_profile: str | None = None
 
     def table(self, name: str) -> ListedTable | None:
@@ -138,8 +139,8 @@ def find(
     A withdrawn listing is found by its owner (``reader`` is the owning organisation) and with ``sees_all``,
     which officers have. Raises :class:`NotFound`, in the same words for unknown, unpublished and hidden ones.
     """
-    key = dataset.c.slug if "/" in reference else dataset.c.id
-    row = session.execute(select_datasets().where(key == reference)).one_or_none()
+    asked = _BY_SLUG if "/" in reference else _BY_ID
+    row = session.execute(asked, {"reference": reference}).one_or_none()
     visible = row is not None and (row.state == PUBLISHED or sees_all or row.org == reader)
     if row is None or not visible or row.version is None:
         raise NotFound("There is no such dataset.")
@@ -151,8 +152,7 @@ def version_of(session: Session, version_id: str) -> ListingView:
 
     Raises :class:`NotFound`.
     """
-    statement = select_views().where(dataset_version.c.id == version_id)
-    views = with_tables(session, session.execute(statement).all())
+    views = with_tables(session, session.execute(_VERSION, {"version": version_id}).all())
     if not views:
         raise NotFound("There is no such version.")
     return views[0]
@@ -182,7 +182,7 @@ def profiled_alike(session: Session, view: ListingView) -> list[ListingView]:
         select_views()
         .where(
             dataset_version.c.dataset == view.dataset_id,
-            dataset_version.c.policy == canonical(view.policy),
+            dataset_version.c.policy == view.policy_text,
             dataset_version.c.id != view.version_id,
             contribution_profile.c.document.is_not(None),
         )
@@ -300,17 +300,45 @@ def select_views() -> Select[Any]:
 
 
 def with_tables(session: Session, rows: Sequence[Row[Any]]) -> list[ListingView]:
-    """Views of the rows of :func:`_views`, with two queries for the tables of all of them."""
-    ids = [row.id for row in rows]
-    tables: dict[str, list[ListedTable]] = {each: [] for each in ids}
+    """Views of the rows of :func:`select_views`, with two queries for the tables of all of them."""
+    tables = {row.id: _known_tables.get(row.id) for row in rows}
+    missing = [version for version, known in tables.items() if known is None]
+    if missing:
+        read = _read_tables(session, missing)
+        tables.update(read)
+        _remember(session, read)
+    return [_view(row, tables[row.id] or ()) for row in rows]
+
+
+def _read_tables(session: Session, versions: Sequence[str]) -> dict[str, tuple[ListedTable, ...]]:
+    tables: dict[str, list[ListedTable]] = {each: [] for each in versions}
     objects: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
-    parts = select(version_part).where(version_part.c.version.in_(ids)).order_by(version_part.c.position)
-    for part in session.execute(parts):
+    for part in session.execute(_PARTS, {"versions": versions}):
         objects.setdefault((part.version, part.table_name), []).append((part.sha256, part.stored_sha256))
-    found = select(version_table).where(version_table.c.version.in_(ids)).order_by(version_table.c.position)
-    for row in session.execute(found):
+    for row in session.execute(_TABLES, {"versions": versions}):
         tables[row.version].append(_listed_table(row, tuple(objects.get((row.version, row.name), ()))))
-    return [_view(row, tuple(tables[row.id])) for row in rows]
+    return {version: tuple(found) for version, found in tables.items()}
+
+
+_known_tables: dict[str, tuple[ListedTable, ...]] = {}
+"""Of versions that are committed: their tables never change, and each request that names one needs them."""
+_MOST_KNOWN = 1_000
+
+
+def _remember(session: Session, read: Mapping[str, tuple[ListedTable, ...]]) -> None:
+    if session.connection().get_execution_options().get("writing", True):
+        return  # what this transaction wrote itself may still be taken back
+    if len(_known_tables) + len(read) > _MOST_KNOWN:
+        _known_tables.clear()
+    _known_tables.update(read)
+
+
+_VERSION = select_views().where(dataset_version.c.id == bindparam("version"))
+_BY_ID = select_datasets().where(dataset.c.id == bindparam("reference"))
+_BY_SLUG = select_datasets().where(dataset.c.slug == bindparam("reference"))
+_AMONG: BindParameter[Any] = bindparam("versions", expanding=True)
+_PARTS = select(version_part).where(version_part.c.version.in_(_AMONG)).order_by(version_part.c.position)
+_TABLES = select(version_table).where(version_table.c.version.in_(_AMONG)).order_by(version_table.c.position)
 
 
 def _listed_table(row: Row[Any], objects: tuple[tuple[str, str | None], ...]) -> ListedTable:
@@ -344,5 +372,6 @@ def _view(row: Row[Any], tables: tuple[ListedTable, ...]) -> ListingView:
         plans=tuple(json.loads(row.plans)),
         published_at=None if row.published_at is None else datetime.fromisoformat(row.published_at),
         current=row.offered == row.id and row.state == PUBLISHED,
+        policy_text=row.policy,
         contribution_profile=row.contribution_profile,
     )

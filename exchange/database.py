@@ -36,7 +36,7 @@ def connect(url: str) -> Engine:
     to the next commit.
     """
     if not url.startswith("sqlite"):
-        engine = create_engine(url, pool_size=8, max_overflow=16, pool_timeout=10, connect_args=_PATIENCE)
+        engine = create_engine(url, pool_size=24, max_overflow=0, pool_timeout=10, connect_args=_PATIENCE)
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", partial(_ping_idle, engine.dialect))
         return engine

@@ -14,11 +14,12 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, ForeignKey, Index, MetaData, String, Table, insert, select, update
+from sqlalchemy import Column, ForeignKey, Index, MetaData, String, Table, bindparam, insert, select, update
 
 from exchange.errors import NotFound, RequestInvalid, RoleMissing, TokenUnknown
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from sqlalchemy import Row
@@ -134,9 +135,16 @@ def is_buyer(session: Session, name_or_id: str) -> bool:
     return session.execute(found).first() is not None
 
 
-def organisation_names(session: Session) -> dict[str, str]:
-    """Every organisation's name by id."""
-    return {row.id: row.name for row in session.execute(select(organisation.c.id, organisation.c.name))}
+def organisation_names(session: Session, ids: Collection[str] | None = None) -> dict[str, str]:
+    """Organisations' names by id: of these, or of all."""
+    if ids is None:
+        return {row.id: row.name for row in session.execute(select(organisation.c.id, organisation.c.name))}
+    return {row.id: row.name for row in session.execute(_NAMES, {"ids": list(ids)})}
+
+
+_NAMES = select(organisation.c.id, organisation.c.name).where(
+    organisation.c.id.in_(bindparam("ids", expanding=True))
+)
 
 
 def create_token(
@@ -210,15 +218,18 @@ def still_valid(session: Session, token_id: str, now: datetime) -> Actor:
 
 
 def _actor(session: Session, token_id: str, now: datetime) -> tuple[Actor, str] | None:
-    row = session.execute(
-        select(token, organisation.c.name)
-        .join(organisation, organisation.c.id == token.c.org)
-        .where(token.c.id == token_id)
-    ).one_or_none()
+    row = session.execute(_TOKEN_OF, {"id": token_id}).one_or_none()
     stamp = now.isoformat(timespec="microseconds")
     if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= stamp):
         return None
     return Actor(ref=row.id, org=row.org, name=row.name, role=row.role), str(row.secret_sha256)
+
+
+_TOKEN_OF = (
+    select(token, organisation.c.name)
+    .join(organisation, organisation.c.id == token.c.org)
+    .where(token.c.id == bindparam("id"))
+)
 
 
 def _digest(secret: str) -> str:

@@ -18,7 +18,7 @@ from exchange.operations import contributions, pricing
 from exchange.operations.terms import NANO, budget, decimal_text
 from exchange.plans import Plans
 from settlement import ledger, licences
-from settlement.documents import canonical, sha256_hex
+from settlement.documents import sha256_hex
 from settlement.ledger import chart
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def search(market: Market, actor: Actor, text: str, *, limit: int, page_token: s
 
     def look(session: Session) -> dict[str, Any]:
         page = listings.search(session, text, limit=limit, page_token=page_token)
-        names = organisation_names(session)
+        names = organisation_names(session, {view.org for view in page.hits})
         return {
             "items": [offered_to(summary(view, names), view, actor, today) for view in page.hits],
             "next_page_token": page.next_page_token,
@@ -125,7 +125,7 @@ def is_charged(session: Session, domain: str) -> bool:
 
 def policy_of(view: ListingView) -> privacy.Policy:
     """The version's policy."""
-    return _policy(canonical(view.policy))
+    return _policy(view.policy_text)
 
 
 def planned(
@@ -141,7 +141,7 @@ def planned(
     ``ask`` is ("rho_nano" | "epsilon" | "error:COLUMN", value as text), ``earlier`` what the asking
     organisation was told before.
     """
-    policy, profile = canonical(view.policy), view.contribution_profile
+    policy, profile = view.policy_text, view.contribution_profile
     if earlier is not None:
         return _plan(policy, profile, sql, ask, options, earlier)
     return _plans.planned(
@@ -197,7 +197,7 @@ def detail(session: Session, view: ListingView) -> dict[str, Any]:
     """A listing on its page."""
     licence = licences.find_licence(session, view.licence_id)
     return {
-        **summary(view, organisation_names(session)),
+        **summary(view, organisation_names(session, [view.org])),
         "licence": licence_document(licence),
         "tables": [_table(view, table) for table in view.tables],
         "policy": view.policy,
@@ -238,6 +238,12 @@ def _profile(document: str) -> privacy.Profile | None:
         return None
 
 
+@lru_cache(maxsize=64)
+def _in_words(profile: str, policy: str) -> tuple[str, ...]:
+    found = _profile(profile)
+    return () if found is None else tuple(contributions.in_words(found, _policy(policy)))
+
+
 def _plan(
     policy: str,
     profile: str | None,
@@ -275,9 +281,8 @@ def _contributions(session: Session, view: ListingView) -> dict[str, Any] | None
     release = own if own is not None else profiles.reuse_of(session, view.version_id)
     if text is None or release is None:
         return None
-    profile = _profile(text)
     return {
-        "in_words": [] if profile is None else contributions.in_words(profile, policy_of(view)),
+        "in_words": list(_in_words(text, view.policy_text)),
         "rho": decimal_text(release.rho_nano, NANO),
         "rho_nano": release.rho_nano,
         "sha256": sha256_hex(text),

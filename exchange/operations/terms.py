@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
 from exchange.errors import RequestInvalid
 from privacy import accounting
 from settlement import ledger
@@ -50,10 +48,13 @@ def moment(name: str, text: str) -> datetime:
 def budget(session: Session, domain: str) -> dict[str, Any]:
     """A privacy domain's lifetime account: granted, spent, reserved, remaining; also as epsilon."""
     rho, delta = chart.rho_unit(domain), chart.delta_unit(domain)
-    granted = -ledger.balance(session, chart.domain_granted(domain), rho).posted
-    left = ledger.balance(session, chart.domain_available(domain), rho)
-    delta_granted = -ledger.balance(session, chart.domain_granted(domain, "delta"), delta).posted
-    kept = set_aside(session, domain)
+    given, left, deltas = ledger.balances(
+        session,
+        (chart.domain_granted(domain), rho),
+        (chart.domain_available(domain), rho),
+        (chart.domain_granted(domain, "delta"), delta),
+    )
+    granted, delta_granted, kept = -given.posted, -deltas.posted, set_aside(session, domain)
     spent = granted - left.posted - kept.posted
     return {
         "domain": domain,
@@ -70,8 +71,6 @@ def budget(session: Session, domain: str) -> dict[str, Any]:
 
 def set_aside(session: Session, domain: str) -> ledger.Balance:
     """What grants that bought the rest of a domain's rho still have of it."""
-    held = ledger.account
-    rows = session.execute(select(held.c.id).where(held.c.owner == domain, held.c.kind == "domain_set_aside"))
-    kept = [ledger.balance(session, row.id, chart.rho_unit(domain)) for row in rows]
+    kept = ledger.balances_of_owner(session, domain, "domain_set_aside", chart.rho_unit(domain))
     posted, pending = sum(one.posted for one in kept), sum(one.pending_out for one in kept)
     return ledger.Balance(posted, pending, sum(one.pending_in for one in kept), posted - pending)

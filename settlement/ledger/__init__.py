@@ -8,7 +8,14 @@ leg; entries and transfers never change, balances are a cache of them.
 from __future__ import annotations
 
 from settlement.ledger import beancount, chart, entries
-from settlement.ledger.accounts import Balance, balance, ensure_account, ensure_unit
+from settlement.ledger.accounts import (
+    Balance,
+    balance,
+    balances,
+    balances_of_owner,
+    ensure_account,
+    ensure_unit,
+)
 from settlement.ledger.invariants import (
     CHECKS,
     Drift,
@@ -62,6 +69,8 @@ __all__ = [
     "append_only_ddl",
     "balance",
     "balance_before",
+    "balances",
+    "balances_of_owner",
     "beancount",
     "chart",
     "check",

@@ -12,7 +12,6 @@ from sqlalchemy.exc import OperationalError
 
 from exchange.config import Settings
 from exchange.operations.observing import Readiness
-from exchange.store import Store
 from exchange.worker import run_once
 from privacy.errors import EngineFailed
 from privacy.sandbox import Sandbox
@@ -79,7 +78,7 @@ def test_what_does_not_answer_is_told_to_operators_alone(
     ready: Stand, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if part == "database":
-        monkeypatch.setattr(Store, "read", away)
+        monkeypatch.setattr(ready.market.store, "read", away)
     elif part == "objects":
         monkeypatch.setattr(
             type(ready.market.objects), "ensure_writable", failing(OSError(28, "/secret/path"))
@@ -109,7 +108,7 @@ def test_an_empty_token_opens_nothing(ready: Stand) -> None:
 def test_a_database_that_is_away_is_a_reason_to_come_again(
     ready: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "read", away)
+    monkeypatch.setattr(ready.market.store, "read", away)
     for path in ("/v1/whoami", "/v1/datasets", "/v1/queries"):
         reply = ready.get("buyer", path)
         told = problem(reply, 503, "store_unavailable")
@@ -120,12 +119,12 @@ def test_a_database_that_is_away_is_a_reason_to_come_again(
 
 
 def test_a_refusal_that_cannot_be_logged_is_not_given(ready: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Store, "refuse", away)
+    monkeypatch.setattr(ready.market.store, "refuse", away)
     reply = ready.get("buyer", "/v1/queries/qry_000000000000000000000000")
     assert problem(reply, 503, "store_unavailable")["hint"]
 
 
 def test_another_failure_of_the_database_is_a_defect(ready: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     error = OperationalError("SELECT", {}, ValueError("no such column"))
-    monkeypatch.setattr(Store, "read", failing(error))
+    monkeypatch.setattr(ready.market.store, "read", failing(error))
     assert problem(ready.get("buyer", "/v1/whoami"), 500, "server_error")["request_id"]

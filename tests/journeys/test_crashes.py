@@ -16,7 +16,6 @@ from sqlalchemy import select
 from exchange import profiles
 from exchange.errors import InProgress
 from exchange.operations import profiling, querying, settling
-from exchange.store import Store
 from privacy.errors import EngineFailed
 from tests.journeys.crashes import (
     CRASHES,
@@ -165,18 +164,19 @@ def test_the_sweeper_settles_before_a_slow_process(stand: Stand) -> None:
 def test_a_repeat_leaves_only_after_its_entry_is_on_disk(sqlite_stand: Stand) -> None:
     """Also where the answer that is repeated was settled while the repeat waited for its turn."""
     assert sqlite_stand.run(key="first").status_code == 200
-    perform, followed = Store.perform, []
+    store = sqlite_stand.market.store
+    perform, followed = store.perform, []
 
     def watched(*given: Any, **named: Any) -> Any:
         followed.append(named.get("followed", False))
         return perform(*given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "perform", watched)
+        patch.setattr(store, "perform", watched)
         assert sqlite_stand.run(key="repeat").json()["repeated"] is True
         assert followed == [False]
         patch.setattr(querying, "_repeats", lambda *_: False)
-        patch.setattr(Store, "sync", lambda _: die())
+        patch.setattr(store, "sync", die)
         with pytest.raises(Died):
             sqlite_stand.run(key="late")
     assert sqlite_stand.run(key="late").json()["repeated"] is True
