@@ -20,6 +20,8 @@ OURS = {
 # Days and microseconds since 1970 of the years 1 to 9999: what every reader of ours can show.
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 _DAY_US = 86_400_000_000
+_OFFSET_BYTES, _WIDEST_BYTES = 4, 16
+"""What a text takes beside its bytes, and what a value of the widest other type takes: a decimal."""
 
 
 def target_of(field: pa.Field, *, table: str) -> tuple[Column, pa.DataType]:
@@ -69,6 +71,19 @@ def to_ours(array: pa.Array, column: Column, target: pa.DataType, *, table: str,
     if column.type in ("date", "timestamp"):
         _check_years(array, column, table)
     return array
+
+
+def expanded_bytes(array: pa.Array) -> int:
+    """How many bytes an array takes once each of its values stands for itself, before it is made to: all rows
+    may mean a dictionary's one long text. Raises pa.ArrowException for a dictionary that is none.
+    """
+    if not pa.types.is_dictionary(array.type):
+        return int(array.nbytes)
+    values = array.dictionary
+    if _type_name(values.type) == "text" and not pa.types.is_null(values.type):
+        lengths = pc.binary_length(values).take(array.indices)
+        return _OFFSET_BYTES * len(array) + (pc.sum(lengths).as_py() or 0)
+    return len(array) * _WIDEST_BYTES
 
 
 def _plain(array: pa.Array, column: Column, table: str, cell_bytes: int) -> pa.Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.arrow_types import target_of, to_ours
+from catalog.arrow_types import expanded_bytes, target_of, to_ours
 from catalog.errors import InvalidUpload, nearest
 from catalog.schema import Column, check_column_names
 
@@ -60,7 +60,7 @@ class ParquetSource:
         rows = taken = 0
         for batch in self._raw_batches():
             rows += batch.num_rows
-            taken += batch.nbytes
+            taken += self._expanded_bytes(batch)
             if rows > self._limits.rows:
                 raise self._too_many_rows()
             if taken > allowed:
@@ -77,6 +77,12 @@ class ParquetSource:
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, MemoryError):
                 raise
+            raise self._damaged() from None
+
+    def _expanded_bytes(self, batch: pa.RecordBatch) -> int:
+        try:
+            return sum(expanded_bytes(array) for array in batch.columns)
+        except pa.ArrowException:
             raise self._damaged() from None
 
     def _ours(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -125,7 +125,7 @@ def _lying_footer(chance: random.Random) -> Made:
 
 def _bomb(chance: random.Random) -> Made:
     size = chance.choice([300, 500, 900]) << 20
-    kind = chance.randrange(4)
+    kind = chance.randrange(5)
     if kind == 0:  # a billion equal numbers in a few kilobytes
         return (
             "n.parquet",
@@ -136,8 +136,11 @@ def _bomb(chance: random.Random) -> Made:
     if kind == 1:
         words = pa.table({"a": ["x" * (size // 8)]})
         return "w.parquet", _parquet(words, compression="zstd", use_dictionary=False), _FULL, False
+    if kind == 2:  # one word in a dictionary, and every row means it
+        meant = pa.DictionaryArray.from_arrays(pa.repeat(0, size // 50_000), ["x" * 50_000])
+        return "d.parquet", _parquet(pa.table({"a": meant}), compression="zstd"), _FULL, False
     block = b"1,2\n" * (1 << 18)
-    if kind == 2:
+    if kind == 3:
         stream = io.BytesIO()
         with gzip.open(stream, "wb", 9) as packed:
             packed.write(b"a,b\n")

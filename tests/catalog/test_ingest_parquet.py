@@ -199,6 +199,16 @@ def test_a_small_file_that_holds_much_is_stopped(refuse: Refuse) -> None:
     assert refuse(bomb).code == "expands_too_much"
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_what_a_dictionary_spreads_out_to_is_counted_before_it_is(refuse: Refuse, kind: pa.DataType) -> None:
+    """All rows mean one text: as Arrow holds it that is little, as rows it is 250 MB."""
+    words = pa.array(["x" * 50_000], kind)
+    meant = pa.DictionaryArray.from_arrays(pa.repeat(0, 5_000), words)
+    bomb = _parquet(pa.table({"a": meant}), compression="zstd")
+    assert len(bomb) < 2_000
+    assert refuse(bomb).code == "expands_too_much"
+
+
 def test_memory_is_limited_whatever_the_file_says(refuse: Refuse) -> None:
     """A single page of 200 MB: no batch size helps, only the limit on the address space does."""
     bomb = _parquet(pa.table({"a": ["x" * 200_000_000]}), compression="zstd", use_dictionary=False)
