@@ -107,15 +107,17 @@ def _expire_answers(market: Market) -> int:
 
 
 def _expire(market: Market, row: Row[Any], *, known: bool) -> bool:
-    """First the books say that the answer is gone, then it goes: a process that dies between leaves bytes
-    that nobody is given, and that :mod:`exchange.operations.collecting` finds.
+    """First the books say that the answer is gone, and its key goes with that; then it goes itself. A process
+    that dies between leaves bytes that nobody can read, and that :mod:`exchange.operations.collecting` finds.
 
     Args:
         known: whether all answers name the released numbers behind them; else those stay.
     """
+    behind, unneeded = row.released_sha256 if known else None, list[str]()
 
     def work(tx: Tx) -> dict[str, Any]:
         queries.expire_result(tx.session, row.id, at=tx.now)
+        unneeded[:] = _locked_away(tx.session, {row.result_sha256, behind} if behind else {row.result_sha256})
         tx.record(
             object=settling.subject(row.id, row.refines, row.version, row.slug),
             result=ResultGroup(sha256=row.result_sha256, bytes=row.result_bytes),
@@ -126,23 +128,18 @@ def _expire(market: Market, row: Row[Any], *, known: bool) -> bool:
         market.store.perform(SYSTEM, ExpireAnswer(row.id), work)
     except InProgress:
         return False  # another worker was first
-    behind = row.released_sha256 if known else None
-    unused = {row.result_sha256, behind} if behind else {row.result_sha256}
-    unused -= market.store.read(lambda session: queries.named(session, unused))
-    for sha256 in unused:
-        _discard(market, sha256)
+    for stored in unneeded:
+        _discard(market, stored)
     return True
 
 
-def _discard(market: Market, sha256: str) -> None:
-    """First its key goes, unless another answer stands on it meanwhile: without that it cannot be read."""
+def _locked_away(session: Session, digests: set[str]) -> list[str]:
+    """Forget the keys of what no answer stands on; the objects that held it."""
+    unused = digests - queries.named(session, digests)
+    return [data_keys.forget(session, sha256) or sha256 for sha256 in unused]
 
-    def forget(session: Session, _: datetime) -> str | None:
-        return None if queries.named(session, {sha256}) else data_keys.forget(session, sha256) or sha256
 
-    stored = market.store.jot(forget)
-    if stored is None:
-        return
+def _discard(market: Market, stored: str) -> None:
     try:
         market.objects.discard(stored)
     except (CatalogError, OSError) as error:  # it is collected later

@@ -151,6 +151,7 @@ def test_a_process_that_dies_before_it_removes_leaves_an_answer_that_nobody_is_g
 ) -> None:
     stand = sqlite_stand
     answer = stand.run(key="old").json()
+    stored = stand.stored(answer["result_sha256"])
     grow_old(stand, days=DAYS)
 
     def die(*_: object) -> bool:
@@ -161,6 +162,12 @@ def test_a_process_that_dies_before_it_removes_leaves_an_answer_that_nobody_is_g
         with pytest.raises(KeyboardInterrupt):
             round_once(stand.market)
     problem(stand.get("buyer", f"/v1/queries/{answer['query']}/result"), 410, "answer_expired")
+    assert stored in set(stand.market.objects.every())
+    forgotten = stand.market.store.read(lambda session: data_keys.of_objects(session, [stored]))
+    assert not forgotten, "its key went with it: the bytes that are left cannot be read"
+    os.utime(stand.market.objects.path(stored), (1, 1))
+    collecting.collect(stand.market)
+    assert stored not in set(stand.market.objects.every())
     assert stand.broken_laws() == []
 
 
