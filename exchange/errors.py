@@ -225,6 +225,10 @@ class TooManyQueries(MarketError):
         self.retry_after_s = retry_after_s
 
 
+COME_AGAIN = (InProgress, Overloaded, RateLimited, TooManyQueries, TooManyTries)
+"""Nothing was decided about who asks: the same is asked again, as often as one likes."""
+
+
 class StoreUnavailable(MarketError):
     """The database does not answer: it restarts, or it takes no more at the moment."""
 

@@ -44,8 +44,8 @@ from exchange import bookings, database
 from exchange.audit import AuditError
 from exchange.audit.entry import ActorGroup, Entry, LicenceGroup, ObjectGroup, ResultGroup, SourceGroup
 from exchange.audit.log import append, find, touch
-from exchange.errors import InsideTransaction, KeyReused, MarketError
-from exchange.identity import Actor, new_id
+from exchange.errors import COME_AGAIN, InsideTransaction, KeyReused, MarketError
+from exchange.identity import NOBODY, Actor, new_id
 from privacy import PrivacyError
 from settlement import SettlementError, licences
 from settlement.errors import LicenceRefused
@@ -193,6 +193,7 @@ class Store:
     def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
         """Open ``url`` (SQLite or PostgreSQL). ``clock`` returns aware UTC datetimes."""
         self.clock = clock or (lambda: datetime.now(UTC))
+        self.on_refused: Callable[[Actor], None] = lambda _actor: None  # told of each refusal in the log
         self.engine = database.connect(url)
         self._turns = _Turns(None if self._sqlite else _TURN_S)
 
@@ -246,11 +247,15 @@ class Store:
 
     @contextlib.contextmanager
     def refusing(self, actor: Actor, command: Command) -> Iterator[None]:
-        """Log a refusal that is raised inside, then let it pass: for checks before a transaction begins."""
+        """Log a refusal that is raised inside, then let it pass: for checks before a transaction begins.
+
+        That nobody in particular is to come again is not logged: it is asked again and again, at no cost.
+        """
         try:
             yield
         except REFUSALS as refusal:
-            if not is_logged(refusal):
+            come_again = actor.ref == NOBODY.ref and isinstance(refusal, COME_AGAIN)
+            if not is_logged(refusal) and not come_again:
                 self.refuse(actor, command, refusal)
             raise
 
@@ -275,6 +280,7 @@ class Store:
 
         logged = self._retrying(write)
         refusal.audit_entry = logged  # type: ignore[attr-defined]
+        self.on_refused(actor)
         return logged
 
     def jot(self, write: Callable[[Session, datetime], T]) -> T:

@@ -52,6 +52,7 @@ def create_app(market: Market) -> Flask:
     app.extensions["limits"] = RequestLimits(settings)
     app.extensions["readiness"] = Readiness(market)
     app.extensions["metrics"] = observed.install(app, market)
+    market.store.on_refused = auth.spend_refused
     app.before_request(auth.start_request)
     app.after_request(_finish)
     for blueprint in blueprints:

@@ -7,7 +7,7 @@ keeps a visitor of the portal signed in. Nothing else in the exchange imports Au
 
 from __future__ import annotations
 
-from exchange.web.auth.bearer import actor, start_request
+from exchange.web.auth.bearer import actor, spend_refused, start_request
 from exchange.web.auth.place import SIGNED, caller, log_refusal, market
 from exchange.web.auth.session import (
     agent,
@@ -41,6 +41,7 @@ __all__ = [
     "nobody",
     "sign_in",
     "signed_in",
+    "spend_refused",
     "start_request",
     "write_cookie",
 ]

@@ -6,7 +6,7 @@ import dataclasses
 import secrets
 from typing import TYPE_CHECKING, ClassVar
 
-from flask import current_app, g, request
+from flask import current_app, g, has_request_context, request
 
 from exchange import authorizations, identity
 from exchange.audit.entry import Entry, ObjectGroup, truncated_network
@@ -40,7 +40,7 @@ ASKING = frozenset(
 
 #: What machines ask again and again to see whether a process answers.
 _UNLIMITED = frozenset({"/healthz", "/readyz", "/metrics"})
-#: As many requests does a refused token count for: each one is an entry of the log.
+#: As many requests does a refusal count for whose caller is not known: each one is an entry of the log.
 _REFUSED_COSTS = 10
 
 
@@ -96,14 +96,16 @@ def authenticated(text: str) -> Actor:
     try:
         return caller(_known(text))
     except TokenUnknown as refusal:
-        spend_refused()
         store.refuse(caller(identity.NOBODY), Authenticate(), refusal)
         raise
 
 
-def spend_refused() -> None:
-    """What was refused counts for ten requests of its network: it is an entry of the log for ever."""
-    request_limits().of_network.spend(_network(), _REFUSED_COSTS - 1)
+def spend_refused(refused: Actor) -> None:
+    """What was refused to nobody in particular counts for ten requests of its network: it is an entry of the
+    log for ever, and no other limit holds.
+    """
+    if refused.ref == identity.NOBODY.ref and has_request_context():
+        request_limits().of_network.spend(_network(), _REFUSED_COSTS - 1)
 
 
 def _known(text: str) -> Actor:

@@ -9,7 +9,7 @@ from flask import current_app, g, request
 
 from exchange.audit import AuditError
 from exchange.audit.entry import Entry, ObjectGroup, truncated_network
-from exchange.errors import InProgress, Overloaded, RateLimited, TooManyQueries, TooManyTries
+from exchange.errors import COME_AGAIN
 from exchange.store import is_logged
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 #: The one path of the API that comes without a token: its bytes are signed by Stripe.
 SIGNED = "/v1/webhooks/stripe"
-
-
-_NO_REFUSALS = (InProgress, Overloaded, RateLimited, TooManyQueries, TooManyTries)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +48,10 @@ def caller(known: Actor) -> Actor:
 def log_refusal(refusal: Exception) -> None:
     """Give a refusal its entry in the log where no command did: what is refused to a caller leaves a trace.
 
-    An answer that is on its way is no refusal, nor is a full queue: nothing was decided about the caller, and
-    both are asked again and again.
+    An answer that is on its way is no refusal, nor is a full queue.
     """
     known: Actor | None = g.get("actor") or g.get("visitor")
-    if known is None or is_logged(refusal) or isinstance(refusal, _NO_REFUSALS):
+    if known is None or is_logged(refusal) or isinstance(refusal, COME_AGAIN):
         return
     try:
         market().store.refuse(known, UseDoor(request.endpoint or "none"), refusal)

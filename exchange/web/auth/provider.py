@@ -31,7 +31,7 @@ from exchange.identity import NOBODY
 from exchange.operations import authorizing, issuing
 from exchange.scopes import Scopes
 from exchange.web.auth import grants
-from exchange.web.auth.bearer import Authenticate, spend_refused
+from exchange.web.auth.bearer import Authenticate
 from exchange.web.auth.place import caller, market
 from exchange.web.auth.protocol import Asked, AskingClient, body_of, query_of
 from exchange.web.limits import request_limits
@@ -217,7 +217,6 @@ class Provider(AuthorizationServer):  # type: ignore[misc]
                 description="The client is unknown, or did not authenticate.", status_code=401
             )
         if error.error not in _WAITING:
-            spend_refused()
             market().store.refuse(caller(NOBODY), Authenticate(), _Refused(str(error.error)))
         reply: Response = self.handle_response(*error())
         return reply

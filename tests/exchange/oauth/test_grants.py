@@ -341,6 +341,7 @@ def test_so_many_devices_wait_and_no_more(sqlite_stand: Stand) -> None:
     reply = program.send("/oauth/device")
     assert (reply.status_code, reply.json()["code"]) == (429, "rate_limited")
     assert int(reply.headers["Retry-After"]) > 0
+    assert sqlite_stand.entries(kind="device.refused") == [], "that somebody waits is no entry"
     sqlite_stand.clock.advance(minutes=11)
     program.device()
 

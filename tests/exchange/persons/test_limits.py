@@ -72,6 +72,20 @@ def test_a_refused_token_counts_for_ten(sqlite_stand: Stand, hands: Hands) -> No
     assert len(sqlite_stand.entries(kind="token.refused")) == 10
 
 
+def test_what_is_refused_to_a_stranger_counts_for_ten(sqlite_stand: Stand, hands: Hands) -> None:
+    stand = sqlite_stand
+    with closing(Browser(stand)) as browser:
+        for path, kind in (("/join/inv_x", "invitation.refused"), ("/sign-in", "session.refused")):
+            hands.move(60)
+            codes = [
+                browser.http.post(path, data={"login": f"{n}@acme.example", "password": "x"}).status_code
+                for n in range(12)
+            ]
+            assert codes == [codes[0]] * 10 + [429] * 2, path
+            assert len(stand.entries(kind=kind)) == 10
+            problem(stand.get("buyer", "/v1/whoami"), 429, "rate_limited")
+
+
 def test_a_person_on_the_portal_has_a_limit(sqlite_stand: Stand, hands: Hands) -> None:
     with closing(member(sqlite_stand)) as ada:
         hands.move(60)
