@@ -11,6 +11,7 @@ from exchange.operations.observing import Readiness
 from exchange.web import auth, errors, observed
 from exchange.web.api import blueprints
 from exchange.web.auth import endpoints
+from exchange.web.auth.discovery import Discovery
 from exchange.web.limits import RequestLimits
 from exchange.web.portal import portal
 
@@ -50,6 +51,7 @@ def create_app(market: Market) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     app.extensions["market"] = market
     app.extensions["limits"] = RequestLimits(settings)
+    app.extensions["discovery"] = Discovery()
     app.extensions["readiness"] = Readiness(market)
     app.extensions["metrics"] = observed.install(app, market)
     market.store.on_refused = auth.spend_refused

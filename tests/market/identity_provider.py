@@ -19,6 +19,7 @@ from joserfc.jwk import ECKey, OctKey
 from werkzeug.serving import make_server
 
 from exchange.config import Secret
+from exchange.web.auth.discovery import Discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,8 +119,13 @@ class Provider:
         return app
 
 
-def named(stand: Stand, issuer: str, networks: str = "127.0.0.1/32") -> None:
-    """Name a provider in a market's settings; ``networks`` are those within that it may be in."""
+def named(
+    stand: Stand, issuer: str, networks: str = "127.0.0.1/32", *, known: Discovery | None = None
+) -> None:
+    """Name a provider in a market's settings; ``networks`` are those within that it may be in. What it says
+    of itself is asked each time, unless ``known`` keeps it.
+    """
+    stand.app.extensions["discovery"] = known or Discovery(kept_s=0, away_s=0)
     told = {"issuer": issuer, "client_id": CLIENT, "client_secret": Secret(SECRET), "networks": networks}
     for name, value in told.items():
         object.__setattr__(stand.market.settings, f"oidc_{name}", value)

@@ -1,7 +1,8 @@
 """Signing in by an identity provider: OpenID Connect Core 1.0, the code flow with PKCE, state and nonce.
 
-The provider's configuration and keys are read at each sign-in, from the issuer that the settings name and
-from nowhere else. What it sends is believed only whole: signature, algorithm, issuer, audience, time, nonce.
+The provider's keys are read at each sign-in, and its configuration at most a minute before, from the issuer
+that the settings name and from nowhere else. What it sends is believed only whole: signature, algorithm,
+issuer, audience, time, nonce.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from exchange.errors import SingleSignOnRefused
 from exchange.operations.signing_on import Identity
 from exchange.persons import factors
 from exchange.web.auth import outside
+from exchange.web.auth.discovery import discovery
 from exchange.web.auth.signing import object_of
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def configured(market: Market) -> bool:
 
 
 def start(market: Market, *, target: str) -> Started:
-    """Begin a sign-in; ``target`` is what the callback is told again. Raises SingleSignOnRefused.
+    """Begin a sign-in; ``target`` is what the callback is told again. Raises SingleSignOnRefused, Overloaded.
 
     The target travels in the cookie: a link to join is among them, and it is kept nowhere.
     """
@@ -86,7 +88,8 @@ def finish(market: Market, cookie: str, given: dict[str, str]) -> tuple[Identity
     """End a sign-in with what the browser brought back; returns who it is, and the target of the start.
 
     Raises :class:`SingleSignOnRefused`, whatever is wrong: a state that is unknown, used or of another
-    browser, and anything in the token that is not as it should be.
+    browser, and anything in the token that is not as it should be. Raises :class:`Overloaded` while too many
+    wait for the provider.
     """
     taken = market.store.jot(
         lambda session, now: factors.take_challenge(session, _PURPOSE, _holder(cookie), now)
@@ -99,7 +102,9 @@ def finish(market: Market, cookie: str, given: dict[str, str]) -> tuple[Identity
     kept: dict[str, str] = json.loads(taken.value)
     provider = _configuration(market)
     token = _token(market, provider, given["code"], kept["verifier"])
-    claims = _claims(token, _asked(market, provider["jwks_uri"]))
+    with discovery().call():
+        keys = _asked(market, provider["jwks_uri"])
+    claims = _claims(token, keys)
     now = market.store.clock()
     target = base64.urlsafe_b64decode(cookie.partition(".")[2]).decode()  # ours: the state was found by it
     return _identity(market, claims, nonce=kept["nonce"], now=now), target
@@ -155,13 +160,18 @@ def _token(market: Market, provider: dict[str, Any], code: str, verifier: str) -
     }
     secret = str.__str__(settings.oidc_client_secret)
     login = quote(settings.oidc_client_id, safe=""), quote(secret, safe="")
-    found = _asked(market, provider["token_endpoint"], form=sent, login=login).get("id_token")
+    with discovery().call():
+        found = _asked(market, provider["token_endpoint"], form=sent, login=login).get("id_token")
     if not isinstance(found, str):
         raise SingleSignOnRefused("the provider gave no token for the code")
     return found
 
 
 def _configuration(market: Market) -> dict[str, Any]:
+    return discovery().configuration(market.settings.oidc_issuer, lambda: _discovered(market))
+
+
+def _discovered(market: Market) -> dict[str, Any]:
     """The provider's configuration (OpenID Connect Discovery 1.0), of exactly the issuer that is set.
 
     Its places are the provider's choice: each is looked at when it is asked. The browser alone goes to the

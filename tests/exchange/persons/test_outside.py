@@ -9,6 +9,7 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from exchange.addresses import networks
 from exchange.config import Settings, SettingsError
 from exchange.web.auth import outside
+from exchange.web.auth.discovery import AWAY_S, KEPT_S, MOST_CALLS, Discovery
 from tests.exchange.guard import Guard, guarded
 from tests.exchange.spellings import SPELLINGS
 from tests.market.browser import Browser
@@ -297,3 +299,48 @@ def test_the_providers_configuration_is_an_object(place: Place, sqlite_stand: St
     place.blocks = [json.dumps({"issuer": place.url, "token_endpoint": [], "jwks_uri": None}).encode()]
     assert away(sqlite_stand) == 401
     assert place.asked[0][0] == f"/it{WELL_KNOWN}"
+
+
+def test_the_configuration_is_asked_once_a_minute(place: Place, shared_sqlite_stand: Stand) -> None:
+    now = [1000.0]
+    named(shared_sqlite_stand, place.url, known=Discovery(clock=lambda: now[0]))
+    places = dict.fromkeys(("authorization_endpoint", "token_endpoint", "jwks_uri"), place.url)
+    place.blocks = [json.dumps({"issuer": place.url, **places}).encode()]
+    for seconds, asked in ((0.0, 1), (KEPT_S - 1, 1), (1.0, 2)):
+        now[0] += seconds
+        assert away(shared_sqlite_stand) == 302
+        assert len(place.asked) == asked
+
+
+def test_a_provider_that_fails_is_left_alone_for_a_while(place: Place, shared_sqlite_stand: Stand) -> None:
+    now = [1000.0]
+    named(shared_sqlite_stand, place.url, known=Discovery(clock=lambda: now[0]))
+    place.blocks = [b"away"]
+    for seconds, asked in ((0.0, 1), (AWAY_S - 1, 1), (1.0, 2)):
+        now[0] += seconds
+        assert away(shared_sqlite_stand) == 401
+        assert len(place.asked) == asked
+
+
+def test_few_wait_for_a_provider_at_once_and_others_are_told(
+    place: Place, shared_sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named(shared_sqlite_stand, place.url, known=Discovery())
+    asking, answer = threading.Semaphore(0), threading.Event()
+
+    def silent(*_: object, **__: object) -> dict[str, object]:
+        asking.release()
+        answer.wait(30)
+        raise outside.NotAsked("nobody answers")
+
+    monkeypatch.setattr(outside, "ask", silent)
+    with ThreadPoolExecutor(MOST_CALLS) as pool:
+        waiting = [pool.submit(away, shared_sqlite_stand) for _ in range(MOST_CALLS)]
+        try:
+            assert all(asking.acquire(timeout=30) for _ in waiting)
+            assert away(shared_sqlite_stand) == 503
+        finally:
+            answer.set()
+        assert [one.result() for one in waiting] == [401] * MOST_CALLS
+    assert away(shared_sqlite_stand) == 401, "a moment ago nobody answered"
+    assert not asking.acquire(blocking=False)
