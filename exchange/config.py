@@ -162,6 +162,9 @@ class Settings:
     rate_of_network: int = _setting(1000, "The same from one network (a /24 or /48), whoever asks")
     proxies: int = _setting(0, "Reverse proxies in front, whose X-Forwarded-For and -Proto are believed")
     password_hashes: int = _setting(2, "Passwords that one web process checks at a time, with 64 MiB each")
+    client_patience_s: int = _setting(
+        10, "Seconds in all that a client may keep a thread waiting while it sends a request slowly"
+    )
     web_threads: int = _setting(16, "Threads of one web process")
     web_workers: int = _setting(1, "Web processes")
 

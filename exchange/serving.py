@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from exchange.bootstrap import open_market
 from exchange.config import Settings
+from exchange.connections import PromptSocket
 from exchange.operations import laying
 from exchange.telemetry import metrics, traces
 from exchange.web import create_app
@@ -43,9 +44,12 @@ class _Logger(Logger):  # type: ignore[misc]
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
-    """A web process that refuses connections once it is told to stop, instead of leaving them to wait."""
+    """A web process that refuses connections once it is told to stop, instead of leaving them to wait, and
+    cuts off clients that hold a thread by sending too slowly.
+    """
 
     sockets: list[Any]
+    patience_s: float
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Begin or cease to accept connections."""
@@ -54,6 +58,13 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             for listener in self.sockets:
                 listener.close()
             self.sockets = []
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a connection that has something to say to a thread."""
+        if not isinstance(conn.sock, PromptSocket):
+            conn.sock = PromptSocket(conn.sock, self.patience_s)
+        conn.sock.begin()
+        super().enqueue_req(conn)
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
@@ -106,7 +117,7 @@ def serve(settings: Settings, *, host: str, port: int, worker: bool = True) -> N
     os.environ[metrics.FOLDER] = shared.name
     options = {
         "bind": f"{host}:{port}",
-        "worker_class": _Worker,
+        "worker_class": type("Worker", (_Worker,), {"patience_s": float(settings.client_patience_s)}),
         "threads": settings.web_threads,
         "workers": settings.web_workers,
         "timeout": settings.query_timeout_s + settings.ingest_timeout_s,
