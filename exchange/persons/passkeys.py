@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _NAME = "Private data exchange"
 _ALGORITHMS = [COSEAlgorithmIdentifier.EDDSA, COSEAlgorithmIdentifier.ECDSA_SHA_256]
 _TIMEOUT_MS = 60_000
+# What the library raises over a reply that is not as it should be; it reads some of it without looking first.
+_BROKEN = (WebAuthnException, ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def registered(site: Site, reply: dict[str, Any], challenge: bytes) -> NewKey:
             require_user_verification=True,
             supported_pub_key_algs=_ALGORITHMS,
         )
-    except (WebAuthnException, ValueError, TypeError, KeyError) as error:
+    except _BROKEN as error:
         raise SecondFactorRefused("the passkey was not registered") from error
     return NewKey(bytes_to_base64url(made.credential_id), made.credential_public_key, made.sign_count)
 
@@ -122,7 +124,7 @@ def asserted(
             credential_current_sign_count=sign_count,
             require_user_verification=True,
         )
-    except (WebAuthnException, ValueError, TypeError, KeyError) as error:
+    except _BROKEN as error:
         raise SecondFactorRefused("the passkey was not accepted") from error
     return done.new_sign_count
 
