@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 
 from exchange import identity
 from exchange.errors import InvitationUnknown, LastAdmin, MemberExists, NotFound, RequestInvalid, RoleMissing
@@ -184,14 +184,9 @@ def remove_member(session: Session, member_id: str) -> None:
 
 
 def keep_an_admin(session: Session, who: Member) -> None:
-    """Raise :class:`LastAdmin` where nobody else administers the organisation."""
-    others = select(func.count()).where(
-        membership.c.org == who.org,
-        membership.c.admin.is_(True),
-        membership.c.disabled_at.is_(None),
-        membership.c.id != who.id,
-    )
-    if who.admin and who.active and not session.execute(others).scalar_one():
+    """Raise :class:`LastAdmin` where nobody else administers the organisation who may sign in."""
+    others = any(one.admin and one.active for one in members(session, who.org) if one.id != who.id)
+    if who.admin and who.active and not others:
         raise LastAdmin("nobody else administers this organisation")
 
 

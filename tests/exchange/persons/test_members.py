@@ -149,6 +149,9 @@ def test_the_last_administrator_stays(ada: Browser, verb: str) -> None:
     assert reply.status_code == 409
     assert "nobody else administers" in reply.text
     with closing(joined(ada, admin="yes")):
+        joining.disable_person(ada.stand.market, login="bo@acme.example")
+        assert ada.post(f"/members/{mine}/{verb}").status_code == 409, "the other one is shut out everywhere"
+        joining.disable_person(ada.stand.market, login="bo@acme.example", disabled=False)
         assert ada.post(f"/members/{mine}/{verb}").status_code == 200
 
 
