@@ -136,14 +136,18 @@ def find(session: Session, authorization_id: str, *, org: str | None = None) -> 
     return _authorization(row)
 
 
-def of_organisation(session: Session, org: str, now: datetime, *, limit: int = 500) -> list[Authorization]:
-    """An organisation's authorizations that are in force, newest first."""
+def of_organisation(
+    session: Session, org: str, now: datetime, *, subject: str | None = None, limit: int = 500
+) -> list[Authorization]:
+    """An organisation's authorizations that are in force, or those of one subject alone, newest first."""
     table = oauth_authorization.c
     held = select(oauth_authorization).where(
         table.org == org,
         table.revoked_at.is_(None),
         table.expires_at.is_(None) | (table.expires_at > stamp(now)),
     )
+    if subject is not None:
+        held = held.where(table.subject == subject)
     rows = session.execute(held.order_by(table.created_at.desc(), table.id.desc()).limit(limit))
     return [_authorization(row) for row in rows]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 import pytest
 
+from exchange import authorizations
 from tests.exchange.oauth.program import CLI, REDIRECT, Program, claims, hidden, refused
 from tests.market.browser import Browser, invited, member
 from tests.market.stand import Stand, problem
@@ -96,6 +98,17 @@ def test_a_member_sees_and_ends_the_own_programs_alone(ada: Browser, bo: Browser
     assert bo.post(f"/programs/authorizations/{held['his']}/revoke").url.path == "/programs"
     assert bo.stand.get(his["access_token"], "/v1/whoami").status_code == 401
     assert ada.stand.get(hers["access_token"], "/v1/whoami").status_code == 200
+
+
+def test_the_own_programs_are_listed_however_many_others_let_in(
+    ada: Browser, bo: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    his = let_in(bo)
+    let_in(ada)
+    found = authorizations.of_organisation
+    monkeypatch.setattr(authorizations, "of_organisation", partial(found, limit=1))
+    listed = bo.stand.get(his["access_token"], "/v1/authorizations").json()["items"]
+    assert [one["authorization"] for one in listed] == [claims(his["access_token"])["authorization"]]
 
 
 def test_an_administrator_manages_clients_on_the_portal(ada: Browser) -> None:
