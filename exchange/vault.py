@@ -135,19 +135,30 @@ class Vault:
 
     def begin(self) -> None:
         """On the first start, make a master key where none is given, and write down which it is. Raises what
-        :meth:`require` raises: a key is made for a database that knows none, and for no other.
+        :meth:`require` raises, and SettingsError for a file without a key: one is made for a database that
+        knows none, and for no other.
         """
         assert_outside_transaction()
         if not self._store.read(data_keys.masters):
-            if not self.ring.ids():
-                self.ring.create()
-            self._store.jot(self._register_first)
+            self._register_first()
         self.require()
 
-    def _register_first(self, session: Session, now: datetime) -> None:
-        if not data_keys.masters(session):
-            newest = self.ring.ids()[-1]
-            data_keys.register(session, newest, self.ring.proof_of(newest), now=now)
+    def _register_first(self) -> None:
+        if not self.ring.ids():
+            self.ring.create()
+        known = self.ring.ids()
+        if not known:
+            raise SettingsError(
+                f"{self.ring.path} holds no master key: remove the file, and one is made at the next start, "
+                "or put one there that was made before (EXCHANGE_MASTER_KEYS)"
+            )
+        newest, proof = known[-1], self.ring.proof_of(known[-1])
+
+        def register(session: Session, now: datetime) -> None:
+            if not data_keys.masters(session):
+                data_keys.register(session, newest, proof, now=now)
+
+        self._store.jot(register)
 
 
 def _lost(what: str) -> SettingsError:

@@ -17,6 +17,7 @@ from exchange import bootstrap, data_keys
 from exchange.cli import main
 from exchange.config import Settings, SettingsError
 from exchange.operations import rekeying
+from exchange.store import assert_outside_transaction
 from privacy.sandbox import Sandbox
 from tests.journeys.test_tampering import flip, unguarded
 from tests.market import layouts, sample
@@ -232,6 +233,26 @@ def test_two_users_of_one_group_share_the_file(bare: Stand) -> None:
     other.create()
     assert other.path.stat().st_mode & 0o777 == 0o640
     assert len(other.ids()) == 1
+
+
+def test_a_first_start_reads_its_keys_before_the_transaction_and_needs_one(
+    bare: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, vault = bare.home / "master.keys", bare.market.vault
+    with bare.market.store.engine.begin() as connection:
+        for table in ("data_key", "master_key"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+    for written in ("", "# to be filled in\n"):
+        path.write_text(written)
+        with pytest.raises(SettingsError, match="holds no master key: remove the file"):
+            vault.begin()
+    path.unlink()
+    for name in ("ids", "proof_of"):
+        real = getattr(type(vault.ring), name)
+        outside = lambda *given, real=real: (assert_outside_transaction(), real(*given))[1]  # noqa: E731
+        monkeypatch.setattr(type(vault.ring), name, outside)
+    vault.begin()
+    assert len(vault.ring.ids()) == 1
 
 
 @pytest.mark.parametrize("lost", ["missing", "another", "of the same id", "readable to all", "damaged"])
