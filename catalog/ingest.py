@@ -68,13 +68,16 @@ class Limits:
 
 
 class Confinement(Protocol):
-    """What a module offers by which the child confines itself; each tells whether the kernel does it."""
+    """What a module offers by which the child confines itself; some tell whether the kernel does it."""
 
     def leave_network(self) -> bool:
         """Have no network from now on."""
 
     def drop_privileges(self) -> bool:
         """Keep no capability but access to files."""
+
+    def die_with_parent(self, parent: int) -> None:
+        """End this process when the one that started it ends, which is ``parent``."""
 
     def forbid_network_and_programs(self) -> bool:
         """Refuse sockets and other programs."""
@@ -155,6 +158,7 @@ def ingest_table(
         "limits": asdict(limits),
         "confinement": confinement,
         "key": (key or b"").hex(),
+        "parent": os.getpid(),
     }
     try:
         return _report(_run_child(task, limits, table, out), table, out, sealed=key is not None)

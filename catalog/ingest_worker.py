@@ -29,7 +29,7 @@ def main() -> None:
     task = json.load(sys.stdin)
     _limit(task["limits"])
     _load()
-    confine(task["confinement"], source=task["source"], out=task["out"])
+    confine(task["confinement"], source=task["source"], out=task["out"], parent=task["parent"])
     # A library that prints must not speak into the report's pipe.
     report_pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -74,8 +74,9 @@ def _load() -> None:
     _ = (encodings, zoneinfo, catalog, pyarrow)
 
 
-def confine(module: str, *, source: str, out: str) -> None:
-    """Have the kernel forbid everything but reading ``source`` and writing below ``out``.
+def confine(module: str, *, source: str, out: str, parent: int) -> None:
+    """Have the kernel forbid everything but reading ``source`` and writing below ``out``, and end this
+    process with ``parent``.
 
     A user namespace and Landlock need a single thread; limits hold whatever the kernel offers besides.
     """
@@ -84,6 +85,7 @@ def confine(module: str, *, source: str, out: str) -> None:
     found: Confinement = importlib.import_module(module)
     found.leave_network()
     found.drop_privileges()
+    found.die_with_parent(parent)  # now: a change of privileges makes the kernel forget it
     found.forbid_network_and_programs()
     found.forbid_processes_and_signals()
     found.confine_files([source, *(path for path in _ASKED_BY_ENGINES if Path(path).exists())], out)

@@ -56,6 +56,10 @@ class Objects(Protocol):
         """Remove one that nothing names, unless it was put since a moment."""
         ...
 
+    def tidy(self, *, untouched_since: float) -> int:
+        """Remove what processes that died left of their work; returns how much."""
+        ...
+
     def ensure_writable(self) -> None:
         """Raises where nothing could be kept now."""
         ...
@@ -130,6 +134,29 @@ class LocalObjects:
                     os.link(aside, place)
             sync_folder(place.parent)
         return not young
+
+    def tidy(self, *, untouched_since: float) -> int:
+        """Remove the drafts of processes that died, which nobody wrote to after ``untouched_since`` (seconds
+        since 1970); returns how many.
+
+        What was set aside for :meth:`discard` is put back first: it may have been put again just before.
+        """
+        gone = 0
+        for draft in self._incoming.glob("tmp*"):
+            with contextlib.suppress(FileNotFoundError):  # another process removes it
+                if draft.stat().st_mtime <= untouched_since:
+                    self._remove_draft(draft)
+                    gone += 1
+        return gone
+
+    def _remove_draft(self, draft: Path) -> None:
+        if not draft.is_dir():
+            draft.unlink()
+            return
+        for aside in draft.iterdir():
+            with contextlib.suppress(FileExistsError, NotFound):
+                os.link(aside, self._place(aside.name))
+        shutil.rmtree(draft)
 
     def ensure_writable(self) -> None:
         """Raises OSError where nothing could be kept now."""

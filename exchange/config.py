@@ -253,6 +253,11 @@ class Settings:
         """The folder of the published log: checkpoint and tiles, served as static files."""
         return self.home / "log"
 
+    @property
+    def scratch_path(self) -> Path:
+        """The folder of what is worked on at this moment."""
+        return self.home / "scratch"
+
     def shown(self) -> list[tuple[str, str, str]]:
         """Every setting as (variable, value with secrets masked, meaning)."""
         rows = []

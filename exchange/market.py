@@ -65,6 +65,11 @@ class OutsideObjects:
         assert_outside_transaction()
         return self._objects.untouched(since=time.time() - seconds)
 
+    def tidy(self, untouched_s: float) -> int:
+        """Remove what processes that died left of their work, once it is so old; returns how much."""
+        assert_outside_transaction()
+        return self._objects.tidy(untouched_since=time.time() - untouched_s)
+
     def every(self) -> Iterator[str]:
         """All objects, also those that are put meanwhile, as far as they are met."""
         return self.untouched(-_DAY_S)  # by a clock that is up to a day ahead of ours

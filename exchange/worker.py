@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from exchange import leases
+from exchange import leases, scratch
 from exchange.audit import integrate, log
 from exchange.audit.errors import AuditError
 from exchange.audit.note import SigningKey
@@ -219,9 +219,19 @@ def _collect_in_time(market: Market, settings: Settings) -> None:
     done.write_text(today, encoding="utf-8")
 
 
+def _clear_scratch(_market: Market, settings: Settings) -> None:
+    """Remove what an ingest left whose process died: it may be readable to whoever has the disk."""
+    if gone := scratch.clear(settings.scratch_path):
+        _LOG.warning("removed %d folders of ingests whose process died", gone)
+
+
 _MONEY: dict[str, _Step] = {"orders": _follow_orders, "money": _settle_money, "invoices": _issue_invoices}
 """What the treasurer does in each round, one after the other; one that fails stops none of the others."""
-_KEEPING: dict[str, _Step] = {"answers": _keep_in_time, "objects": _collect_in_time}
+_KEEPING: dict[str, _Step] = {
+    "answers": _keep_in_time,
+    "objects": _collect_in_time,
+    "scratch": _clear_scratch,
+}
 """What the keeper does."""
 
 

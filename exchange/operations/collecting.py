@@ -42,7 +42,11 @@ _LOG = logging.getLogger("exchange.worker")
 
 
 def collect(market: Market) -> int:
-    """Remove objects that nothing names and that nobody touched for a day; returns how many."""
+    """Remove objects that nothing names and that nobody touched for a day; returns how many.
+
+    Halves of objects go too, whose process died a day ago.
+    """
+    market.objects.tidy(_DAY_S)
     if not keeping.noted(market):
         _LOG.warning("no object is collected: what some answers stand on is not known")
         return 0

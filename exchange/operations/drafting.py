@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
@@ -15,7 +13,7 @@ from catalog.ingest import Limits, ingest_table
 from catalog.manifest import Manifest
 from catalog.objects import sha256_of
 from catalog.schema import check_declared, is_public, keys_of, unit_of
-from exchange import authorizations, data_keys, quarantine, sealing
+from exchange import authorizations, data_keys, quarantine, scratch, sealing
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import RequestInvalid, UploadIncomplete
 from exchange.identity import Role, new_id
@@ -27,6 +25,7 @@ from settlement.errors import LicenceInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -81,8 +80,8 @@ def draft(market: Market, actor: Actor, command: DraftListing, *, key: str | Non
         actor.require(Role.PROVIDER)
         manifest = _checked(command.manifest)
         market.objects.ensure_writable()  # before an hour of ingest, perhaps
-        with tempfile.TemporaryDirectory(prefix="ingest-", dir=_scratch(market)) as folder:
-            made = _ingest(market, actor, manifest, command.files, Path(folder))
+        with scratch.working(market.settings.scratch_path) as folder:
+            made = _ingest(market, actor, manifest, command.files, folder)
     outcome = market.store.perform(
         actor, command, lambda tx: _store(tx, market.vault.ring, made, command.manifest_sha256), key=key
     )
@@ -290,9 +289,3 @@ def _report(report: TableReport, public: bool) -> dict[str, Any]:
         "columns": [{"name": c.name, "type": c.type} for c in report.schema.columns],
         "warnings": [warning] if dropped else [],
     }
-
-
-def _scratch(market: Market) -> Path:
-    folder = market.settings.home / "scratch"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder

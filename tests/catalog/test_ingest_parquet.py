@@ -301,6 +301,34 @@ def test_the_child_has_its_limits_and_none_of_our_environment(
     assert "Max core file size        0 " in granted
 
 
+def test_a_confined_child_ends_with_its_parent(tmp_path: Path) -> None:
+    """What it writes in the meantime may be readable: whoever is to remove it has gone."""
+    child = (
+        "import os, sys, time\nfrom catalog.ingest_worker import confine\n"
+        f"confine({CONFINED!r}, source='/dev/null', out={str(tmp_path)!r}, parent=os.getppid())\n"
+        "os.write(1, b'confined')\ntime.sleep(60)"
+    )
+    parent = (
+        "import os, subprocess, sys\n"
+        "with subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE) as child:\n"
+        "    assert child.stdout.read(8) == b'confined'\n"
+        "    print(child.pid, flush=True)\n    os.kill(os.getpid(), 9)"
+    )
+    environ = {"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", parent, child],
+        env={**environ, "JE_ARROW_MALLOC_CONF": "background_thread:false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -9, done.stderr
+    status, until = Path("/proc", done.stdout.strip(), "status"), time.monotonic() + 10
+    while status.exists() and "State:\tZ" not in status.read_text():  # whoever adopted it may be slow to reap
+        assert time.monotonic() < until, "it lives on"
+        time.sleep(0.01)
+
+
 def test_a_confined_child_reads_its_file_writes_its_folder_and_nothing_else(tmp_path: Path) -> None:
     """What a parser that was taken over could do: each of these is refused by the kernel."""
     source, out = tmp_path / "source", tmp_path / "out"
@@ -310,7 +338,7 @@ def test_a_confined_child_reads_its_file_writes_its_folder_and_nothing_else(tmp_
     program = f"""
 import os, socket, subprocess, sys
 from catalog.ingest_worker import confine
-confine({CONFINED!r}, source={str(source)!r}, out={str(out)!r})
+confine({CONFINED!r}, source={str(source)!r}, out={str(out)!r}, parent=os.getppid())
 open({str(source)!r}).read()
 open({str(out / "part")!r}, "w").write("part")
 for name, attempt in {{

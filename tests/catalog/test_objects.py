@@ -156,3 +156,19 @@ def test_what_is_put_while_it_is_discarded_is_there(tmp_path: Path) -> None:
 def test_there_is_room_for_what_is_begun(objects: Objects) -> None:
     objects.ensure_writable()
     assert list(objects.untouched(since=now())) == [], "looking leaves nothing"
+
+
+def test_what_a_process_left_that_died_is_removed_after_a_day(tmp_path: Path) -> None:
+    objects, incoming = LocalObjects(tmp_path), tmp_path / "incoming"
+    (kept,) = objects.put_bytes(b"set aside")
+    aside, half, fresh = incoming / "tmpaside", incoming / "tmphalf", incoming / "tmpfresh"
+    aside.mkdir()
+    objects.path(kept).rename(aside / kept)
+    half.write_bytes(b"ha")
+    fresh.write_bytes(b"fre")
+    for one in (half, aside):
+        os.utime(one, (1000.0, 1000.0))
+    assert objects.tidy(untouched_since=time.time() - 60) == 2
+    assert list(incoming.iterdir()) == [fresh]
+    assert objects.read(kept) == b"set aside", "it may have been put again just before"
+    assert objects.tidy(untouched_since=time.time() - 60) == 0

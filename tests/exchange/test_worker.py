@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from exchange import worker
+from exchange import scratch, worker
 from exchange.audit.errors import LogDiverged
 from exchange.audit.note import SigningKey
 from exchange.config import Settings, SettingsError
@@ -279,7 +282,25 @@ def test_a_long_round_of_orders_does_not_delay_the_log(
     assert len(published) > 3
 
 
-@pytest.mark.parametrize("what", ["orders", "money", "invoices", "answers", "objects"])
+def test_what_an_ingest_left_that_was_killed_is_removed(sqlite_stand: Stand) -> None:
+    place = of_worker(sqlite_stand).scratch_path
+    script = (
+        "import os, pathlib, sys\nfrom exchange import scratch\n"
+        "with scratch.working(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'spilled').write_text('values')\n    os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(place)], check=False, cwd=Path(__file__).parents[2]
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(place.glob("*/spilled"))) == 1
+    with scratch.working(place) as folder:
+        assert list(place.iterdir()) == [folder], "whoever begins removes it"
+        assert scratch.clear(place) == 0, "somebody works in it"
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["orders", "money", "invoices", "answers", "objects", "scratch"])
 def test_a_round_by_hand_does_all_that_the_threads_do(
     sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -290,6 +311,7 @@ def test_a_round_by_hand_does_all_that_the_threads_do(
         "invoices": (worker, "issue_month"),
         "answers": (worker.keeping, "round_once"),
         "objects": (worker.collecting, "collect"),
+        "scratch": (worker.scratch, "clear"),
     }
     real = getattr(*places[what])
     monkeypatch.setattr(*places[what], lambda market: (done.append(what), real(market))[1])
