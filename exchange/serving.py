@@ -159,7 +159,7 @@ def _keep_running(settings: Settings, parent: int) -> None:
         signal.signal(number, lambda *_: told.set())
     while True:
         worker, began = _fork_worker(settings), time.monotonic()
-        while os.waitpid(worker, os.WNOHANG) == (0, 0):
+        while worker is not None and os.waitpid(worker, os.WNOHANG) == (0, 0):
             if told.wait(_LOOK_EVERY_S / 4) or os.getppid() != parent:
                 _end(worker)
                 return
@@ -171,10 +171,16 @@ def _keep_running(settings: Settings, parent: int) -> None:
         pause_s = min(2 * pause_s, _PAUSES_S[1])
 
 
-def _fork_worker(settings: Settings) -> int:
-    """Only the child reads the key of the log."""
+def _fork_worker(settings: Settings) -> int | None:
+    """A process that runs a worker; None where the machine has no room for one now. Only the child reads the
+    key of the log.
+    """
     environ, parent = {**os.environ, "EXCHANGE_HOME": str(settings.home)}, os.getpid()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        _WORKER_LOG.error("no worker can be started: %s", error.strerror)
+        return None
     if child:
         return child
     code = 1
