@@ -24,7 +24,7 @@ from exchange.market import Market, OutsideEngine, OutsideObjects
 from exchange.persons.passwords import Passwords
 from exchange.runs import Runs
 from exchange.store import Store
-from exchange.turns import Shares
+from exchange.turns import Places, Shares
 from exchange.vault import Vault
 from privacy.layout import LIMITS
 from privacy.sandbox import Limits, Sandbox
@@ -81,6 +81,7 @@ def open_market(settings: Settings) -> Market:
             replies=max(1, settings.web_threads * 3 // 4),  # the other threads serve who asks how far it is
             ended=lambda ids: store.read(lambda session: queries.ended(session, ids)),
         ),
+        ingests=Places(at_once=max(1, settings.web_threads // 8), of_one=1),
         till=Till(settings.stripe_key, api_base=settings.stripe_api_base) if settings.stripe_key else None,
         passwords=Passwords(at_once=settings.password_hashes),
     )

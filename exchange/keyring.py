@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import os
@@ -17,6 +18,7 @@ import secrets
 import tempfile
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
@@ -25,6 +27,9 @@ from exchange import sealing
 from exchange.config import SettingsError
 from exchange.errors import MasterKeyMissing, MasterKeyWrong
 from exchange.sealing import KEY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST_KEYS = 64
 _ID = re.compile(r"mk_[0-9a-f]{12}")
@@ -101,17 +106,31 @@ class KeyRing:
 
     def add(self) -> str:
         """Add a new key after the others; returns its id. Raises OSError where the file cannot be written."""
-        keys, added = self._read(), _new_id()
-        if len(keys) >= MOST_KEYS:
-            raise SettingsError(f"{self.path} holds {MOST_KEYS} master keys already: retire some")
-        self._write({**keys, added: sealing.new_key()})
+        added = _new_id()
+        with self._alone():
+            keys = self._read()
+            if len(keys) >= MOST_KEYS:
+                raise SettingsError(f"{self.path} holds {MOST_KEYS} master keys already: retire some")
+            self._write({**keys, added: sealing.new_key()})
         return added
 
     def remove(self, key_id: str) -> None:
         """Remove a key from the file, if it is there. Raises OSError where the file cannot be replaced."""
-        keys = self._read()
-        if key_id in keys:
-            self._write({known: key for known, key in keys.items() if known != key_id})
+        with self._alone():
+            keys = self._read()
+            if key_id in keys:
+                self._write({known: key for known, key in keys.items() if known != key_id})
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold what every writer of the file holds: each reads what the one before it wrote."""
+        place = self.path.with_name(f".{self.path.name}.lock")
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _mode(self.path))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def _key(self, key_id: str) -> bytes:
         found = self._keys.get(key_id)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exchange.errors import Overloaded, StripeMissing
 from exchange.persons.passwords import Passwords
 from exchange.store import assert_outside_transaction
-from exchange.turns import Shares, Turns
+from exchange.turns import Places, Shares, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -169,6 +169,7 @@ class Market:
     salt: Callable[[str], bytes]
     layouts: Layouts
     runs: Runs
+    ingests: Places
     till: Till | None = None
     passwords: Passwords = field(default_factory=Passwords)
 

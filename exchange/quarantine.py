@@ -97,6 +97,17 @@ def find(session: Session, upload_id: str, *, org: str) -> Row[Any]:
     return row
 
 
+def lengths(session: Session, org: str) -> dict[str, int]:
+    """An organisation's uploads and how long they are to be; those that became a listing too, for a while."""
+    found = select(upload.c.id, upload.c.length).where(upload.c.org == org)
+    return {row.id: row.length for row in session.execute(found)}
+
+
+def arrived(folder: Path, upload_id: str) -> bool:
+    """Whether an upload has a file: it was begun, and no ingest has taken it."""
+    return path_of(folder, upload_id).exists()
+
+
 def record_manifest(session: Session, version: str, sha256: str) -> None:
     """Remember the digest of the manifest that a version was last sent with."""
     session.execute(delete(sent_manifest).where(sent_manifest.c.version == version))

@@ -7,16 +7,17 @@ refused at once: who is refused holds nothing (docs/decisions/0022-a-job-runs-wh
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exchange.errors import Overloaded, TooManyQueries
+from exchange.errors import InProgress, Overloaded, TooManyQueries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
 _SOONEST_S, _LATEST_S = 1, 30
@@ -191,3 +192,33 @@ class Turns:
                     del self._queues[turn.org]
                 turn._came.set()  # whoever waits for it wakes up
             self._serve()
+
+
+class Places:
+    """So many at a time, and so many of one organisation. Nobody waits: who finds none comes again."""
+
+    def __init__(self, at_once: int, of_one: int) -> None:
+        self._at_once, self._of_one = at_once, of_one
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def place(self, org: str, what: str) -> Iterator[None]:
+        """Hold a place. Raises :class:`InProgress` where the organisation has its own, :class:`Overloaded`
+        where none is left; ``what`` is what they are for.
+        """
+        with self._lock:
+            if self._taken[org] >= self._of_one:
+                raise InProgress(
+                    f"{what} of your organisation is under way",
+                    hint="Wait until it has ended, and repeat the request with the same key.",
+                )
+            if self._taken.total() >= self._at_once:
+                raise Overloaded(f"{what} of others is under way")
+            self._taken[org] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[org] -= 1
+                self._taken += Counter()  # forget who has none

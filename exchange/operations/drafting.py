@@ -76,7 +76,7 @@ def draft(market: Market, actor: Actor, command: DraftListing, *, key: str | Non
     done = market.store.replay(actor, command, key)
     if done is not None:
         return done.value
-    with market.store.refusing(actor, command):
+    with market.ingests.place(actor.org, "another ingest"), market.store.refusing(actor, command):
         actor.require(Role.PROVIDER)
         manifest = _checked(command.manifest)
         market.objects.ensure_writable()  # before an hour of ingest, perhaps

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from catalog import listings
 from exchange import data_keys, queries
 from exchange.audit.entry import Entry, ObjectGroup
-from exchange.errors import MasterKeyInUse, NotFound
+from exchange.errors import MasterKeyInUse, MasterKeyMissing, NotFound
 from exchange.identity import SYSTEM
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ def _walk(market: Market, current: str) -> Iterator[int]:
     while rows := market.store.read(
         partial(data_keys.under_others, master=current, after=after, limit=AT_ONCE)
     ):
+        if not ring.knows(current):  # else all would hang on what is in this process's memory alone
+            raise MasterKeyMissing(f"the master key {current} is not in {ring.path} any more")
         keys = [(row, ring.unwrap(row.master, row.wrapped, row.object)) for row in rows]
         wrapped = [(row, ring.wrap(current, key, row.object)) for row, key in keys]
 

@@ -32,15 +32,29 @@ class StartUpload:
         return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="upload"))
 
 
+MOST, MOST_TIMES = 64, 4
+"""Uploads of one organisation that wait at a time, and how many of the largest size they may take in all."""
+
+
 def start(market: Market, actor: Actor, *, length: int, name: str) -> str:
-    """Begin an upload; returns its id. Raises :class:`TooLarge` above the operator's limit."""
+    """Begin an upload; returns its id. Raises :class:`TooLarge` above the operator's limit, and where what
+    the organisation sent before fills its share of the disk.
+    """
     command = StartUpload(name, length)
+    lengths = market.store.read(lambda session: quarantine.lengths(session, actor.org))
+    waiting = [length for sent, length in lengths.items() if quarantine.arrived(folder(market), sent)]
 
     def work(tx: Tx) -> dict[str, Any]:
         actor.require(Role.PROVIDER)
         limit = market.settings.max_upload_bytes
         if length > limit:
             raise TooLarge(f"the file is larger than {limit} bytes")
+        if len(waiting) >= MOST or sum(waiting) + length > MOST_TIMES * limit:
+            raise TooLarge(
+                f"{len(waiting)} files of your organisation wait to be listed: at most {MOST} may, "
+                f"with {MOST_TIMES * limit} bytes in all",
+                hint="List what has arrived. Uploads that nobody goes on with are removed after a day.",
+            )
         upload_id = new_id("upl")
         quarantine.record(tx.session, id=upload_id, org=actor.org, name=name, length=length, now=tx.now)
         tx.record(object=ObjectGroup(type="upload", id=upload_id))

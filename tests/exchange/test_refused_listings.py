@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from exchange.operations import uploading
 from tests.market import sample
 from tests.market.refusals import Case, check
 from tests.market.stand import TUS, Stand, problem
@@ -340,3 +341,29 @@ def test_a_file_name_never_becomes_a_path(shared_stand: Stand) -> None:
     outside = {path.name for path in stand.home.iterdir()} - {"exchange.db-shm", "exchange.db-wal"}
     assert "keys.env" in outside
     assert (stand.home / "keys.env").read_bytes() != b"x"
+
+
+def test_what_waits_to_be_listed_is_limited(sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand, limit = sqlite_stand, sqlite_stand.settings.max_upload_bytes
+
+    def begin(length: int, who: str = "provider") -> httpx.Response:
+        return stand.call(who, "POST", "/v1/uploads", headers={"Upload-Length": str(length)})
+
+    for _ in range(uploading.MOST_TIMES):
+        assert begin(limit).status_code == 201
+    told = problem(begin(1), 413, "too_large")
+    assert "after a day" in told["hint"]
+    assert begin(1, "rival").status_code == 201, "others have a share of their own"
+    monkeypatch.setattr(uploading, "MOST", 1)
+    problem(begin(1, "rival"), 413, "too_large")
+
+
+def test_one_ingest_of_an_organisation_at_a_time(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    with stand.market.ingests.place(stand.orgs["provider"], "another ingest"):
+        told = problem(stand.draft("provider"), 409, "in_progress")
+        assert "your organisation" in told["detail"]
+        with stand.market.ingests.place("somebody", "another ingest"):
+            problem(stand.draft("rival"), 503, "overloaded")
+        assert stand.entries(kind="version.refused") == [], "who is to come again is not refused"
+    assert stand.draft("provider").status_code in (200, 201)

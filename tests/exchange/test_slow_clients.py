@@ -65,9 +65,8 @@ def test_half_a_request_holds_no_thread(web: Web, half: str) -> None:
 
 
 def test_a_byte_now_and_then_holds_no_thread(web: Web) -> None:
-    with connected(web, b"GET /healthz HTTP/1.1\r\n") as line:
-        with pytest.raises(OSError, match=r"pipe|reset"):
-            drip(line)
+    with connected(web, b"GET /healthz HTTP/1.1\r\n") as line, pytest.raises(OSError, match=r"pipe|reset"):
+        drip(line)
 
 
 def test_who_pauses_for_less_is_answered(web: Web) -> None:

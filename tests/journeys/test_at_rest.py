@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from sqlalchemy import text
 from exchange import bootstrap, data_keys
 from exchange.cli import main
 from exchange.config import Settings, SettingsError
+from exchange.errors import MasterKeyMissing
+from exchange.keyring import KeyRing
 from exchange.operations import rekeying
 from exchange.store import assert_outside_transaction
 from privacy.sandbox import Sandbox
@@ -184,6 +187,31 @@ def test_what_was_written_under_the_old_key_meanwhile_is_found(sqlite_stand: Sta
     done = told(command(sqlite_stand, "master-keys", "rotate", "--json"))
     assert (done["current"], done["resumed"], done["rewrapped"]) == (after, True, 1)
     assert market.vault.read(made.plain_sha256 or "") == b"an answer"
+
+
+def test_keys_that_are_added_at_once_are_all_there(sqlite_stand: Stand) -> None:
+    path = sqlite_stand.market.vault.ring.path
+    (before,) = KeyRing(path).ids()
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(lambda _: KeyRing(path).add(), range(16)))
+    assert set(KeyRing(path).ids()) == {before, *added}
+
+
+def test_no_data_key_is_put_under_a_master_key_that_is_in_no_file(sqlite_stand: Stand) -> None:
+    """Somebody puts an older file of keys back while a rotation runs."""
+    ring = sqlite_stand.market.vault.ring
+    old = ring.path.read_bytes()
+
+    def put_back(*_: object) -> None:
+        ring.path.write_bytes(old)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rekeying, "AT_ONCE", 1)
+        with pytest.raises(MasterKeyMissing):
+            rekeying.rotate(sqlite_stand.market, tell=put_back)
+    under = {row.id: row.objects for row in sqlite_stand.market.store.read(data_keys.masters)}
+    assert sorted(under) != sorted(ring.ids()), "the new one is known, and in no file"
+    assert [count for key, count in under.items() if key not in ring.ids()] == [1]
 
 
 def test_a_key_that_somebody_added_is_taken(sqlite_stand: Stand, tmp_path: Path) -> None:
