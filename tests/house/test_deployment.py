@@ -30,6 +30,21 @@ def test_a_unit_starts_a_command_of_ours_and_is_hardened(unit: Path) -> None:
     assert set(HARDENED) <= set(lines)
 
 
+def test_units_of_different_users_share_their_folder_and_take_it_from_nobody() -> None:
+    """systemd gives a ``StateDirectory=`` and all that is in it to the user of the unit that starts."""
+    owners: dict[str, set[str]] = {}
+    for unit in UNITS:
+        given = [line.split("=", 1) for line in unit.read_text().splitlines() if re.match(r"\w+=", line)]
+        (user,) = (value for name, value in given if name == "User")
+        (home,) = (value for name, value in given if name == "WorkingDirectory")
+        folders = [one for name, value in given if name == "StateDirectory" for one in value.split()]
+        for folder in folders:
+            owners.setdefault(folder, set()).add(user)
+        writable = [one for name, value in given if name == "ReadWritePaths" for one in value.split()]
+        assert home in [*writable, *(f"/var/lib/{folder}" for folder in folders)]
+    assert {folder: users for folder, users in owners.items() if len(users) > 1} == {}
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_takes_a_unit(unit: Path, tmp_path: Path) -> None:
