@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import re
 import secrets
@@ -23,6 +24,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from exchange import sharing
 from exchange.errors import TokenUnknown
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ _CLAIMS = {
     "nbf": int,
 }
 _SETTLED_NS = 2_000_000_000
+_LOG = logging.getLogger("exchange.tokens")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class SigningKeys:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._keys: dict[str, ECKey] = {}
+        self._unreadable: set[str] = set()
         self._changed: int | None = None
         self._lock = threading.Lock()
 
@@ -109,13 +113,19 @@ class SigningKeys:
         return body
 
     def keys(self) -> dict[str, ECKey]:
-        """The keys by their ids, oldest first."""
+        """The keys by their ids, oldest first; one that cannot be read is passed over, and the log names it.
+
+        Raises OSError where none of them can be read: tokens are out there that nobody could tell from
+        forged ones.
+        """
         with self._lock:
             changed = self._folder.stat().st_mtime_ns if self._folder.is_dir() else -1
             if changed != self._changed:
                 self._keys = self._load()
-                # A folder that changed just now may change again without its time telling.
-                self._changed = changed if time.time_ns() - changed > _SETTLED_NS else None
+                # A folder that changed just now may change again without its time telling, and so may who
+                # may read a file.
+                settled = time.time_ns() - changed > _SETTLED_NS and not self._unreadable
+                self._changed = changed if settled else None
             return self._keys
 
     def published(self) -> dict[str, Any]:
@@ -129,18 +139,22 @@ class SigningKeys:
         }
 
     def rotate(self) -> str:
-        """Make a new key, with which tokens are signed from now on; returns its id."""
+        """Make a new key, with which tokens are signed from now on; returns its id.
+
+        It is for those whom the folder is for, whoever makes it: web processes have to read it.
+        """
         kid = f"{datetime.now(UTC):%Y%m%d%H%M%S%f}-{secrets.token_hex(8)}"
         pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sharing.make_folder(self._folder)
         draft = self._folder / f".{kid}"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(pem)
             file.flush()
             os.fsync(file.fileno())
+        sharing.share(draft, 0o640)
         draft.replace(self._folder / f"{kid}.pem")
         return kid
 
@@ -156,7 +170,24 @@ class SigningKeys:
     def _load(self) -> dict[str, ECKey]:
         names = sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
         found = [match for name in names if (match := _FILE.fullmatch(name))]
-        return {one[1]: ECKey.import_key((self._folder / one[0]).read_bytes()) for one in found}
+        read = {one[1]: self._content(one[0]) for one in found}
+        known = {kid: data for kid, data in read.items() if isinstance(data, bytes)}
+        refused = {kid: data for kid, data in read.items() if isinstance(data, OSError)}
+        if refused and not known:
+            raise next(iter(refused.values()))
+        for kid in sorted(refused.keys() - self._unreadable):
+            _LOG.error("the signing key %s cannot be read: %s", kid, type(refused[kid]).__name__)
+        self._unreadable = set(refused)
+        return {kid: ECKey.import_key(data) for kid, data in known.items()}
+
+    def _content(self, name: str) -> bytes | OSError | None:
+        """A file's bytes, why they cannot be read, or None where it was taken away a moment ago."""
+        try:
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return error
 
 
 def _decoded(part: str) -> bytes:

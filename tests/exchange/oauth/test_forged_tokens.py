@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -401,3 +402,35 @@ def test_keys_rotate_without_ending_what_they_signed(sqlite_stand: Stand) -> Non
     assert all("d" not in one and (one["alg"], one["use"]) == ("ES256", "sig") for one in published)
     modes = {path.stat().st_mode & 0o777 for path in stand.settings.oauth_path.iterdir()}
     assert modes == {0o600}
+
+
+def test_a_key_is_for_those_whose_folder_it_is_whoever_makes_it(tmp_path: Path) -> None:
+    """The superuser rotates, and web processes of another user read."""
+    folder = tmp_path / "home" / "oauth"
+    folder.mkdir(parents=True)
+    if os.geteuid() == 0:
+        os.chown(folder, 4321, 4322)
+    wanted = folder.stat()
+    for mode, expected in ((0o700, 0o600), (0o770, 0o640)):
+        folder.chmod(mode)
+        made = (folder / f"{SigningKeys(folder).rotate()}.pem").stat()
+        assert (made.st_uid, made.st_gid) == (wanted.st_uid, wanted.st_gid)
+        assert made.st_mode & 0o777 == expected
+
+
+def test_a_key_that_cannot_be_read_ends_no_other(
+    sqlite_stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names it once. Without any key that can be read, nothing is taken for a forgery."""
+    stand, folder = sqlite_stand, sqlite_stand.settings.oauth_path
+    before = Program.of(stand).alone()
+    unreadable = folder / f"{'9' * 20}-{'0' * 16}.pem"
+    unreadable.mkdir()
+    after = Program.of(stand).alone()
+    assert header(after)["kid"] == header(before)["kid"]
+    assert {stand.get(token, "/v1/whoami").status_code for token in (before, after)} == {200}
+    told = [one.getMessage() for one in caplog.records if one.name == "exchange.tokens"]
+    assert told == [f"the signing key {unreadable.stem} cannot be read: IsADirectoryError"]
+    assert SigningKeys(folder).retire(header(before)["kid"])
+    with pytest.raises(IsADirectoryError):
+        SigningKeys(folder).keys()
