@@ -26,8 +26,10 @@ _GIB = 1 << 30
 _MIB = 1 << 20
 _LONGEST_ACCESS_S = 900
 _LONGEST_AUTHORIZATION_DAYS = 365
+_LEAST_SECRET_BYTES = 32
 _LEAST = {
     "objects_cache_bytes": 64 << 20,
+    "query_threads": 1,
     "query_workers": 1,
     "query_workers_of_one": 0,
     "query_wait_s": 0,
@@ -36,7 +38,14 @@ _LEAST = {
     "query_queue_of_one": 0,
     "answer_days": 1,
     "idempotency_days": 30,
+    "layout_percent": 0,
+    "platform_share_percent": 0,
+    "holdback_percent": 0,
+    "password_hashes": 1,
+    "web_threads": 1,
+    "web_workers": 1,
 }
+_MOST = {"platform_share_percent": 100, "holdback_percent": 100}
 
 
 class SettingsError(Exception):
@@ -183,7 +192,8 @@ class Settings:
             values.pop("log_key", None)
         settings = cls(**{**values, "home": home})
         settings._require("secret_key")
-        settings._check_least()
+        settings._check_secret()
+        settings._check_bounds()
         settings._check_networks()
         if worker:
             settings._require("log_key")
@@ -202,10 +212,20 @@ class Settings:
                 f"{_PREFIX}{name.upper()} is not set: run `exchange init`, or set the variable"
             )
 
-    def _check_least(self) -> None:
+    def _check_secret(self) -> None:
+        if len(self.secret_key.encode()) < _LEAST_SECRET_BYTES:
+            raise SettingsError(
+                f"{_PREFIX}SECRET_KEY has fewer than {_LEAST_SECRET_BYTES} bytes: let `exchange init` draw "
+                "one in a new home, or set what `openssl rand -hex 32` prints"
+            )
+
+    def _check_bounds(self) -> None:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise SettingsError(f"{_PREFIX}{name.upper()} must be at least {least}")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise SettingsError(f"{_PREFIX}{name.upper()} must be at most {most}")
 
     def _check_networks(self) -> None:
         try:
