@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from exchange import sharing
 from exchange.store import assert_outside_transaction
 from privacy import Layout, LayoutInvalid
 
@@ -144,7 +145,7 @@ class Layouts:
 
     def room(self, name: str, most: int) -> int:
         """The bytes that a layout may take: ``most``, and at most half of what the disk has for it."""
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sharing.make_folder(self._root)
         taken = sum(path.stat().st_size for path in self.folder(name).glob("*.parquet"))
         return min(most, (shutil.disk_usage(self._root).free + taken) // 2)
 
@@ -192,7 +193,7 @@ class Layouts:
     def drop(self, name: str) -> None:
         """Remove a layout. It stays removed until `want` is called: whoever builds it is told to stop."""
         assert_outside_transaction()
-        self.folder(name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make(name)
         (self.folder(name) / _DROPPED).touch()
         with self.alone(name, wait=True):
             self.clear(name)
@@ -284,18 +285,25 @@ class Layouts:
             return None
         return found.st_size, found.st_mtime_ns, found.st_ino
 
+    def _make(self, name: str) -> None:
+        """Make a layout's folder: one process builds in it, those of another user may answer from it."""
+        sharing.make_folder(self._root)
+        sharing.make_folder(self.folder(name))
+
     def _held(self, name: str, stack: contextlib.ExitStack, how: int) -> bool:
         """Take the lock, and let go of it with the stack."""
         path = self.folder(name) / _LOCK
         while True:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
+                self._make(name)
                 opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             except FileNotFoundError:  # whoever had it removed the folder a moment ago
                 continue
             with contextlib.ExitStack() as mine:
                 mine.callback(os.close, opened)
                 try:
+                    with contextlib.suppress(PermissionError):  # whoever made it shared it
+                        sharing.share(path, 0o660)
                     fcntl.flock(opened, how)
                     if not os.path.samestat(os.fstat(opened), path.stat()):
                         continue

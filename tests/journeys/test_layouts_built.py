@@ -226,6 +226,20 @@ def test_a_dataset_without_a_private_table_has_none(sqlite_stand: Stand) -> None
     assert len(stand.market.layouts.names()) == 1
 
 
+@pytest.mark.parametrize(("home", "group"), [(0o700, 0o000), (0o770, 0o070)])
+def test_a_layout_is_for_those_whose_home_it_is(sqlite_stand: Stand, home: int, group: int) -> None:
+    """Web and worker processes may be of two users in one group: one builds, the other answers and drops."""
+    stand = sqlite_stand
+    stand.home.chmod(home)
+    layouts.lay_out(stand)
+    folder = layouts.folder(stand)
+    for path in (folder.parent, folder, folder / "lock"):
+        assert path.stat().st_mode & 0o070 == group & (path.stat().st_mode & 0o700) >> 3, path.name
+    files = [path for path in folder.iterdir() if path.name != "lock"]
+    assert {"layout.json", "state.json"} < {path.name for path in files}
+    assert all(path.stat().st_mode & group & 0o040 == group & 0o040 for path in files), "who comes in reads"
+
+
 def test_a_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     found = Layouts(tmp_path, lambda: pytest.fail("nothing is built"))
     folder = tmp_path / "x"
