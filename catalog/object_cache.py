@@ -102,6 +102,7 @@ class Cache:
                     errno.ENOSPC, "the copies in use leave no room: raise EXCHANGE_OBJECTS_CACHE_BYTES"
                 )
             handle, name = tempfile.mkstemp(dir=self._incoming)
+            os.fchmod(handle, 0o660)  # another user of the group looks whether it is held
             fcntl.flock(handle, fcntl.LOCK_SH)
             os.ftruncate(handle, size)
             tally.bytes += _cost(size) if fits else 0
@@ -196,15 +197,17 @@ def _seen(path: Path) -> tuple[int, int, Path] | None:
 
 
 def _removed(path: Path) -> bool:
-    """Whether a file was removed here: not one that anybody holds, nor a draft that got into its place."""
+    """Whether a file was removed here: not one that anybody holds, nor a draft that got into its place, nor
+    one that another user's process keeps from this one.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
-    except (BlockingIOError, FileNotFoundError):
+    except (BlockingIOError, FileNotFoundError, PermissionError):
         return False
     finally:
         os.close(handle)
