@@ -136,7 +136,7 @@ class Bucket:
         size = int(reply["ContentLength"])
         with contextlib.closing(reply["Body"]) as body:
             # What has arrived, not what was asked for: a body that drips would be waited for whole.
-            yield size, self._blocks(body._raw_stream.read1, _deadline(size))
+            yield size, self._blocks(body._raw_stream.read1, size, _deadline(size))
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """The keys that begin so, in the order of their bytes; a thousand are asked for at a time."""
@@ -162,12 +162,16 @@ class Bucket:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._address.bucket, "Key": self._address.prefix + key}
 
-    def _blocks(self, read: Callable[[int], bytes], deadline: float) -> Iterator[bytes]:
+    def _blocks(self, read: Callable[[int], bytes], size: int, deadline: float) -> Iterator[bytes]:
+        left = size
         while True:
             with self._asked():
                 block = read(_BLOCK)
+            if not block and left > 0:  # the connection ended as if all were there
+                raise self._gone("Truncated")
             if not block:
                 return
+            left -= len(block)
             if time.monotonic() > deadline:
                 raise self._gone("TooSlow")
             yield block

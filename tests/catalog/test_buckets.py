@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from catalog.buckets import Address
+from catalog import ObjectsUnavailable
+from catalog.buckets import Address, Bucket
 from exchange import bootstrap
 from exchange.cli import main
 from exchange.config import Settings, SettingsError
@@ -99,3 +104,40 @@ def test_the_copies_have_a_least_size(tmp_path: Path) -> None:
     environ = {**SECRET, "EXCHANGE_HOME": str(tmp_path), "EXCHANGE_OBJECTS_CACHE_BYTES": "1000"}
     with pytest.raises(SettingsError, match="EXCHANGE_OBJECTS_CACHE_BYTES must be at least"):
         Settings.from_env(environ)
+
+
+@contextlib.contextmanager
+def short_store(promised: int, sent: int) -> Iterator[str]:
+    """A store that ends every connection in good order after some of the bytes it promised; its address."""
+
+    class Short(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(promised))
+            self.end_headers()
+            self.wfile.write(b"x" * sent)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Short) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"s3://bucket?endpoint=http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("sent", [0, 1, 70_000])
+def test_a_body_that_ends_early_is_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch, sent: int) -> None:
+    """Not a damaged object: whoever asks again has it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with short_store(100_000, sent) as url, Bucket(Address.parse(url)).get("a") as (size, blocks):
+        assert size == 100_000
+        with pytest.raises(ObjectsUnavailable):
+            list(blocks)
+    with short_store(100_000, 100_000) as url, Bucket(Address.parse(url)).get("a") as (size, blocks):
+        assert sum(map(len, blocks)) == size
