@@ -15,16 +15,19 @@ from sqlalchemy import create_engine
 from catalog.errors import NotFound
 from exchange import migrate
 from exchange.audit import checkpoint
+from exchange.audit.errors import AuditError
+from exchange.audit.note import SigningKey
 from exchange.audit.tiles import Folder
 from exchange.backup import archive, database
 from exchange.bootstrap import open_objects
+from exchange.config import Settings, SettingsError
+from exchange.errors import BackupRefused
 from exchange.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exchange.backup.archive import Manifest, Writer
-    from exchange.config import Settings
     from exchange.market import OutsideObjects
 
 KEYS = ("keys.env", "log.env")
@@ -44,8 +47,11 @@ class Made:
 def make(settings: Settings, target: Path, *, with_keys: bool = False) -> Made:
     """Write a backup of the exchange to a file that ends in `.tar`, or to a folder, streaming it.
 
-    Raises BackupRefused: the target exists, or a program of PostgreSQL's is missing or fails.
+    Raises BackupRefused: the target exists, a program of PostgreSQL's is missing or fails, or the keys are
+    asked for and the files of the home do not hold those in force.
     """
+    if with_keys:
+        _require_keys(settings)
     kind = database.kind_of(settings.database_url)
     with archive.written(target) as writer:
         log_size = _add_log(writer, settings.log_path)
@@ -65,6 +71,25 @@ def make(settings: Settings, target: Path, *, with_keys: bool = False) -> Made:
         )
         writer.finish(manifest, settings.secret_key)
     return Made(target, manifest, with_keys)
+
+
+def _require_keys(settings: Settings) -> None:
+    """Raises BackupRefused unless the home's files hold the keys in force: the environment may set others."""
+    try:
+        held = Settings.from_env({"EXCHANGE_HOME": str(settings.home)}, worker=True)
+        signer = SigningKey.parse(held.log_key).verifier
+        newest = settings.log_path / checkpoint.PATH
+        if newest.is_file():
+            checkpoint.open_checkpoint(newest.read_bytes(), origin=settings.log_origin, keys=[signer])
+        in_force = held.secret_key == settings.secret_key
+    except (SettingsError, AuditError, OSError):
+        in_force = False
+    if not in_force:
+        raise BackupRefused(
+            f"{' and '.join(KEYS)} in {settings.home} do not hold the keys that this exchange runs with",
+            hint="Write EXCHANGE_SECRET_KEY and EXCHANGE_LOG_KEY into them, or back up without --with-keys "
+            "and keep the keys apart.",
+        )
 
 
 def _add_log(writer: Writer, root: Path) -> int:

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exchange.audit.errors import LogDiverged
+from exchange.audit.note import SigningKey
 from exchange.backup import database
 from exchange.cli import main
 from privacy.sandbox import Sandbox
@@ -204,6 +205,28 @@ def test_nothing_is_replaced(sqlite_stand: Stand, backed_up: Path) -> None:
     done, _ = restore(sqlite_stand, backed_up)
     assert done.exit_code == 3
     assert [path.name for path in home.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("lacking", ["keys.env", "log.env", "other secret", "other signer"])
+def test_keys_that_the_home_does_not_hold_are_not_said_to_be_in_it(
+    sqlite_stand: Stand, tmp_path: Path, lacking: str
+) -> None:
+    """The environment may set them, as the systemd units do: then the files hold none, or others."""
+    stand = sqlite_stand
+    stand.publish_log()
+    secret = {"EXCHANGE_SECRET_KEY": str(stand.settings.secret_key)}
+    if lacking == "other secret":
+        (stand.home / "keys.env").write_text(f"EXCHANGE_SECRET_KEY={'0' * 64}\n")
+    elif lacking == "other signer":
+        signer = SigningKey.generate(stand.settings.log_origin)
+        (stand.home / "log.env").write_text(f"EXCHANGE_LOG_KEY={signer.encoded()}\n")
+    else:
+        (stand.home / lacking).unlink()
+    refused = command(stand.environ | secret, "backup", tmp_path / "backup", "--with-keys")
+    assert refused.exit_code == 3, refused.output
+    assert "HOLDS THE KEYS" not in refused.output
+    assert list(tmp_path.glob("backup*")) == []
+    assert command(stand.environ | secret, "backup", tmp_path / "backup").exit_code == 0
 
 
 def test_without_the_keys_nothing_is_restored(sqlite_stand: Stand, tmp_path: Path) -> None:
