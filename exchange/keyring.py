@@ -27,6 +27,7 @@ from exchange import sealing
 from exchange.config import SettingsError
 from exchange.errors import MasterKeyMissing, MasterKeyWrong
 from exchange.sealing import KEY_BYTES
+from exchange.sharing import is_open_to_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ class KeyRing:
         It is for its owner alone or, where its folder is open to a group, for that group too: web and worker
         processes may be of two users.
         """
-        draft = self._draft({_new_id(): sealing.new_key()}, _mode(self.path))
+        draft = _draft(self.path, {_new_id(): sealing.new_key()}, _mode(self.path))
         with contextlib.suppress(
             FileExistsError
         ):  # two processes start at once: one file is whole, and stays
@@ -161,29 +162,31 @@ class KeyRing:
             return self._keys
 
     def _write(self, keys: dict[str, bytes]) -> None:
-        """The whole file anew, in the place of the one before."""
-        before = self.path.stat()
-        draft = self._draft(keys, before.st_mode & 0o777)
+        """The whole file anew, in the place of the one before; a link to it stays one."""
+        place = self.path.resolve()
+        before = place.stat()
+        draft = _draft(place, keys, before.st_mode & 0o777)
         for owner in (-1, before.st_uid):  # the group at least: who may not give it away is of that group
             with contextlib.suppress(PermissionError):
                 os.chown(draft, owner, before.st_gid)
-        draft.replace(self.path)
-        sync_folder(self.path.parent)
+        draft.replace(place)
+        sync_folder(place.parent)
 
-    def _draft(self, keys: dict[str, bytes], mode: int) -> Path:
-        """A file of these keys beside the one that is read, on disk."""
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(_HEADER + "".join(_line(*one) for one in keys.items()))
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        return Path(name)
+
+def _draft(place: Path, keys: dict[str, bytes], mode: int) -> Path:
+    """A file of these keys beside its place, on disk."""
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}-")
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(_HEADER + "".join(_line(*one) for one in keys.items()))
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    return Path(name)
 
 
 def _mode(path: Path) -> int:
     """Who may read the file: its owner, and the group that its folder is open to."""
-    return 0o640 if path.parent.stat().st_mode & 0o050 == 0o050 else 0o600
+    return 0o640 if is_open_to_group(path.parent) else 0o600
 
 
 def _parsed(path: Path) -> dict[str, bytes]:

@@ -283,6 +283,18 @@ def test_a_first_start_reads_its_keys_before_the_transaction_and_needs_one(
     assert len(vault.ring.ids()) == 1
 
 
+def test_a_link_to_the_keys_stays_a_link(bare: Stand, tmp_path: Path) -> None:
+    """The file may lie on a disk of its own: a new key is written there, and is there for all who read it."""
+    path, place = bare.home / "master.keys", tmp_path / "vault" / "keys"
+    place.parent.mkdir(mode=0o700)
+    path.rename(place)
+    path.symlink_to(place)
+    told(command(bare, "master-keys", "rotate", "--json"))
+    assert path.is_symlink()
+    assert len(type(bare.market.vault.ring)(place).ids()) == 2
+    assert [one.name for one in place.parent.iterdir()] == ["keys"], "no draft stays"
+
+
 @pytest.mark.parametrize("lost", ["missing", "another", "of the same id", "readable to all", "damaged"])
 def test_without_its_master_keys_nothing_starts(bare: Stand, tmp_path: Path, lost: str) -> None:
     path = bare.home / "master.keys"
