@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidTag
 
 from catalog.objects import sync_folder
-from exchange import sealing
+from exchange import sealing, sharing
 from exchange.config import SettingsError
 from exchange.errors import MasterKeyMissing, MasterKeyWrong
 from exchange.sealing import KEY_BYTES
@@ -126,8 +126,10 @@ class KeyRing:
     def _alone(self) -> Iterator[None]:
         """Hold what every writer of the file holds: each reads what the one before it wrote."""
         place = self.path.with_name(f".{self.path.name}.lock")
-        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _mode(self.path))
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            with contextlib.suppress(PermissionError):  # of another user, who shared it
+                sharing.share(place, 0o660)
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from bench import atrest, concurrency, growth, ingest
+from bench import atrest, bombs, concurrency, growth, ingest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,3 +74,16 @@ def test_encrypted_files_are_read_beside_plain_ones(bench_folder: Path) -> None:
         atrest.FILES: [1, 1],
         atrest.LAYOUT: [1, 1],
     }
+
+
+def test_others_ask_beside_bombs(bench_folder: Path) -> None:
+    bombs.main(["--rows", "5k", "--seconds", "0.5", "--rounds", "1", "--timeout", "1"])
+    figures = json.loads((bench_folder / "bombs.json").read_text())["figures"]
+    assert min(len(figures[what]) for what in ("alone", "beside", "behind")) > 0
+    assert min(figures["behind"]) > -1
+
+
+def test_bombs_are_judged_by_what_others_notice() -> None:
+    known = bombs.Measured(alone=[0.1] * 10, beside=[0.1] * 9 + [0.21], behind=[0.2, 1.5])
+    told = [row[-1] for row in bombs.lines(known)]
+    assert told == ["-", "p99 <= 2x: missed (2.10x)", "longest <= 1.5 s: met (1.50 s)"]

@@ -58,6 +58,7 @@ def _under_clients(
             _replace_one(house, running, (webs, workers), chance, number)
             ends = time.monotonic() + chance.uniform(0.2, 2.0)
             while time.monotonic() < ends or (not number % 5 and len(asked.heard) == heard):
+                asked.raise_if_one_ended()
                 time.sleep(0.05)  # every fifth time somebody hears something before the next
     for web in webs:
         web.until_ready()

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,14 @@ class Asked:
     heard: dict[str, str] = field(default_factory=dict)
     errors: list[tuple[float, int, str]] = field(default_factory=list)
     enough: threading.Event = field(default_factory=threading.Event)
+    clients: list[Future[None]] = field(default_factory=list)
+
+    def raise_if_one_ended(self) -> None:
+        """Clients ask until it is enough: one that ended before had something go wrong."""
+        for one in self.clients:
+            if one.done():
+                one.result()
+                raise AssertionError("a client stopped asking")
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def question(number: int) -> str:
 
 def ask(house: House, url: str, key: str, sql: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {house.tokens['acme']}", "Idempotency-Key": key}
-    body = {"dataset": "nyc/flights", "sql": sql, "rho": "0.0005"}
+    body = {"dataset": "nyc/flights", "sql": sql, "rho": "0.0001"}
     return httpx.post(f"{url}/v1/queries", json=body, headers=headers, timeout=60)
 
 
@@ -152,6 +160,7 @@ def clients(house: House, urls: list[str], count: int) -> Iterator[Asked]:
     asked = Asked()
     with ThreadPoolExecutor(count) as pool:
         asking = [pool.submit(keep_asking, house, urls, client, asked) for client in range(count)]
+        asked.clients += asking
         try:
             yield asked
         finally:
