@@ -130,8 +130,7 @@ class LocalObjects:
                 return True
             young = aside.stat().st_mtime > untouched_since
             if young:
-                with contextlib.suppress(FileExistsError):
-                    os.link(aside, place)
+                self._put_back(aside)
             sync_folder(place.parent)
         return not young
 
@@ -143,7 +142,7 @@ class LocalObjects:
         """
         gone = 0
         for draft in self._incoming.glob("tmp*"):
-            with contextlib.suppress(FileNotFoundError):  # another process removes it
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # another's, who removes it
                 if draft.stat().st_mtime <= untouched_since:
                     self._remove_draft(draft)
                     gone += 1
@@ -154,9 +153,19 @@ class LocalObjects:
             draft.unlink()
             return
         for aside in draft.iterdir():
-            with contextlib.suppress(FileExistsError, NotFound):
-                os.link(aside, self._place(aside.name))
+            with contextlib.suppress(NotFound):
+                self._put_back(aside)
         shutil.rmtree(draft)
+
+    def _put_back(self, aside: Path) -> None:
+        """Give an object its place again, unless it was put there meanwhile: that one is younger."""
+        place = self._place(aside.name)
+        try:
+            os.link(aside, place)
+        except FileExistsError:
+            return
+        except PermissionError:  # of another user of the group, whose files the kernel may let nobody link
+            aside.rename(place)
 
     def ensure_writable(self) -> None:
         """Raises OSError where nothing could be kept now."""

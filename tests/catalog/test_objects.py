@@ -172,3 +172,18 @@ def test_what_a_process_left_that_died_is_removed_after_a_day(tmp_path: Path) ->
     assert list(incoming.iterdir()) == [fresh]
     assert objects.read(kept) == b"set aside", "it may have been put again just before"
     assert objects.tidy(untouched_since=time.time() - 60) == 0
+
+
+def test_what_the_kernel_lets_nobody_link_is_put_back_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's file, which this one may neither write nor link: losing it would lose an answer."""
+    objects = LocalObjects(tmp_path)
+    (digest,) = objects.put_bytes(b"of another user")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert not objects.discard(digest, untouched_since=an_hour_ago())
+    assert objects.read(digest) == b"of another user"
