@@ -32,7 +32,7 @@ class StartUpload:
         return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="upload"))
 
 
-MOST, MOST_TIMES = 64, 4
+MOST, MOST_TIMES = 1_000, 8
 """Uploads of one organisation that wait at a time, and how many of the largest size they may take in all."""
 
 

@@ -370,4 +370,8 @@ def test_every_column_that_may_name_an_object_is_known() -> None:
 def test_what_expires_delays_no_money() -> None:
     """It has a thread of its own: there may be much of it."""
     assert worker._keep_in_time not in worker._MONEY.values()
-    assert set(worker._KEEPING.values()) == {worker._keep_in_time, worker._collect_in_time}
+    assert set(worker._KEEPING.values()) == {
+        worker._keep_in_time,
+        worker._collect_in_time,
+        worker._clear_scratch,
+    }
