@@ -13,7 +13,7 @@ import pytest
 from tests.market.processes import Web, ending, until
 from tests.market.stand import Stand
 
-PATIENCE_S, THREADS = 1, 2
+PATIENCE_S, THREADS = 2, 2
 HALF = {
     "a line": b"GET /heal",
     "a head": b"GET /healthz HTTP/1.1\r\nHost: exchange\r\n",
