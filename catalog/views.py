@@ -322,7 +322,7 @@ def _read_tables(session: Session, versions: Sequence[str]) -> dict[str, tuple[L
 
 _known_tables: dict[str, tuple[ListedTable, ...]] = {}
 """Of versions that are committed: their tables never change, and each request that names one needs them."""
-_MOST_KNOWN = 1_000
+_MOST_KNOWN = 256
 
 
 def _remember(session: Session, read: Mapping[str, tuple[ListedTable, ...]]) -> None:

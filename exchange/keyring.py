@@ -125,7 +125,8 @@ class KeyRing:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold what every writer of the file holds: each reads what the one before it wrote."""
-        place = self.path.with_name(f".{self.path.name}.lock")
+        place = self.path.resolve()  # where there are several links to it, the lock is one
+        place = place.with_name(f".{place.name}.lock")
         handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             with contextlib.suppress(PermissionError):  # of another user, who shared it

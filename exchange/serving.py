@@ -49,7 +49,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     """
 
     sockets: list[Any]
-    patience_s: float
+    app: _Server
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Begin or cease to accept connections."""
@@ -62,7 +62,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: Any) -> None:
         """Give a connection that has something to say to a thread."""
         if not isinstance(conn.sock, PromptSocket):
-            conn.sock = PromptSocket(conn.sock, self.patience_s)
+            conn.sock = PromptSocket(conn.sock, self.app.settings.client_patience_s)
         conn.sock.begin()
         super().enqueue_req(conn)
 
@@ -71,7 +71,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
     """Gunicorn, configured from Settings instead of a file. Each web process opens its own market."""
 
     def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
-        self._settings = settings
+        self.settings = settings
         self._options = options
         super().__init__()
 
@@ -80,8 +80,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        traces.configure(self._settings.traces, process="web")
-        market = _opened(self._settings)
+        traces.configure(self.settings.traces, process="web")
+        market = _opened(self.settings)
         missing = market.engine.sandbox().missing
         if missing:
             _LOG.warning("query workers are confined without %s: this kernel lacks it", ", ".join(missing))
@@ -117,7 +117,7 @@ def serve(settings: Settings, *, host: str, port: int, worker: bool = True) -> N
     os.environ[metrics.FOLDER] = shared.name
     options = {
         "bind": f"{host}:{port}",
-        "worker_class": type("Worker", (_Worker,), {"patience_s": float(settings.client_patience_s)}),
+        "worker_class": _Worker,
         "threads": settings.web_threads,
         "workers": settings.web_workers,
         "timeout": settings.query_timeout_s + settings.ingest_timeout_s,

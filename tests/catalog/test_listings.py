@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import itertools
+import secrets
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -350,3 +351,21 @@ def test_an_organisation_sees_its_own_in_every_state(session: Session) -> None:
     listings.withdraw(session, dataset_id=withdrawn, now=LATER)
     own = listings.of_organisation(session, "org_a")
     assert [(each.slug, each.state) for each in own] == [("a/a", "withdrawn"), ("nyc/flights", "published")]
+
+
+def test_tables_of_a_version_are_remembered_once_they_are_committed(session: Session) -> None:
+    """A transaction that writes may be taken back; one that reads sees what never changes."""
+    slug = f"kept/once-{secrets.token_hex(4)}"  # ids are of one version for ever
+    offer(session, slug)
+    asked: list[str] = []
+    connection = session.connection()
+    event.listen(connection, "before_cursor_execute", lambda *told: asked.append(told[2]))
+
+    def reads() -> int:
+        asked.clear()
+        assert [table.name for table in listings.find(session, slug).tables] == ["flights", "airlines"]
+        return sum("version_part" in statement for statement in asked)
+
+    assert (reads(), reads()) == (1, 1)
+    connection.execution_options(writing=False)
+    assert (reads(), reads()) == (1, 0)

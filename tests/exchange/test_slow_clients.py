@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from exchange import connections
 from tests.market.processes import Web, ending, until
 from tests.market.stand import Stand
 
@@ -75,3 +76,11 @@ def test_who_pauses_for_less_is_answered(web: Web) -> None:
         until(lambda: time.monotonic() > begun + PATIENCE_S / 4)
         line.sendall(b"ange\r\nConnection: close\r\n\r\n")
         assert b" 200 " in heard(line)
+
+
+def test_who_takes_nothing_of_a_reply_holds_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "UNREAD_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        taken, _ = server.accept()
+        with taken, pytest.raises(TimeoutError):
+            connections.PromptSocket(taken, PATIENCE_S).sendall(bytes(64 << 20))
