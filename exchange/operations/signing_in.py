@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from exchange import identity, sealing
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import NotFound, SecondFactorMissing, SignInRefused, TooManyTries
-from exchange.identity import NOBODY, Actor, Role
+from exchange.identity import Actor, Role
 from exchange.persons import accounts, sessions, throttling
 from exchange.persons.sessions import Holder, Limits, SignedIn
 
@@ -252,11 +252,6 @@ def switch(market: Market, who: SignedIn, org: str) -> Opened:
 
     market.store.perform(who.actor, command, work)
     return Opened(who.id, shown[0])
-
-
-def nobody_at(place: Actor) -> Actor:
-    """Nobody, at the place of a request."""
-    return dataclasses.replace(NOBODY, request_id=place.request_id, ip_truncated=place.ip_truncated)
 
 
 def _targets(market: Market, login: str, place: Actor) -> list[Target]:

@@ -44,11 +44,6 @@ def step_of(secret: str, code: str, now: datetime, *, after: int) -> int | None:
     return step if step > after else None
 
 
-def code_at(secret: str, moment: datetime) -> str:
-    """The code that an authenticator app shows at a moment."""
-    return pyotp.TOTP(secret).at(moment)
-
-
 def new_recovery_codes() -> tuple[str, ...]:
     """Fresh recovery codes, 80 random bits each, written in four groups."""
     return tuple(_grouped(secrets.token_bytes(_RECOVERY_BYTES)) for _ in range(RECOVERY_CODES))

@@ -8,10 +8,10 @@ from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pyotp
 
 from exchange.identity import SYSTEM, Role
 from exchange.operations import joining
-from exchange.persons import codes
 from tests.market.authenticator import SecurityKey
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Browser:
 
     def code(self, *, steps: int = 0) -> str:
         """What the authenticator app shows now, or some steps of half a minute away."""
-        return codes.code_at(self.secret, self.stand.clock() + timedelta(seconds=30 * steps))
+        return pyotp.TOTP(self.secret).at(self.stand.clock() + timedelta(seconds=30 * steps))
 
     def confirm(self, **fields: str) -> httpx.Response:
         """Show the second factor, or the password."""
