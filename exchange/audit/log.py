@@ -32,6 +32,7 @@ from exchange.audit import merkle
 from exchange.audit.entry import Entry, timestamp, truncated_network
 from exchange.audit.errors import Malformed, PageTokenInvalid, SequenceBroken
 from exchange.audit.report import ALTERED, Finding
+from exchange.audit.spending import KINDS
 from exchange.audit.tables import append_only, audit_entry, audit_org_chain, audit_sequence, metadata
 
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ __all__ = [
     "metadata",
     "search",
     "size",
+    "spending",
     "touch",
     "truncated_network",
 ]
 
 _CHUNK = 256
 _MAX_PAGE = 500
+_MOST_LOOKED_AT = 5_000
 _TOKEN = re.compile(r"[0-9]{1,18}")
 
 
@@ -191,6 +194,44 @@ def search(
     limit = max(1, min(limit, _MAX_PAGE))
     rows = session.execute(_RECORD.where(*conditions).order_by(columns.seq.desc()).limit(limit + 1)).all()
     token = str(rows[limit - 1].seq) if len(rows) > limit else None
+    return Page(tuple(_record(row) for row in rows[:limit]), token)
+
+
+def spending(session: Session, domain: str, *, limit: int, page_token: str | None = None) -> Page:
+    """The entries that spend of a privacy domain (`spending.KINDS`), newest first, at most 500.
+
+    A page looks at no more than `_MOST_LOOKED_AT` entries of the domain, so it may hold fewer than `limit`,
+    or none, and still have a next: anybody may ask, and quotes of a domain cost nothing.
+
+    Raises:
+        PageTokenInvalid: `page_token` is none that this gave.
+    """
+    columns = audit_entry.c
+    before = size(session) if page_token is None else _seq_of(page_token)
+    newest = (
+        select(columns.seq)
+        .where(columns.domain == _indexed(domain), columns.seq < before)
+        .order_by(columns.seq.desc())
+        .limit(_MOST_LOOKED_AT)
+        .subquery()
+    )
+    oldest, looked_at = session.execute(
+        select(func.min(newest.c.seq), func.count()).select_from(newest)
+    ).one()
+    if oldest is None:
+        return Page((), None)
+    found = _RECORD.where(
+        columns.domain == _indexed(domain),
+        columns.seq.between(oldest, before - 1),
+        columns.kind.in_(KINDS),
+        columns.rho_nano > 0,
+    )
+    limit = max(1, min(limit, _MAX_PAGE))
+    rows = session.execute(found.order_by(columns.seq.desc()).limit(limit + 1)).all()
+    if len(rows) > limit:
+        token: str | None = str(rows[limit - 1].seq)
+    else:
+        token = str(oldest) if looked_at == _MOST_LOOKED_AT else None
     return Page(tuple(_record(row) for row in rows[:limit]), token)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exchange.client import errors, html
+from exchange.client import spending as spendings
 from exchange.client.connection import Connection, read
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from exchange.audit.verify import Finding, LogReport
     from exchange.client.configuration import Keys
+    from exchange.client.spending import SpendingReport
 
 EVIDENCE_FORMAT = "exchange-evidence/v1"
 _PAGE = 100
@@ -119,7 +121,7 @@ class Proof:
 
 
 class Audit:
-    """``x.audit``: needs a token of the role officer, except :meth:`checkpoint`."""
+    """``x.audit``: needs a token of the role officer, except :meth:`checkpoint` and :meth:`spending`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -208,6 +210,25 @@ class Audit:
             # against leaves that are not there.
             return report
         return report
+
+    def spending(self, *, pinned: str | bytes | None = None, keys: Keys | None = None) -> SpendingReport:
+        """Verify the public log, add up each domain's rho from it, and compare with what the exchange says.
+
+        Needs no token. Args and exit codes as for :meth:`verify`; 11 also where the two differ, 14 where an
+        entry is missing between two others of a domain.
+        """
+        from exchange.audit.errors import CryptographyMissing
+        from exchange.audit.verify import verify_log
+
+        trusted = keys or self._connection.keys()
+        reader = _Published(self._connection, self.checkpoint())
+        try:
+            report = verify_log(reader, origin=trusted.origin, keys=[trusted.log_key], pinned=pinned)
+        except CryptographyMissing:
+            raise errors.missing("cryptography", "verify", "checking signatures") from None
+        if not report.good:
+            return spendings.SpendingReport(report, ())
+        return spendings.compare(self._connection, reader, report)
 
     def export(
         self,

@@ -1,11 +1,15 @@
-"""The published log: checkpoint, tiles and keys as static files (C2SP tlog-tiles). Public, no token."""
+"""The public part: checkpoint, tiles and keys as static files (C2SP tlog-tiles), and what the exchange says
+was spent, which these files prove or refute. No token.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, abort, send_from_directory
+from flask import Blueprint, Response, abort, jsonify, send_from_directory
 
+from exchange.operations import disclosing
+from exchange.web.api.body import asked, asks, page
 from exchange.web.auth import market
 
 if TYPE_CHECKING:
@@ -41,6 +45,22 @@ def tile(path: str) -> BaseResponse:
         "application/octet-stream",
         cache="public, max-age=31536000, immutable" if lasting else "no-cache",
     )
+
+
+@log.get("/spending")
+@asks("limit", "page_token")
+def spending() -> Response:
+    """What every privacy domain has spent, as the books say; add it up from the log to check."""
+    limit, token = page()
+    return jsonify(disclosing.domains(market(), limit=limit, page_token=token))
+
+
+@log.get("/spending/entries")
+@asks("domain", "limit", "page_token")
+def spending_entries() -> Response:
+    """The entries that spent of one domain, newest first."""
+    limit, token = page()
+    return jsonify(disclosing.entries(market(), asked("domain") or "", limit=limit, page_token=token))
 
 
 def _file(path: str, kind: str, *, cache: str) -> BaseResponse:

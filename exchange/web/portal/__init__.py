@@ -17,6 +17,7 @@ from exchange.web.portal import (  # noqa: E402
     queries,
     session,
     single_sign_on,
+    transparency,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "queries",
     "session",
     "single_sign_on",
+    "transparency",
 ]

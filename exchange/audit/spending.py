@@ -1,0 +1,69 @@
+"""Each privacy domain's spending, added up from the log's leaves alone.
+
+Every leaf that touches a domain's budget says how much rho of it is spent after it. So anybody who has the
+public log can add up what was spent, and sees where a line between two others is no longer there.
+
+Standard library alone: whoever checks needs nothing of the exchange.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exchange.audit.report import ALTERED, GAP, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+KINDS = ("query.settled", "query.forfeited", "profile.released", "profile.forfeited")
+"""Kinds of entries that spend: of an answer or a profile that was released, or whose release broke off."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the log says of one domain: rho spent in 1e-9, by how many entries, the last of them."""
+
+    domain: str
+    rho_nano: int
+    entries: int
+    last_seq: int
+
+
+class Spending:
+    """Follows `privacy.spent_after` through leaves that are given in order. Memory: one line per domain."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, Spent] = {}
+
+    def add(self, document: Mapping[str, Any]) -> Iterator[Finding]:
+        """What is wrong with the next leaf's account of its domain.
+
+        Code 14 where more was spent than the entries tell, code 11 where an account went back, or moved by an
+        entry that does not spend.
+        """
+        privacy = document["privacy"] or {}
+        domain, after = privacy.get("domain"), privacy.get("spent_after")
+        if domain is None or after is None:
+            return
+        before = self.of(domain)
+        step, rho = int(after) - before.rho_nano, int(privacy.get("rho_nano") or 0)
+        spends = document["kind"] in KINDS
+        if step != (rho if spends else 0):
+            missing = step > (rho if spends else 0)
+            text = (
+                f"{int(after)} nano-rho of {domain} are spent after this entry, {before.rho_nano} before it; "
+                f"it spends {rho if spends else 0}{': an entry is missing between them' if missing else ''}."
+            )
+            yield Finding(GAP if missing else ALTERED, text, seq=document["seq"], id=document["id"])
+        entries = before.entries + (1 if spends and rho else 0)
+        last = document["seq"] if spends and rho else before.last_seq
+        self._spent[domain] = Spent(domain, int(after), entries, last)
+
+    def of(self, domain: str) -> Spent:
+        """What was found of one domain so far."""
+        return self._spent.get(domain) or Spent(domain, 0, 0, -1)
+
+    def domains(self) -> tuple[Spent, ...]:
+        """What was found so far, by the domains' names."""
+        return tuple(self._spent[name] for name in sorted(self._spent))
