@@ -205,6 +205,7 @@ DOCUMENTS = [
     "docs/prices.md",
     "docs/shapes.md",
     "docs/signing-in.md",
+    "docs/transparency.md",
 ]
 
 
