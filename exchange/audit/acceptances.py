@@ -67,6 +67,8 @@ def verify_acceptance(
     log_keys: Sequence[str | VerifierKey],
     origin: str,
     now: datetime,
+    witnesses: Sequence[str | VerifierKey] = (),
+    required: int = 0,
     licence_text: bytes | None = None,
 ) -> ReceiptReport:
     """Checks the receipt of an acceptance offline; never raises for a bad one.
@@ -90,7 +92,14 @@ def verify_acceptance(
         return _invalid("The acceptance is not a JSON object with an id.")
     data = text.encode("utf-8", "surrogatepass")
     report = verify_receipt(
-        receipt, receipt_keys=receipt_keys, log_keys=log_keys, origin=origin, now=now, result=data
+        receipt,
+        receipt_keys=receipt_keys,
+        log_keys=log_keys,
+        origin=origin,
+        now=now,
+        witnesses=witnesses,
+        required=required,
+        result=data,
     )
     found = [*_told_findings(accepted, receipt), *_signature_findings(document["signature"], data)]
     if licence_text is not None and hashlib.sha256(licence_text).hexdigest() != accepted.get("shown_sha256"):

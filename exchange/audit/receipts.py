@@ -115,6 +115,19 @@ class ReceiptReport:
         """True if nothing is wrong: the leaf is proved to be in the log, or the promise still runs."""
         return self.exit_code == GOOD
 
+    def as_document(self) -> dict[str, Any]:
+        """The report as JSON: what `--json` prints."""
+        return {
+            "good": self.good,
+            "exit_code": self.exit_code,
+            "state": self.state,
+            "seq": self.seq,
+            "leaf_hash": self.leaf_hash,
+            "integrate_by": self.integrate_by,
+            "checkpoint_size": self.checkpoint_size,
+            "findings": [vars(finding) for finding in self.findings],
+        }
+
     def __str__(self) -> str:
         if self.state == "included":
             return f"Entry {self.seq} is in the log of {self.checkpoint_size} entries."

@@ -1,4 +1,4 @@
-"""What a verifier found, and its exit codes (the same for the log, a receipt and the books)."""
+"""What a verifier found, and its exit codes (the same for the log, a receipt, a proof file and the books)."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def exit_code_of(codes: Iterable[int]) -> int:
     """The gravest of the codes; 0 where there are none but zeros."""
     found = set(codes)
     return next((code for code in GRAVITY if code in found), GOOD)
+
+
+def printable(text: str) -> str:
+    """Text of strangers for a terminal: control, escape and direction characters become visible."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)

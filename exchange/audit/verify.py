@@ -7,7 +7,7 @@ bundle of 256 entries at a time, so memory does not grow with the log, only with
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exchange.audit import checkpoint as checkpoints
 from exchange.audit import leaf as leaves
@@ -64,6 +64,29 @@ class LogReport:
     def good(self) -> bool:
         """True if nothing is wrong."""
         return self.exit_code == GOOD
+
+    def as_document(self) -> dict[str, Any]:
+        """The report as JSON: what `--json` prints."""
+        return {
+            "good": self.good,
+            "exit_code": self.exit_code,
+            "origin": self.origin,
+            "size": self.size,
+            "root": self.root.hex() if self.root else None,
+            "entries": self.entries,
+            "unpublished": self.unpublished,
+            "witnesses": list(self.witnesses),
+            "findings": [vars(finding) for finding in self.findings],
+            "more_findings": self.more_findings,
+        }
+
+    def __str__(self) -> str:
+        if not self.good:
+            return "\n".join(str(finding) for finding in self.findings)
+        told = f"{self.origin}, {self.size} entries, root {self.root.hex() if self.root else ''}"
+        if self.unpublished:
+            told += f"\n{self.unpublished} newer entries are not under a checkpoint yet"
+        return told
 
     def with_findings(self, findings: Iterable[Finding]) -> LogReport:
         """The report with further findings, such as those of `verify_books` or `log.check`."""

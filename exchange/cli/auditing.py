@@ -92,7 +92,7 @@ def verify(
             report = verify_now(books=False) if no_books else _with_books(verify_now)
     if save_checkpoint is not None and report.good:
         save_checkpoint.write_bytes(seen.encode())
-    show(as_json, _report_document(report), lambda: _draw(report))
+    show(as_json, report.as_document(), lambda: _draw(report))
     click.get_current_context().exit(report.exit_code)
 
 
@@ -112,7 +112,7 @@ def spending(x: Exchange, checkpoint: Path | None, log_key: str | None, as_json:
     pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
     report = x.audit.spending(pinned=pinned, keys=_keys(log_key))
     found = [{**asdict(one), "agree": one.agree} for one in report.domains]
-    show(as_json, {**_report_document(report.log), "domains": found}, lambda: _draw_spending(report))
+    show(as_json, {**report.log.as_document(), "domains": found}, lambda: _draw_spending(report))
     click.get_current_context().exit(report.log.exit_code)
 
 
@@ -139,6 +139,22 @@ def export(x: Exchange, file: Path, **filters: str | None) -> None:
     """Write the matching entries with their proofs to FILE, as JSON lines."""
     count = x.audit.export(file, **filters)
     click.echo(f"{count} entries written to {file}")
+
+
+@audit.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True), default="verify.py")
+@json_option
+def verifier(file: Path, as_json: bool) -> None:
+    """Write the verifier to FILE: one file that needs Python and cryptography, and no exchange."""
+    from exchange.audit import single_file
+    from exchange.version import __version__
+
+    if str(file) == "-":
+        click.echo(single_file.source(), nl=False)
+        return
+    file.write_bytes(single_file.source().encode())
+    made = {"file": str(file), "version": __version__, "sha256": single_file.sha256()}
+    show(as_json, made, lambda: click.echo(f"{file}: version {__version__}, SHA-256 {made['sha256']}"))
 
 
 def _is_configured(url: str | None, profile: str | None) -> bool:
@@ -207,27 +223,9 @@ def _checkpoint_of(path: Path, report: LogReport) -> str:
     return text.decode("utf-8")
 
 
-def _report_document(report: LogReport) -> dict[str, Any]:
-    return {
-        "good": report.good,
-        "exit_code": report.exit_code,
-        "origin": report.origin,
-        "size": report.size,
-        "root": report.root.hex() if report.root else None,
-        "entries": report.entries,
-        "unpublished": report.unpublished,
-        "witnesses": list(report.witnesses),
-        "findings": [vars(finding) for finding in report.findings],
-        "more_findings": report.more_findings,
-    }
-
-
 def _draw(report: LogReport) -> None:
     if report.good:
-        root = report.root.hex() if report.root else ""
-        click.echo(f"good: {safe(report.origin)}, {report.size} entries, root {root}")
-        if report.unpublished:
-            click.echo(f"{report.unpublished} newer entries are not under a checkpoint yet")
+        click.echo(f"good: {safe(report)}")
         return
     for finding in report.findings[:_SHOWN_FINDINGS]:
         click.echo(safe(finding))

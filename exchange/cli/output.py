@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exchange.audit.report import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -65,10 +67,7 @@ def console() -> Console:
 
 def safe(value: object) -> str:
     """Text of strangers for a terminal: control, escape and direction characters become visible."""
-    text = "" if value is None else str(value)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    return printable("" if value is None else str(value))
 
 
 def _finite(value: Any) -> Any:

@@ -174,15 +174,7 @@ def verify_receipt(
     else:
         text = licence_text.read_bytes().decode("utf-8", "replace") if licence_text else None
         report = found.of_acceptance.verify(keys=keys, licence_text=text)
-    document = {
-        "good": report.good,
-        "state": report.state,
-        "seq": report.seq,
-        "leaf_hash": report.leaf_hash,
-        "integrate_by": report.integrate_by,
-        "checkpoint_size": report.checkpoint_size,
-        "summary": dict(found.summary),
-    }
+    document = {**report.as_document(), "summary": dict(found.summary)}
     show(as_json, document, lambda: click.echo(f"good: {safe(report)}"))
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, abort, jsonify, send_from_directory
+from flask import Blueprint, Response, abort, jsonify, request, send_from_directory
 
+from exchange.audit import single_file
 from exchange.operations import disclosing
 from exchange.web.api.body import asked, asks, page
 from exchange.web.auth import market
@@ -34,6 +35,16 @@ def key() -> BaseResponse:
 def receipt_key() -> BaseResponse:
     """The verifier key of receipts."""
     return Response(market().receipts.verifier_key, content_type="text/plain; charset=utf-8")
+
+
+@log.get("/verify.py")
+def verifier() -> BaseResponse:
+    """The verifier as one file that needs no server; its ETag is its SHA-256 in hex."""
+    reply = Response(single_file.source(), content_type="text/x-python; charset=utf-8")
+    reply.set_etag(single_file.sha256())
+    reply.headers["Cache-Control"] = "no-cache"
+    reply.headers["Content-Disposition"] = "attachment; filename=verify.py"
+    return reply.make_conditional(request)
 
 
 @log.get("/tile/<path:path>")
