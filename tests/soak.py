@@ -1,12 +1,13 @@
 """What the suite does a little of, for long, as ``make soak`` runs it at night.
 
-    python -m tests.soak [books] [market] [webhooks] [files] [described] [kills] [--programs N]
-                         [--steps N] [--database sqlite|postgres] [--processes N] [--seed N]
+    python -m tests.soak [books] [market] [webhooks] [files] [described] [kills] [audit]
+                         [--programs N] [--steps N] [--database sqlite|postgres] [--processes N] [--seed N]
 
 Random programs over the books and over a whole market, each law of the books after each step; ten thousand
 webhooks as a bad network delivers them; three hundred hostile files; fifty thousand requests made from the
-API's description; a thousand times SIGKILL to servers and workers. Prints what was done, and ends with 1
-where a law breaks, with the program. PostgreSQL is the one of `make services`.
+API's description; a thousand times SIGKILL to servers and workers; a thousand random logs, judged by two
+verifiers, and ten thousand tamperings with them. Prints what was done, and ends with 1 where a law breaks or
+a tampering is missed, with the program or the seed. PostgreSQL is the one of `make services`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from exchange.web import create_app
 from privacy.sandbox import Limits, Sandbox
 from tests.catalog import soak_files
 from tests.exchange import described
+from tests.exchange.audit import tampering
 from tests.journeys import kills
 from tests.journeys.test_walk import walk
 from tests.market.prepared import Postgres, copied, prepare
@@ -36,8 +38,8 @@ from tests.settlement import soak_webhooks
 from tests.settlement.programs import in_memory, run
 
 PROGRAMS, STEPS = 5_000, 50
-WEBHOOKS, FILES, DESCRIBED, KILLS = "webhooks", "files", "described", "kills"
-OTHERS = (WEBHOOKS, FILES, DESCRIBED, KILLS)
+WEBHOOKS, FILES, DESCRIBED, KILLS, AUDIT = "webhooks", "files", "described", "kills", "audit"
+OTHERS = (WEBHOOKS, FILES, DESCRIBED, KILLS, AUDIT)
 AT_ONCE = 10
 
 
@@ -112,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if FILES in given.what:
         with tempfile.TemporaryDirectory(prefix="soak-") as folder:
             failed |= soak_files.main(given.seed, Path(folder))
+    if AUDIT in given.what:
+        failed |= tampering.main(["--seed", str(given.seed), "--processes", str(given.processes)])
     if DESCRIBED in given.what:
         failed |= on_description(given.seed)
     if KILLS in given.what:

@@ -29,7 +29,7 @@ def add_to(main: click.Group) -> None:
 
 @click.group()
 def audit() -> None:
-    """The audit log: search, verify, add up, export."""
+    """The audit log: search, prove, verify, add up, export."""
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,6 +139,22 @@ def export(x: Exchange, file: Path, **filters: str | None) -> None:
     """Write the matching entries with their proofs to FILE, as JSON lines."""
     count = x.audit.export(file, **filters)
     click.echo(f"{count} entries written to {file}")
+
+
+@audit.command()
+@click.argument("entry")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@json_option
+@connected
+def prove(x: Exchange, entry: str, file: Path | None, as_json: bool) -> None:
+    """Write the proof that ENTRY is in the log to FILE (ENTRY.tlog-proof), and check it first."""
+    found = x.audit.prove(entry)
+    size = found.verify()
+    saved = found.save(file or Path(f"{entry}.tlog-proof"))
+    told = {"file": str(saved), "entry": entry, "seq": found.seq, "size": size, "leaf_hash": found.leaf_hash}
+    show(
+        as_json, told, lambda: click.echo(f"{safe(saved)}: entry {found.seq} is in the log of {size} entries")
+    )
 
 
 @audit.command()

@@ -65,6 +65,12 @@ def json_option(command: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, callback=remember, help=help_text)(command)
 
 
+def tlog_proof_option(command: _F) -> _F:
+    """Add ``--tlog-proof``, for commands that save a receipt."""
+    help_text = "Save the proof alone, as a file of c2sp.org/tlog-proof."
+    return click.option("--tlog-proof", is_flag=True, help=help_text)(command)
+
+
 def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--url`` and ``--profile``; the command receives the open client as its first argument."""
 

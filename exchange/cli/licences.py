@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exchange.cli.commands import connected, json_option
+from exchange.cli.commands import connected, json_option, tlog_proof_option
 from exchange.cli.output import facts, safe, show, table
+from exchange.cli.questions import keep_receipt
 
 if TYPE_CHECKING:
     from exchange.client import Acceptance, Exchange, LicenceDiff
@@ -125,12 +126,11 @@ def accept(
 @licence.command("receipt")
 @click.argument("acceptance")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@tlog_proof_option
 @connected
-def save_receipt(x: Exchange, acceptance: str, file: Path) -> None:
+def save_receipt(x: Exchange, acceptance: str, file: Path, tlog_proof: bool) -> None:
     """Fetch the receipt of an acceptance, and save it for `exchange receipt verify`."""
-    found = x.licences.acceptance(acceptance).receipt()
-    found.save(file)
-    click.echo(f"{file}: {'in the log' if found.included else 'promised; save it again in a few seconds'}")
+    keep_receipt(x.licences.acceptance(acceptance).receipt(), file, tlog_proof)
 
 
 @licence.command()

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exchange.cli.commands import client, connected, json_option
+from exchange.cli.commands import client, connected, json_option, tlog_proof_option
 from exchange.cli.output import facts, safe, show, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exchange.client import Answer, Exchange, Keys, Quote
+    from exchange.client import Answer, Exchange, Keys, Quote, Receipt
+    from exchange.client.licences import AcceptanceReceipt
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -118,6 +119,15 @@ def give(answer: Answer, kind: str, out: Path | None, receipt_path: Path | None,
         _deliver(answer, kind, out)
 
 
+def keep_receipt(found: Receipt | AcceptanceReceipt, file: Path, tlog_proof: bool) -> None:
+    """Save a receipt, or the proof that it carries, and say what it is worth now."""
+    if tlog_proof:
+        file.write_bytes(found.tlog_proof())
+    else:
+        found.save(file)
+    click.echo(f"{file}: {'in the log' if found.included else 'promised; save it again in a few seconds'}")
+
+
 @click.group()
 def receipt() -> None:
     """Receipts of answers: save, verify."""
@@ -126,12 +136,11 @@ def receipt() -> None:
 @receipt.command("save")
 @click.argument("query_id")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@tlog_proof_option
 @connected
-def save_receipt(x: Exchange, query_id: str, file: Path) -> None:
+def save_receipt(x: Exchange, query_id: str, file: Path, tlog_proof: bool) -> None:
     """Fetch the newest receipt of a query, with its inclusion proof once there is one, and save it."""
-    found = x.receipt(query_id)
-    found.save(file)
-    click.echo(f"{file}: {'in the log' if found.included else 'promised; save it again in a few seconds'}")
+    keep_receipt(x.receipt(query_id), file, tlog_proof)
 
 
 @receipt.command("verify")

@@ -86,6 +86,23 @@ class Proof:
             _connection=connection,
         )
 
+    def tlog_proof(self) -> bytes:
+        """The proof as a file of c2sp.org/tlog-proof, with the leaf in it, for ``python verify.py proof``."""
+        from exchange.audit.errors import Malformed
+        from exchange.audit.tlog_proof import TlogProof
+
+        try:
+            path = tuple(bytes.fromhex(step) for step in self.proof)
+            return TlogProof(self.seq, path, self.checkpoint.encode(), self.leaf).encoded()
+        except (Malformed, ValueError) as error:
+            raise _failed(str(error), 15) from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the proof to a file, by custom ``*.tlog-proof``; returns its path."""
+        target = Path(path)
+        target.write_bytes(self.tlog_proof())
+        return target
+
     def verify(self, *, keys: Keys | None = None) -> int:
         """Check leaf, path and the checkpoint's signature; returns the size of the log that holds the entry.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from exchange.audit.errors import CryptographyMissing
 from exchange.client import errors, html
 from exchange.client.connection import Connection, read
-from exchange.client.verdicts import good, known_keys
+from exchange.client.verdicts import good, known_keys, proof_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -228,6 +228,10 @@ class AcceptanceReceipt:
         text = json.dumps(self.document, indent=2, sort_keys=True, ensure_ascii=False)
         target.write_text(text + "\n", encoding="utf-8")
         return target
+
+    def tlog_proof(self) -> bytes:
+        """The proof that it carries, as a file of c2sp.org/tlog-proof; ``NotFound`` while it has none."""
+        return proof_file(self.document)
 
     def verify(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exchange.client import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from exchange.audit.receipts import ReceiptReport
     from exchange.client.configuration import Keys
     from exchange.client.connection import Connection
@@ -34,3 +36,14 @@ def failed(message: str, exit_code: int, findings: list[str] | None = None) -> e
     found = errors.VerificationFailed(message, details={"findings": findings or [], "exit_code": exit_code})
     found.exit_code = exit_code
     return found
+
+
+def proof_file(document: Mapping[str, Any]) -> bytes:
+    """The proof that a receipt carries, as a file of c2sp.org/tlog-proof. Raises NotFound without one."""
+    from exchange.audit.errors import Malformed
+    from exchange.audit.tlog_proof import proof_of_receipt
+
+    try:
+        return proof_of_receipt(document).encoded()
+    except Malformed as error:
+        raise errors.NotFound(str(error), hint="Fetch the receipt again in a few seconds.") from None

@@ -28,6 +28,7 @@ from exchange import (
     TerritoryNotAllowed,
     VerificationFailed,
 )
+from exchange.audit.tlog_proof import verify_tlog_proof
 from exchange.client import Dataset, Receipt, Retry
 from exchange.client.answers import fetch
 from exchange.client.connection import Connection
@@ -341,13 +342,18 @@ def test_search_goes_through_all_pages(marketplace: Marketplace) -> None:
         assert len(list(x.audit.search(until="2000-01-01"))) == 0
 
 
-def test_an_altered_proof_is_found(visits: Dataset, marketplace: Marketplace) -> None:
+def test_an_altered_proof_is_found(visits: Dataset, marketplace: Marketplace, alone: Path) -> None:
     visits.query(COUNT, rho=_rho())
     marketplace.publish_log()
     with marketplace.client("guard") as x:
         proof = x.audit.prove(next(x.audit.search(kind="query.settled")).id)
         keys = x.keys()
     assert proof.verify(keys=keys) > proof.seq
+    data = proof.tlog_proof()
+    assert verify_tlog_proof(data, origin=keys.origin, keys=[keys.log_key]).good
+    assert proof.save(alone / "entry.tlog-proof").read_bytes() == data
+    with pytest.raises(VerificationFailed):
+        type(proof)(**{**vars(proof), "proof": ("00",)}).tlog_proof()
     for name, value, code in (
         ("leaf", proof.leaf + b" ", 11),
         ("proof", ("00" * 32, *proof.proof[1:]), 11),
