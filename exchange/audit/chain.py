@@ -1,4 +1,4 @@
-"""The sequences inside the leaves: numbers without gaps, and each organisation's chain of hashes."""
+"""The sequences inside the leaves: numbers without gaps, each organisation's chain, each domain's account."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exchange.audit.report import ALTERED, GAP, Finding
+from exchange.audit.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +20,9 @@ class _Link:
 
 
 class SequenceCheck:
-    """Follows `seq`, `org_seq` and `prev_org_leaf` from the first leaf on; one link kept per organisation."""
+    """Follows `seq`, `org_seq`, `prev_org_leaf` and `spent_after` from the first leaf on; one link is kept
+    for each organisation, and one sum for each privacy domain.
+    """
 
     def __init__(self) -> None:
         self._next = 0
@@ -27,11 +30,13 @@ class SequenceCheck:
         # Raised whenever entries could not be read: what they did to the chains is then unknown, and an
         # honest later entry must not be blamed for it.
         self._epoch = 0
+        self._spending = Spending()
 
     def skip(self, count: int = 1) -> None:
         """Passes over entries whose leaves could not be read."""
         self._next += count
         self._epoch += 1
+        self._spending.skip()
 
     def check(self, document: Mapping[str, Any], leaf_hash: bytes) -> Iterator[Finding]:
         """What is wrong with the next leaf's place."""
@@ -45,6 +50,7 @@ class SequenceCheck:
         self._next = max(self._next, seq + 1)
         if document["org_seq"] is not None:
             yield from self._check_org(document, leaf_hash)
+        yield from self._spending.add(document)
 
     def _check_org(self, document: Mapping[str, Any], leaf_hash: bytes) -> Iterator[Finding]:
         org, org_seq = document["actor"]["org"], document["org_seq"]

@@ -46,11 +46,11 @@ def query_settled(number: int, org: str = "org_buyer") -> Entry:
             "sql_sha256": sha(f"sql{number}"),
         },
         privacy={
-            "domain": "flights",
+            "domain": f"people:{number}",
             "mechanism": "discrete_gaussian",
             "rho_nano": 1_000 + number,
             "delta_pico": 1_000,
-            "spent_after": 10**12 + number,
+            "spent_after": 1_000 + number,
             "remaining_after": 2**62,
         },
         money={

@@ -205,7 +205,7 @@ def test_search_filters_and_pages(session: Session) -> None:
     assert (
         seqs(kind="query.settled", outcome="done") == seqs(dataset="ds_flights") == seqs(purpose="research")
     )
-    assert seqs(domain="flights", org="org_other")
+    assert seqs(domain="people:3") == [3]
     assert seqs(outcome="refused", kind="query.settled") == []
     assert seqs(q="qry_3") == seqs(q="jrn_3") == [3]
     assert seqs(q=everything[5].id) == [5]

@@ -191,6 +191,28 @@ def test_a_dropped_entry_shows_in_its_organisation_s_chain_although_the_log_was_
         assert 14 in {finding.exit_code for finding in report.findings}
 
 
+@pytest.mark.parametrize("gone", [0, 4, 8])
+def test_a_spending_that_was_taken_out_shows_although_everything_was_signed_anew(gone: int) -> None:
+    """Numbers and chains are repaired, tree and checkpoint are the operator's own: the account tells."""
+    documents = []
+    for number in range(10):
+        document = leaf.decode(LEAVES[0])
+        document |= {
+            "seq": number,
+            "id": f"ent_{number}",
+            "org_seq": None,
+            "prev_org_leaf": None,
+            "actor": None,
+        }
+        document["privacy"] |= {"domain": "people:town", "rho_nano": "7", "spent_after": str(7 * number + 7)}
+        documents.append(document)
+    assert code(publish(renumbered(documents))) == 0
+    del documents[gone]
+    report = verify(publish(renumbered(documents)))
+    assert (report.exit_code, seqs(report)) == (14, {gone})
+    assert "an entry is missing" in str(report.findings[0])
+
+
 @pytest.mark.parametrize("seq", [0, 70, 256, 599])
 def test_inserted_entries_are_found(seq: int) -> None:
     inserted = [*LEAVES[: seq + 1], LEAVES[seq], *LEAVES[seq + 1 :]]
