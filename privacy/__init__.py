@@ -17,6 +17,7 @@ from privacy.planned import Cost
 from privacy.policy import Policy
 from privacy.profile import Profile, ProfileInvalid
 from privacy.profiling import profile
+from privacy.query.skeleton import Skeleton, skeleton
 from privacy.released import Released, ReleasedInvalid
 from privacy.sandbox import Cancellation, Limits, Sandbox
 from privacy.sealed import SealedFile
@@ -43,6 +44,7 @@ __all__ = [
     "ReleasedInvalid",
     "Sandbox",
     "SealedFile",
+    "Skeleton",
     "TablesMissing",
     "TablesUnfit",
     "admit",
@@ -51,4 +53,5 @@ __all__ = [
     "needs_admission",
     "plan",
     "profile",
+    "skeleton",
 ]

@@ -48,7 +48,7 @@ class Source:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tokens = _tokens(text)
+        self.tokens = tokens_of(text)
         self.blamed: exp.Expr | None = None
 
     def position(self, node: exp.Expr | None) -> tuple[int, int]:
@@ -124,7 +124,8 @@ def parse(text: str) -> tuple[Source, exp.Expr]:
     return source, trees[0]
 
 
-def _tokens(text: str) -> list[Token]:
+def tokens_of(text: str) -> list[Token]:
+    """The words of a statement. Raises Refused for a text that is too long, or that does not end."""
     if len(text) > MAX_TEXT_BYTES or len(text.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
         raise Refused("too_long", f"The statement is longer than {MAX_TEXT_BYTES} bytes.", hint="Shorten it.")
     stray = next(
