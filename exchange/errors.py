@@ -141,6 +141,13 @@ class UserCodeUnknown(MarketError):
     hint = "Compare it with the device, or start again there: a code is good for ten minutes."
 
 
+class AlertResolved(MarketError):
+    """The alert was resolved before, by this officer or another."""
+
+    code = "alert_resolved"
+    hint = "Look at it again: its page says who resolved it, and as what."
+
+
 class NotFound(MarketError):
     """Nothing of that name is visible to this organisation; foreign and unknown ids look alike."""
 

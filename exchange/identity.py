@@ -142,6 +142,13 @@ def organisation_names(session: Session, ids: Collection[str] | None = None) -> 
     return {row.id: row.name for row in session.execute(_NAMES, {"ids": list(ids)})}
 
 
+def organisations_of_role(session: Session, role: Role, *, limit: int) -> list[str]:
+    """The ids of organisations that hold a role, the oldest first."""
+    found = select(organisation.c.id).where(organisation.c.role == role)
+    ordered = found.order_by(organisation.c.created_at, organisation.c.id).limit(limit)
+    return list(session.scalars(ordered))
+
+
 _NAMES = select(organisation.c.id, organisation.c.name).where(
     organisation.c.id.in_(bindparam("ids", expanding=True))
 )

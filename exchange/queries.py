@@ -89,6 +89,7 @@ query = Table(
     Index("query_by_state", "state", "lease_until"),
     Index("query_by_org", "org", "reserved_at"),
     Index("query_by_question", "org", "version", "question_sha256"),
+    Index("query_by_asked", "version", "question_sha256", "reserved_at"),
     Index("query_by_authorization", "authorization_id"),
     Index("query_by_result", "result_sha256"),
     Index("query_by_released", "released_sha256"),

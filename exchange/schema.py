@@ -15,6 +15,7 @@ from exchange import (
     queries,
     store,
 )
+from exchange.alerts import tables as alerts
 from exchange.audit import log
 from exchange.persons import tables as persons
 from settlement import ledger
@@ -29,6 +30,7 @@ metadatas = [
     store.metadata,
     queries.metadata,
     notifications.metadata,
+    alerts.metadata,
     profiles.metadata,
     quarantine.metadata,
     log.metadata,

@@ -21,7 +21,7 @@ from exchange.audit.errors import AuditError
 from exchange.audit.note import SigningKey
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
-from exchange.operations import collecting, keeping, observing, ordering
+from exchange.operations import collecting, keeping, observing, ordering, watching
 from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
@@ -219,6 +219,12 @@ def _collect_in_time(market: Market, settings: Settings) -> None:
     done.write_text(today, encoding="utf-8")
 
 
+def _watch(market: Market, _settings: Settings) -> None:
+    """Read the log's new entries by the rules of alerts."""
+    if raised := watching.watch(market):
+        _LOG.warning("raised %d alerts", raised)
+
+
 def _clear_scratch(_market: Market, settings: Settings) -> None:
     """Remove what an ingest left whose process died: it may be readable to whoever has the disk."""
     if gone := scratch.clear(settings.scratch_path):
@@ -228,6 +234,7 @@ def _clear_scratch(_market: Market, settings: Settings) -> None:
 _MONEY: dict[str, _Step] = {"orders": _follow_orders, "money": _settle_money, "invoices": _issue_invoices}
 """What the treasurer does in each round, one after the other; one that fails stops none of the others."""
 _KEEPING: dict[str, _Step] = {
+    "alerts": _watch,
     "answers": _keep_in_time,
     "objects": _collect_in_time,
     "scratch": _clear_scratch,

@@ -10,6 +10,7 @@ import click
 
 from exchange.cli import (
     access,
+    alerting,
     auditing,
     backups,
     books,
@@ -57,5 +58,6 @@ for room in (
     jobs,
     books,
     auditing,
+    alerting,
 ):
     room.add_to(main)

@@ -183,6 +183,12 @@ class Audit:
         document = self._connection.get(f"/v1/audit/entries/{entry_id}/proof")
         return read(Proof.from_document, document, self._connection)
 
+    def query(self, query_id: str) -> dict[str, Any]:
+        """Everything about one query: its grant, the clause that allowed it, plan, privacy before and after,
+        journals, the entries of its life in order, and whether its entry is under a checkpoint.
+        """
+        return dict(self._connection.get(f"/v1/audit/queries/{query_id}"))
+
     def checkpoint(self) -> str:
         """The newest signed checkpoint. Save it: :meth:`verify` holds a later log against it."""
         return self._connection.send("GET", "/audit/checkpoint", headers={"Accept": "text/plain"}).text

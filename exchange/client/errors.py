@@ -374,6 +374,7 @@ class Conflict(ExchangeError):
         "billing_profile_missing",
         "member_exists",
         "last_admin",
+        "alert_resolved",
     )
     hint = "Look at the current state and try again."
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from exchange.client import answers, books, payments, pricing, publishing, questions, uploads
 from exchange.client.access import AccessRequest, Grant
+from exchange.client.alerts import Alerts, SavedSearches
 from exchange.client.audit import Audit
 from exchange.client.books import Invoice, Ledger, Statement
 from exchange.client.configuration import Address, Keys, resolve
@@ -395,6 +396,16 @@ class Exchange:
     def audit(self) -> Audit:
         """The log: search, proofs, verification, evidence."""
         return Audit(self._connection)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """What an officer should look at."""
+        return Alerts(self._connection)
+
+    @cached_property
+    def searches(self) -> SavedSearches:
+        """Searches of the log that are kept under a name."""
+        return SavedSearches(self._connection)
 
     def _listings(self, q: str, limit: int | None) -> Iterator[Listing]:
         token: str | None = None

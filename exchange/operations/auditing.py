@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from exchange.market import Market
     from exchange.store import Tx
 
-_TIMES = ("since", "until")
+FILTERS = ("org", "dataset", "domain", "purpose", "kind", "outcome", "since", "until", "q")
+"""What the log is searched by."""
+TIMES = ("since", "until")
 _MOST_BOOKED = 200
 
 
@@ -61,7 +63,7 @@ def search(
 ) -> dict[str, Any]:
     """Entries that match every filter, newest first. Officers and operators only; logged."""
     wanted: dict[str, Any] = {
-        name: moment(name, text) if name in _TIMES else text for name, text in filters.items()
+        name: moment(name, text) if name in TIMES else text for name, text in filters.items()
     }
     note_reading(market, actor, "log", ",".join(sorted(filters)))
 
@@ -69,7 +71,7 @@ def search(
         page = log.search(session, **wanted, limit=limit, page_token=page_token)
         names = organisation_names(session)
         return {
-            "items": [_item(record, names) for record in page.entries],
+            "items": [item(record, names) for record in page.entries],
             "next_page_token": page.next_token,
         }
 
@@ -86,10 +88,10 @@ def entry(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
         record = _find(session, entry_id)
         names = organisation_names(session)
         return {
-            **_item(record, names),
+            **item(record, names),
             "document": record.document,
-            "booked_with": [_item(other, names) for other in _booked_with(session, record.seq)],
-            "dossier": _dossier(session, record, names),
+            "booked_with": [item(other, names) for other in _booked_with(session, record.seq)],
+            "dossier": asked(session, (record.document["query"] or {}).get("id"), names),
             "refusal": licences.refusal_of(session, record.id),
         }
 
@@ -122,7 +124,7 @@ def journals(market: Market, actor: Actor, ids: list[str]) -> dict[str, Any]:
     def look(session: Session) -> dict[str, Any]:
         found = {}
         for one in ids:
-            digest = _digest(session, one)
+            digest = digest_of_journal(session, one)
             if digest is not None:
                 lines = [asdict(line) for line in ledger.journal_lines(session, one)]
                 found[one] = {"digest": digest, "lines": lines}
@@ -192,7 +194,8 @@ def _records_between(session: Session, *, start: int, stop: int) -> list[Record]
     return list(log.entries(session, start, stop))
 
 
-def _digest(session: Session, journal: str) -> str | None:
+def digest_of_journal(session: Session, journal: str) -> str | None:
+    """A journal's digest as the books have it now; None where there is no such journal."""
     try:
         return ledger.journal_digest(session, journal)
     except SettlementError:
@@ -226,7 +229,8 @@ def _booked_with(session: Session, seq: int) -> list[Record]:
     return [record for record in records if record.seq != seq]
 
 
-def _item(record: Record, names: dict[str, str]) -> dict[str, Any]:
+def item(record: Record, names: dict[str, str]) -> dict[str, Any]:
+    """An entry as lists show it."""
     document = record.document
     actor = document["actor"] or {}
     shown = (
@@ -252,9 +256,8 @@ def _item(record: Record, names: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _dossier(session: Session, record: Record, names: dict[str, str]) -> dict[str, Any] | None:
+def asked(session: Session, query_id: str | None, names: dict[str, str]) -> dict[str, Any] | None:
     """What stands beside the log for a query: never part of a leaf, so that it can be erased."""
-    query_id = (record.document["query"] or {}).get("id")
     if not query_id:
         return None
     row = session.execute(select(queries.query).where(queries.query.c.id == query_id)).one_or_none()

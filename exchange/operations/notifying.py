@@ -31,7 +31,7 @@ class MarkRead:
 
 def notifications(market: Market, actor: Actor, *, unread: bool) -> dict[str, Any]:
     """The organisation's latest notifications, newest first."""
-    actor.require(Role.BUYER, Role.PROVIDER)
+    actor.require(Role.BUYER, Role.PROVIDER, Role.OFFICER)
     rows = market.store.read(lambda session: table.of_organisation(session, actor.org, unread=unread))
     names = ("id", "kind", "subject", "dataset", "text", "at", "read_at")
     return {"items": [{name: getattr(row, name) for name in names} for row in rows]}
@@ -41,7 +41,7 @@ def mark_read(market: Market, actor: Actor, notification: str | None, *, key: st
     """Mark one notification, or all, as read. Raises NotFound."""
 
     def work(tx: Tx) -> dict[str, Any]:
-        actor.require(Role.BUYER, Role.PROVIDER)
+        actor.require(Role.BUYER, Role.PROVIDER, Role.OFFICER)
         return {"read": table.mark_read(tx.session, actor.org, notification, tx.now)}
 
     return market.store.perform(actor, MarkRead(notification or ""), work, key=key).value

@@ -16,6 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from catalog import CatalogError
 from exchange import queries
+from exchange.alerts import queue
+from exchange.alerts.kinds import KINDS
 from exchange.audit import AuditError, checkpoint, log
 from exchange.config import SettingsError
 from exchange.errors import is_full
@@ -93,11 +95,13 @@ def facts(market: Market) -> list[Fact]:
         ),
         Fact("exchange_outbox", "Calls to Stripe that wait, by state", found["outbox"], "state"),
         Fact("exchange_outbox_late_seconds", "Seconds by which the oldest call is late", found["late"]),
+        Fact("exchange_alerts", "Open alerts, by kind", found["alerts"], "kind"),
+        Fact("exchange_alerts_raised", "Alerts raised, by kind", found["raised"], "kind", "counter"),
         Fact("exchange_swept", "Ended for dead processes, by end", done, "end", "counter"),
     ]
 
 
-def _in_database(session: Session, now: datetime) -> dict[str, dict[str, float]]:
+def _in_database(session: Session, now: datetime) -> dict[str, Mapping[str, float]]:
     table, calls = queries.query, outbox
     by_state: dict[str, float] = dict(
         session.execute(select(table.c.state, func.count()).group_by(table.c.state)).all()
@@ -110,12 +114,15 @@ def _in_database(session: Session, now: datetime) -> dict[str, dict[str, float]]
         session.execute(select(calls.c.state, func.count()).where(waiting).group_by(calls.c.state)).all()
     )
     oldest = session.execute(select(func.min(calls.c.next_at)).where(waiting)).scalar_one()
+    alerts = queue.counts(session)
     late = (now - datetime.fromisoformat(oldest)).total_seconds() if oldest else 0.0
     return {
         "open": {state: by_state.get(state, 0) for state in running},
         "ended": {state: count for state, count in by_state.items() if state not in running},
         "overdue": {"": session.execute(overdue).scalar_one()},
         "entries": {"": log.size(session)},
+        "alerts": dict.fromkeys(KINDS, 0) | {kind: n for kind, state, n in alerts if state == queue.OPEN},
+        "raised": {kind: sum(n for one, _, n in alerts if one == kind) for kind in KINDS},
         "outbox": sent,
         "late": {"": max(0.0, late)},
     }

@@ -18,6 +18,7 @@ from exchange.identity import new_id
 from exchange.persons.tables import invitation, membership, person
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from sqlalchemy import Column, ColumnElement, Row
@@ -91,6 +92,12 @@ def by_id(session: Session, person_id: str) -> Row[Any]:
     if found is None:
         raise NotFound("there is no such person")
     return found
+
+
+def names_of(session: Session, ids: Collection[str]) -> dict[str, str]:
+    """Persons' names by id, of those that there are."""
+    found = select(person.c.id, person.c.name).where(person.c.id.in_(ids))
+    return {row.id: row.name for row in session.execute(found)}
 
 
 def create_person(

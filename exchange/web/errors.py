@@ -40,6 +40,7 @@ STATUS: dict[str, int] = {
     "invitation_unknown": 404,
     "member_exists": 409,
     "last_admin": 409,
+    "alert_resolved": 409,
     "not_found": 404,
     # licence and access
     "licence_refused": 403,

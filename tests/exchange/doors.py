@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from exchange.alerts import queue
 from settlement import Money
 from settlement.payments import top_ups
 from tests.exchange.oauth.program import Program
@@ -50,6 +51,7 @@ ACCEPT = {"purposes": ["research"], "territory": "EU", "licence_sha256": "0" * 6
 DRAFT = {"manifest": sample.manifest(), "files": {"rides": "upl_0", "zones": "upl_0"}}
 NAMED = {"legal_name": "Acme", "address": "Street 1", "country": "DE"}
 REFUND = {"payment": "pi_0", "amount": "1.00", "currency": "USD", "reason": "x"}
+SEARCH = {"name": "x", "filters": {"kind": "query.refused"}}
 CREDIT = {"org": "acme", "amount": "1.00", "currency": "USD", "reference": "x"}
 DOORS = [
     Door("GET", "/v1/whoami", "/v1/whoami", EVERYBODY),
@@ -148,13 +150,13 @@ DOORS = [
         Door("POST", f"/v1/grants/<grant_id>/{verb}", f"/v1/grants/{{grant}}/{verb}", frozenset({BUYER}), {})
         for verb in ("end", "top-up", "pay", "renew")
     ),
-    Door("GET", "/v1/notifications", "/v1/notifications", frozenset({PROVIDER, BUYER})),
-    Door("POST", "/v1/notifications/read", "/v1/notifications/read", frozenset({PROVIDER, BUYER}), {}),
+    Door("GET", "/v1/notifications", "/v1/notifications", EVERYBODY - {OPERATOR}),
+    Door("POST", "/v1/notifications/read", "/v1/notifications/read", EVERYBODY - {OPERATOR}, {}),
     Door(
         "POST",
         "/v1/notifications/<notification_id>/read",
         "/v1/notifications/ntf_0/read",
-        frozenset({PROVIDER, BUYER}),
+        EVERYBODY - {OPERATOR},
         {},
     ),
     Door("POST", "/v1/prices/check", "/v1/prices/check", frozenset({PROVIDER}), {"plans": [sample.plan()]}),
@@ -245,6 +247,34 @@ DOORS = [
     Door("GET", "/v1/audit/entries/<entry_id>/proof", "/v1/audit/entries/{entry}/proof", READERS),
     Door("GET", "/v1/audit/journals", "/v1/audit/journals?ids=a", READERS),
     Door("GET", "/v1/audit/domains", "/v1/audit/domains", READERS),
+    Door("GET", "/v1/audit/queries/<query_id>", "/v1/audit/queries/{query}", READERS),
+    Door("GET", "/v1/audit/searches", "/v1/audit/searches", READERS),
+    Door("POST", "/v1/audit/searches", "/v1/audit/searches", READERS, SEARCH),
+    Door(
+        "POST",
+        "/v1/audit/searches/<search_id>/rename",
+        "/v1/audit/searches/sea_0/rename",
+        READERS,
+        {"name": "x"},
+    ),
+    Door("DELETE", "/v1/audit/searches/<search_id>", "/v1/audit/searches/sea_0", READERS),
+    Door("GET", "/v1/alerts", "/v1/alerts", READERS),
+    Door("GET", "/v1/alerts/<alert_id>", "/v1/alerts/{alert}", READERS),
+    Door("POST", "/v1/alerts/<alert_id>/assign", "/v1/alerts/{alert}/assign", frozenset({OFFICER}), {}),
+    Door(
+        "POST",
+        "/v1/alerts/<alert_id>/notes",
+        "/v1/alerts/{alert}/notes",
+        frozenset({OFFICER}),
+        {"text": "x"},
+    ),
+    Door(
+        "POST",
+        "/v1/alerts/<alert_id>/resolve",
+        "/v1/alerts/{alert}/resolve",
+        frozenset({OFFICER}),
+        {"state": "acted"},
+    ),
 ]
 
 
@@ -268,10 +298,24 @@ def things_of(stand: Stand) -> dict[str, str]:
             saved_method=False,
             now=stand.clock(),
         )
+    with stand.market.store._transaction(writing=True) as session:
+        queue.add(
+            session,
+            "alr_" + "1" * 24,
+            kind="refusals",
+            subject=stand.orgs["buyer"],
+            measure=21,
+            most=20,
+            until_seq=1,
+            occasion="",
+            entries=(),
+            now=stand.clock(),
+        )
     program = Program.of(stand)
     return {
         "client": program.client_id,
         "authorization": stand.get(program.alone(), "/v1/whoami").json()["token"],
+        "alert": "alr_" + "1" * 24,
         "top_up": "top_1",
         "invoice": issued[0]["number"],
         "month": f"{stand.clock():%Y-%m}-USD",

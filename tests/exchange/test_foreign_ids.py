@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from exchange.config import Settings
+from exchange.identity import Role
+from exchange.operations import administering
 from exchange.web.limits import RequestLimits
-from tests.exchange.doors import DOORS, READERS, things_of
+from tests.exchange.doors import DOORS, READERS, SEARCH, things_of
 from tests.market import sample
 from tests.market.browser import Browser, invited, member
 from tests.market.stand import Stand
@@ -41,6 +43,9 @@ LET_IN = {
     *((who, "GET /v1/invoices/{invoice_id}") for who in READERS),
     *((who, "GET /v1/audit/entries/{entry_id}") for who in READERS),
     *((who, "GET /v1/audit/entries/{entry_id}/proof") for who in READERS),
+    *((who, "GET /v1/audit/queries/{query_id}") for who in READERS),
+    *((who, "GET /v1/alerts/{alert_id}") for who in READERS),
+    *(("officer", f"POST /v1/alerts/{{alert_id}}/{verb}") for verb in ("assign", "notes", "resolve")),
 }
 
 
@@ -59,6 +64,7 @@ def ids(shared_sqlite_stand: Stand) -> dict[str, str]:
     files = {"rides": sample.rides(seed=5), "zones": sample.zones()}
     drafted = stand.draft(manifest=secret, files=files)
     assert drafted.status_code == 201, drafted.text
+    second = administering.create_token(stand.market, org="cnil", role=Role.OFFICER)["token"]
     stand.clock.advance(days=35)
     closed = stand.post("operator", "/v1/payouts/close", {})
     assert closed.json()["items"], closed.text
@@ -69,6 +75,8 @@ def ids(shared_sqlite_stand: Stand) -> dict[str, str]:
         "credit": proposed.json()["credit"],
         "payout": closed.json()["items"][0]["payout"],
         "upload": made["upload"],
+        "alert_id": made["alert"],
+        "search_id": stand.post(second, "/v1/audit/searches", SEARCH).json()["search"],
         **{f"{name}_id": made[name] for name in ("request", "grant", "query", "client", "authorization")},
         **{f"{name}_id": made[name] for name in ("acceptance", "invoice", "top_up", "entry")},
     }
@@ -158,7 +166,21 @@ PAGES = (
     "/invitations/{invitation}/withdraw",
     "/tokens/{token}/revoke",
     "/queries/{query}/cancel",
+    "/officer/alerts/{alert}/assign",
+    "/officer/alerts/{alert}/notes",
+    "/officer/alerts/{alert}/resolve",
+    "/officer/searches/{search}/rename",
+    "/officer/searches/{search}/delete",
 )
+
+
+#: Who may open pages about something of this kind at all; everybody, where it is not here.
+ALLOWED = {"query": ("other",), "alert": ("officer",), "search": ("officer", "operator")}
+#: Who is let in on pages although the thing is another's.
+LET_IN_ON_PAGES = {
+    ("operator", "/programs/clients/{client}/revoke"),
+    *(("officer", f"/officer/alerts/{{alert}}/{verb}") for verb in ("assign", "notes", "resolve")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +225,8 @@ def test_another_organisations_id_reads_like_none_on_the_portal(
             "authorization": ids["authorization_id"],
             "client": ids["client_id"],
             "query": ids["query_id"],
+            "alert": ids["alert_id"],
+            "search": ids["search_id"],
             "member": own[1],
             "invitation": link[1],
             "token": stand.tokens["buyer"].partition(".")[0],
@@ -210,7 +234,7 @@ def test_another_organisations_id_reads_like_none_on_the_portal(
         for who, browser in strangers.items():
             csrf = browser.csrf("/account")
             for page in PAGES:
-                if (who, page) == ("operator", "/programs/clients/{client}/revoke"):
+                if (who, page) in LET_IN_ON_PAGES:
                     continue
                 (name,) = re.findall(r"{(\w+)}", page)
                 replies = []
@@ -218,6 +242,6 @@ def test_another_organisations_id_reads_like_none_on_the_portal(
                     reply = browser.post(page.format(**{name: one}), csrf=csrf)
                     replies.append(told(reply, one))
                 assert replies[0] == replies[1], (who, page)
-                expected = 403 if "query" in name and who != "other" else 404
+                expected = 403 if who not in ALLOWED.get(name, (who,)) else 404
                 assert replies[0][0] == expected, (who, page, replies[0])
         assert ada.is_signed_in()

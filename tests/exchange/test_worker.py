@@ -300,7 +300,7 @@ def test_what_an_ingest_left_that_was_killed_is_removed(sqlite_stand: Stand) -> 
     assert list(place.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["orders", "money", "invoices", "answers", "objects", "scratch"])
+@pytest.mark.parametrize("what", ["orders", "money", "invoices", "answers", "objects", "scratch", "alerts"])
 def test_a_round_by_hand_does_all_that_the_threads_do(
     sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -312,6 +312,7 @@ def test_a_round_by_hand_does_all_that_the_threads_do(
         "answers": (worker.keeping, "round_once"),
         "objects": (worker.collecting, "collect"),
         "scratch": (worker.scratch, "clear"),
+        "alerts": (worker.watching, "watch"),
     }
     real = getattr(*places[what])
     monkeypatch.setattr(*places[what], lambda market: (done.append(what), real(market))[1])

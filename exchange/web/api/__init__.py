@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exchange.web.api.access import access
+from exchange.web.api.alerts import alerts
 from exchange.web.api.audit import audit
 from exchange.web.api.books import books
 from exchange.web.api.clients import clients
@@ -26,6 +27,7 @@ blueprints = (
     payments,
     books,
     audit,
+    alerts,
     log,
     status,
 )

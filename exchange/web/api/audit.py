@@ -5,22 +5,21 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from exchange.errors import RequestInvalid
-from exchange.operations import auditing
+from exchange.operations import auditing, dossiers
 from exchange.web.api.body import asked, asks, page
 from exchange.web.auth import actor, market
 
 audit = Blueprint("audit", __name__, url_prefix="/v1/audit")
 
-_FILTERS = ("org", "dataset", "domain", "purpose", "kind", "outcome", "since", "until", "q")
 _MOST_JOURNALS = 500
 
 
 @audit.get("/entries")
-@asks(*_FILTERS, "limit", "page_token")
+@asks(*auditing.FILTERS, "limit", "page_token")
 def search() -> Response:
     """Search the log; searching is itself an entry."""
     limit, token = page()
-    filters = {name: value for name in _FILTERS if (value := asked(name))}
+    filters = {name: value for name in auditing.FILTERS if (value := asked(name))}
     return jsonify(auditing.search(market(), actor(), filters, limit=limit, page_token=token))
 
 
@@ -44,6 +43,12 @@ def journals() -> Response:
     if len(ids) > _MOST_JOURNALS:
         raise RequestInvalid(f"at most {_MOST_JOURNALS} journals at once")
     return jsonify(auditing.journals(market(), actor(), ids))
+
+
+@audit.get("/queries/<query_id>")
+def query(query_id: str) -> Response:
+    """Everything about one query: grant, clause, plan, privacy before and after, books, its life, proof."""
+    return jsonify(dossiers.dossier(market(), actor(), query_id))
 
 
 @audit.get("/domains")

@@ -8,13 +8,12 @@ from flask import render_template, request
 
 from exchange.errors import NotFound
 from exchange.identity import Actor, Role
-from exchange.operations import auditing
+from exchange.operations import auditing, saved_searches
 from exchange.operations.receipting import newest_checkpoint
 from exchange.web.auth import market
 from exchange.web.portal import portal
 from exchange.web.portal.pages import visitor_page
 
-_FILTERS = ("org", "dataset", "domain", "purpose", "kind", "outcome", "since", "until", "q")
 _READERS = (Role.OFFICER, Role.OPERATOR)
 
 
@@ -22,11 +21,18 @@ _READERS = (Role.OFFICER, Role.OPERATOR)
 @visitor_page(*_READERS)
 def log_page(visitor: Actor) -> Any:
     """Search the log; the newest checkpoint and the domains stand beside it."""
-    filters = {name: request.args[name].strip() for name in _FILTERS if request.args.get(name, "").strip()}
+    filters = {
+        name: request.args[name].strip() for name in auditing.FILTERS if request.args.get(name, "").strip()
+    }
     found = auditing.search(market(), visitor, filters, limit=50, page_token=request.args.get("page"))
     domains = auditing.domains(market(), visitor)["items"]
     return render_template(
-        "log.html", found=found, filters=filters, domains=domains, checkpoint=newest_checkpoint(market())
+        "log.html",
+        found=found,
+        filters=filters,
+        domains=domains,
+        saved=market().store.read(lambda session: saved_searches.of_owner(session, visitor)),
+        checkpoint=newest_checkpoint(market()),
     )
 
 
