@@ -18,6 +18,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+SPENDING = ("query.settled", "query.forfeited", "profile.released", "profile.forfeited")
 Read = Callable[[str], bytes | None]
 
 
@@ -193,6 +194,7 @@ def fact(entry: bytes) -> dict[str, Any]:
 
 def check_facts(found: list[dict[str, Any]], hashes: list[bytes]) -> None:
     last: dict[str, tuple[int, str]] = {}
+    spent: dict[str, int] = {}
     for place, (document, hashed) in enumerate(zip(found, hashes, strict=True)):
         need(document.get("v") == 1 and document.get("seq") == place, "a number")
         org = (document.get("actor") or {}).get("org")
@@ -202,6 +204,13 @@ def check_facts(found: list[dict[str, Any]], hashes: list[bytes]) -> None:
             need(document["org_seq"] == number + 1, "an organisation's number")
             need(document.get("prev_org_leaf") == before, "an organisation's chain")
             last[org] = document["org_seq"], hashed.hex()
+        account = document.get("privacy") or {}
+        if account.get("domain") is not None and account.get("spent_after") is not None:
+            # docs/transparency.md: what it spends, added to what was spent before it, is what it says.
+            rho = int(account["rho_nano"] or 0) if document["kind"] in SPENDING else 0
+            domain, after = account["domain"], int(account["spent_after"])
+            need(after == spent.get(domain, 0) + rho, "a domain's account")
+            spent[domain] = after
 
 
 # ---- the verdicts

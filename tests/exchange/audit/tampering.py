@@ -61,6 +61,7 @@ class Missed(AssertionError):
 def leaves_of(rng: random.Random, size: int) -> list[bytes]:
     """A log's leaves: organisations, groups and texts by chance, numbered and chained as they have to be."""
     chains: dict[str, tuple[int, str]] = {}
+    spent: dict[str, int] = {}
     found = []
     for seq in range(size):
         org = rng.choice([None, "org_a", "org_b", f"org_{rng.randrange(20)}"])
@@ -68,8 +69,11 @@ def leaves_of(rng: random.Random, size: int) -> list[bytes]:
         entry = samples.refusal(number, org) if org is None or rng.random() < 0.3 else None
         entry = entry or samples.query_settled(number, org or "")
         groups = entry.groups()
-        if groups["licence"]:
+        if groups["licence"] and groups["privacy"]:
             groups["licence"]["purpose"] = rng.choice(TEXTS)
+            domain, rho = f"people:{rng.randrange(3)}", rng.randrange(10**12)
+            spent[domain] = spent.get(domain, 0) + rho
+            groups["privacy"] |= {"domain": domain, "rho_nano": str(rho), "spent_after": str(spent[domain])}
         org_seq, before = chains.get(org or "", (-1, ""))
         found.append(
             leaf.encode(
