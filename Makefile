@@ -32,7 +32,7 @@ audit: $(INSTALLED)  ## try to refute what answers promise: attacks at 99.9%, pl
 fuzz: $(INSTALLED)  ## 100,000 mutated statements: each is planned or refused, and nothing else
 	@$(BIN)/python -m tests.privacy.fuzz --count 100000 --processes 2
 
-soak: $(INSTALLED)  ## for a night: 5,000 random programs on the books, 5,000 on a market, 10,000 webhooks, 300 hostile files, 50,000 requests, 1,000 kills, 10,000 tamperings with 1,000 logs; every law after each step
+soak: $(INSTALLED)  ## for a night: 5,000 random programs on the books, 5,000 on a market, 10,000 webhooks, 300 hostile files, 50,000 requests, 1,000 kills, 1,000 persons erased, 10,000 tamperings with 1,000 logs; every law after each step
 	@$(BIN)/python -m tests.soak
 
 check: lint  ## format, lint, types, import contracts, rules of the house, docs compared with code

@@ -14,14 +14,16 @@ from catalog.buckets import Address, Bucket
 from catalog.object_cache import Cache
 from catalog.objects import LocalObjects
 from catalog.s3_objects import S3Objects
-from exchange import config, migrate, queries
+from exchange import config, migrate, queries, sealing
 from exchange.audit.note import SigningKey
 from exchange.audit.receipts import ReceiptSigner
 from exchange.config import Settings, SettingsError
 from exchange.keyring import KeyRing
 from exchange.layouts import Layouts
 from exchange.market import Market, OutsideEngine, OutsideObjects
+from exchange.persons import adopting, commitments, subjects
 from exchange.persons.passwords import Passwords
+from exchange.persons.subjects import Subjects
 from exchange.runs import Runs
 from exchange.store import Store
 from exchange.turns import Places, Shares
@@ -62,8 +64,11 @@ def open_market(settings: Settings) -> Market:
     store, shares = Store(settings.database_url), _shares(settings)
     objects = open_objects(settings)
     vault = Vault(KeyRing(Path(settings.master_keys)), store, objects)
+    store.info[subjects.INFO] = Subjects(vault.ring, sealing.derived(settings.secret_key, "subjects"))
+    store.commits = commitments.committed
     try:
         vault.begin()
+        _seal_persons(store)
     except BaseException:
         store.dispose()
         raise
@@ -85,6 +90,16 @@ def open_market(settings: Settings) -> Market:
         till=Till(settings.stripe_key, api_base=settings.stripe_api_base) if settings.stripe_key else None,
         passwords=Passwords(at_once=settings.password_hashes),
     )
+
+
+def _seal_persons(store: Store) -> None:
+    """Seal what an older release kept of persons as it was, and leave no copy of it."""
+    found = False
+    while store.read(adopting.is_plain):
+        store.jot(lambda session, _: adopting.seal_some(session))
+        found = True
+    if found:
+        store.scrub()
 
 
 def open_objects(settings: Settings) -> OutsideObjects:

@@ -25,6 +25,9 @@ _PATIENCE = {
     " -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
 }
 _SQLITE_AWAY = ("database is locked", "disk I/O error", "database or disk is full", "unable to open database")
+SECURE_DELETE = "secure_delete=ON"
+"""What is deleted is overwritten with zeros: of a key that was erased no byte stays in SQLite's file."""
+_BUSY_MS, _SCRUB_MS = 15_000, 500
 _FRESH_S = 1.0  # a connection used so lately is not asked whether its server is there
 
 
@@ -82,8 +85,22 @@ def _ping_idle(dialect: Dialect, connection: Any, record: Any, _fairy: object) -
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000"):
+    pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}")
+    for pragma in (*pragmas, SECURE_DELETE):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def empty_log(engine: Engine) -> bool:
+    """Write SQLite's log of writes into the database's file and empty it; False where somebody reads it."""
+    connection = engine.raw_connection()
+    try:
+        driver: Any = connection.driver_connection
+        driver.execute(f"PRAGMA busy_timeout={_SCRUB_MS}")  # writers wait behind this
+        busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        driver.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    finally:
+        connection.close()
+    return not busy
 
 
 def _begin_sqlite(connection: Any) -> None:

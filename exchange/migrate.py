@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from exchange.config import SettingsError
+from exchange.database import SECURE_DELETE
 from exchange.errors import MigrationBlocked
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _opened(url: str) -> Engine:
 
 def _leave_beginning(connection: Any, _record: object) -> None:
     connection.isolation_level = None
+    connection.execute(f"PRAGMA {SECURE_DELETE}")
 
 
 def _upgraded(engine: Engine) -> str:

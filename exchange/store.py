@@ -194,6 +194,8 @@ class Store:
         """Open ``url`` (SQLite or PostgreSQL). ``clock`` returns aware UTC datetimes."""
         self.clock = clock or (lambda: datetime.now(UTC))
         self.on_refused: Callable[[Actor], None] = lambda _actor: None  # told of each refusal in the log
+        self.commits: Callable[[Session, Entry], Entry] = lambda _session, entry: entry  # to whom it concerns
+        self.info: dict[str, Any] = {}  # what each session carries (``Session.info``)
         self.engine = database.connect(url)
         self._turns = _Turns(None if self._sqlite else _TURN_S)
 
@@ -276,7 +278,7 @@ class Store:
                 now = self.clock()
                 known = dataclasses.replace(entry, object=_known_object(session, entry.object))
                 known = _judged(session, refusal, known, actor, now)
-                return append(session, _signed(known, actor), now).id
+                return append(session, self.commits(session, _signed(known, actor)), now).id
 
         logged = self._retrying(write)
         refusal.audit_entry = logged  # type: ignore[attr-defined]
@@ -316,6 +318,16 @@ class Store:
 
         return self._retrying(attempt)
 
+    def scrub(self) -> bool:
+        """Write what was committed into the database's file and empty SQLite's log of writes, which holds
+        copies of what was deleted since (what is deleted in the file is overwritten there).
+
+        Returns whether no copy is left: False where a reader stood in the way, which the next round tries
+        again, and on PostgreSQL, whose pages, log and backups keep deleted rows for a while.
+        """
+        assert_outside_transaction()
+        return self._sqlite and database.empty_log(self.engine)
+
     @property
     def _sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
@@ -337,7 +349,7 @@ class Store:
         tx = Tx(session, self.clock(), actor, known)
         value = work(tx)
         first, further = bookings.named(session, tx.entry)
-        appended = append(session, _signed(first, actor), tx.now)
+        appended = append(session, self.commits(session, _signed(first, actor)), tx.now)
         for entry in further:
             append(session, _signed(entry, actor), tx.now)
         outcome = json.dumps(value, sort_keys=True)
@@ -365,7 +377,7 @@ class Store:
         with (
             turn,
             self.engine.connect().execution_options(**options) as connection,
-            Session(connection) as session,
+            Session(connection, info=self.info) as session,
         ):
             mark = _inside.set(True)
             try:

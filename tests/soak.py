@@ -1,13 +1,14 @@
 """What the suite does a little of, for long, as ``make soak`` runs it at night.
 
-    python -m tests.soak [books] [market] [webhooks] [files] [described] [kills] [audit]
+    python -m tests.soak [books] [market] [webhooks] [files] [described] [kills] [audit] [erasure]
                          [--programs N] [--steps N] [--database sqlite|postgres] [--processes N] [--seed N]
 
 Random programs over the books and over a whole market, each law of the books after each step; ten thousand
 webhooks as a bad network delivers them; three hundred hostile files; fifty thousand requests made from the
 API's description; a thousand times SIGKILL to servers and workers; a thousand random logs, judged by two
-verifiers, and ten thousand tamperings with them. Prints what was done, and ends with 1 where a law breaks or
-a tampering is missed, with the program or the seed. PostgreSQL is the one of `make services`.
+verifiers, and ten thousand tamperings with them; a thousand persons erased. Prints what was done, and ends
+with 1 where a law breaks, a tampering is missed or a byte of somebody is left, with the program or the seed.
+PostgreSQL is the one of `make services`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from privacy.sandbox import Limits, Sandbox
 from tests.catalog import soak_files
 from tests.exchange import described
 from tests.exchange.audit import tampering
+from tests.exchange.persons import marked
 from tests.journeys import kills
 from tests.journeys.test_walk import walk
 from tests.market.prepared import Postgres, copied, prepare
@@ -39,7 +41,9 @@ from tests.settlement.programs import in_memory, run
 
 PROGRAMS, STEPS = 5_000, 50
 WEBHOOKS, FILES, DESCRIBED, KILLS, AUDIT = "webhooks", "files", "described", "kills", "audit"
-OTHERS = (WEBHOOKS, FILES, DESCRIBED, KILLS, AUDIT)
+ERASURE = "erasure"
+OTHERS = (WEBHOOKS, FILES, DESCRIBED, KILLS, AUDIT, ERASURE)
+ERASED = 1_000
 AT_ONCE = 10
 
 
@@ -71,15 +75,40 @@ def on_markets(database: str, count: int, steps: int, seed: int) -> Counter[str]
                 server.drop(prepared.database)
 
 
-def on_description(seed: int) -> int:
-    """Requests made from the API's description, in every role; 1 where one was answered wrongly."""
+@contextlib.contextmanager
+def _market(database: str = "sqlite") -> Iterator[Stand]:
+    """One market, for as long as the block lasts."""
+    server = Postgres(os.environ["EXCHANGE_TEST_POSTGRES_URL"]) if database == "postgres" else None
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
         Sandbox(Limits(threads=1, timeout_s=30.0), workers=1) as sandbox,
     ):
-        prepared = prepare(Path(folder) / "home", lambda: sandbox, None)
-        with copied(prepared, Path(folder) / "described", lambda: sandbox, None) as stand:
-            return described.main(stand, create_app(stand.market), seed)
+        prepared = prepare(Path(folder) / "home", lambda: sandbox, server)
+        try:
+            with copied(prepared, Path(folder) / "copy", lambda: sandbox, server) as stand:
+                yield stand
+        finally:
+            if server is not None:
+                server.drop(prepared.database)
+
+
+def on_description(seed: int) -> int:
+    """Requests made from the API's description, in every role; 1 where one was answered wrongly."""
+    with _market() as stand:
+        return described.main(stand, create_app(stand.market), seed)
+
+
+def on_erasure(database: str) -> int:
+    """A thousand persons erased, and every byte looked through for them; 1 where one is found."""
+    began = time.monotonic()
+    try:
+        with _market(database) as stand:
+            marked.erase_all(stand, ERASED, deep=True, tell=print)
+    except AssertionError as error:
+        print(f"erasure: {error}")
+        return 1
+    print(f"  {'seconds':16}{time.monotonic() - began:>10,.0f}")
+    return 0
 
 
 KINDS = {"books": on_books, "market": on_markets}
@@ -118,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed |= tampering.main(["--seed", str(given.seed), "--processes", str(given.processes)])
     if DESCRIBED in given.what:
         failed |= on_description(given.seed)
+    if ERASURE in given.what:
+        failed |= on_erasure(given.database)
     if KILLS in given.what:
         with tempfile.TemporaryDirectory(prefix="soak-") as folder:
             failed |= kills.main(Postgres(os.environ["EXCHANGE_TEST_POSTGRES_URL"]), Path(folder), given.seed)

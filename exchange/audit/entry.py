@@ -93,7 +93,7 @@ class Entry:
     """One fact. `kind` is a dotted past participle (`query.settled`), `code` the error code of a refusal.
 
     A member that is left out, None or empty text is null in the leaf. `id` is given by `append` where it is
-    None.
+    None. `pii_commitment` commits to the person whom the entry concerns (docs/decisions/0038-erasure.md).
     """
 
     kind: str
@@ -108,6 +108,7 @@ class Entry:
     privacy: PrivacyGroup | None = None
     money: MoneyGroup | None = None
     result: ResultGroup | None = None
+    pii_commitment: str | None = None
 
     @property
     def org(self) -> str | None:

@@ -122,7 +122,7 @@ def append(session: Session, entry: Entry, now: datetime) -> Appended:
         "kind": entry.kind,
         "outcome": entry.outcome,
         "code": entry.code,
-        "pii_commitment": None,
+        "pii_commitment": entry.pii_commitment,
         **entry.groups(),
     }
     while True:

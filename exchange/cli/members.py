@@ -19,6 +19,7 @@ _ORG = click.option("--org", "name", required=True, metavar="NAME")
 def add_to(main: click.Group) -> None:
     """Add this room's commands."""
     main.add_command(member)
+    main.add_command(person)
 
 
 @click.group()
@@ -116,6 +117,24 @@ def reset(login: str, name: str, as_json: bool) -> None:
     from exchange.operations import joining
 
     _do(login, name, as_json, lambda *known: joining.reset(*known[:2], **known[2]))
+
+
+@click.group()
+def person() -> None:
+    """Persons, in whatever organisations they are."""
+
+
+@person.command()
+@click.argument("person_id", metavar="ID")
+@click.option("--leave-without-admin", is_flag=True, help="Also the last administrator of an organisation.")
+@json_option
+def erase(person_id: str, leave_without_admin: bool, as_json: bool) -> None:
+    """Erase what is kept of a person (per_...), for good; again, it sweeps up what a crash left."""
+    from exchange.operations import erasing
+
+    with opened() as market:
+        done = erasing.erase(market, person_id, leave_without_admin=leave_without_admin)
+    show(as_json, done, lambda: facts(done.items()))
 
 
 def _do(login: str, name: str, as_json: bool, act: Callable[..., dict[str, Any]]) -> None:

@@ -140,8 +140,9 @@ def _made(tx: Tx, login: str, name: str, password_hash: str) -> str:
         return accounts.create_person(
             tx.session, login=login, name=name, password_hash=password_hash, now=tx.now
         )
-    accounts.change_person(tx.session, row.id, name=name, password_hash=password_hash)
-    return str(row.id)
+    accounts.rename(tx.session, row, name)
+    accounts.change_person(tx.session, row.id, password_hash=password_hash)
+    return row.id
 
 
 def _come_back(market: Market, place: Actor, text: str, login: str, *, password: str, agent: str) -> Opened:

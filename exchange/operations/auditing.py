@@ -21,6 +21,7 @@ from exchange.errors import NotFound
 from exchange.identity import Role, organisation_names
 from exchange.operations.receipting import newest_checkpoint, receipt_of_entry
 from exchange.operations.terms import budget, moment, money
+from exchange.persons import commitments
 from exchange.store import our_id
 from settlement import ledger, licences
 from settlement.errors import SettlementError
@@ -80,7 +81,8 @@ def search(
 
 def entry(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
     """One entry: the whole leaf, the other entries that name what the same command booked, and for a query
-    its statement, licence and the clause that allowed it.
+    its statement, licence and the clause that allowed it; ``concerns`` opens the leaf's commitment to a
+    person, until that person is erased.
     """
     note_reading(market, actor, "entry", entry_id)
 
@@ -90,6 +92,7 @@ def entry(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
         return {
             **item(record, names),
             "document": record.document,
+            "concerns": commitments.opening(session, record.document),
             "booked_with": [item(other, names) for other in _booked_with(session, record.seq)],
             "dossier": asked(session, (record.document["query"] or {}).get("id"), names),
             "refusal": licences.refusal_of(session, record.id),

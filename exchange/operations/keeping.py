@@ -63,13 +63,15 @@ class ForgetKeys:
 
 
 def round_once(market: Market) -> dict[str, int]:
-    """Expire all that is due and forget what is old; returns counts."""
-    return {
+    """Expire what is due and forget what is old, with copies in the database's files; returns counts."""
+    gone = {
         "answers": _expire_answers(market),
         "keys": _forget_keys(market),
         "records": tidying.tidy(market),
         "uploads": _purge_uploads(market),
     }
+    market.store.scrub()
+    return gone
 
 
 def noted(market: Market) -> bool:

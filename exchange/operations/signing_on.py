@@ -53,7 +53,7 @@ def _tied(tx: Tx, login: str, known: Identity) -> str:
     person = accounts.create_person(
         tx.session, login=login, name=known.name or login, password_hash=None, now=tx.now
     )
-    accounts.change_person(tx.session, person, oidc_issuer=known.issuer, oidc_subject=known.subject)
+    accounts.tie(tx.session, person, known.issuer, known.subject)
     return person
 
 

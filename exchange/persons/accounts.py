@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, exists, insert, select, update
 
 from exchange import identity
+from exchange.data_keys import data_key
 from exchange.errors import InvitationUnknown, LastAdmin, MemberExists, NotFound, RequestInvalid, RoleMissing
 from exchange.identity import new_id
-from exchange.persons.tables import invitation, membership, person
+from exchange.persons import subjects
+from exchange.persons.tables import invitation, membership, passkey, person, recovery_code, totp
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,10 +27,40 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 INVITATION_LASTS = timedelta(days=7)
-_KEPT = timedelta(days=30)
+KEPT = timedelta(days=30)
 
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9._%+-]{0,63}@[a-z0-9-]+(\.[a-z0-9-]+)*")
 _LINK = re.compile(r"(inv_[0-9a-f]{24})\.([A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who somebody is; ``tied`` says whether to an identity of a provider."""
+
+    id: str
+    login: str
+    name: str
+    password_hash: str | None
+    disabled_at: str | None
+    tied: bool
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What an entry's commitment is of: what never changes of a person."""
+        return {"login": self.login, "person": self.id}
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """A link that works once."""
+
+    id: str
+    org: str | None
+    login: str
+    role: str | None
+    admin: bool
+    person: str | None
+    expires_at: str
 
 
 @dataclass(frozen=True)
@@ -75,29 +107,36 @@ def normal_name(text: str) -> str:
     return name
 
 
-def by_login(session: Session, login: str) -> Row[Any] | None:
+def by_login(session: Session, login: str) -> Person | None:
     """The person of a login."""
-    return session.execute(select(person).where(person.c.login == login)).one_or_none()
+    return _person(session, person.c.login == _login(session, login))
 
 
-def by_subject(session: Session, issuer: str, subject: str) -> Row[Any] | None:
+def by_subject(session: Session, issuer: str, subject: str) -> Person | None:
     """The person who is tied to a subject of an identity provider."""
-    same = (person.c.oidc_issuer == issuer) & (person.c.oidc_subject == subject)
-    return session.execute(select(person).where(same)).one_or_none()
+    return _person(session, person.c.oidc_subject == _identity(session, issuer, subject))
 
 
-def by_id(session: Session, person_id: str) -> Row[Any]:
+def by_id(session: Session, person_id: str) -> Person:
     """The person of an id. Raises :class:`NotFound`."""
-    found = session.execute(select(person).where(person.c.id == person_id)).one_or_none()
+    found = find(session, person_id)
     if found is None:
         raise NotFound("there is no such person")
     return found
 
 
+def find(session: Session, person_id: str) -> Person | None:
+    """The person of an id, or None."""
+    return _person(session, person.c.id == person_id)
+
+
 def names_of(session: Session, ids: Collection[str]) -> dict[str, str]:
     """Persons' names by id, of those that there are."""
-    found = select(person.c.id, person.c.name).where(person.c.id.in_(ids))
-    return {row.id: row.name for row in session.execute(found)}
+    keys = data_key.c
+    sealed = select(person.c.id, person.c.sealed, keys.object, keys.master, keys.wrapped)
+    found = sealed.join(data_key, keys.object == person.c.id).where(person.c.id.in_(ids))
+    keeper = subjects.of(session)
+    return {row.id: keeper.opened(row, person.name, row.sealed)["name"] for row in session.execute(found)}
 
 
 def create_person(
@@ -107,14 +146,39 @@ def create_person(
     if by_login(session, login) is not None:
         raise MemberExists("there is an account with this login", hint="Sign in, then open the link again.")
     made = new_id("per")
-    values = {"id": made, "login": login, "name": name, "password_hash": password_hash}
-    session.execute(insert(person).values(**values, created_at=_stamp(now)))
+    sealed = subjects.of(session).seal(session, made, person.name, login=login, name=name)
+    values = {"id": made, "login": _login(session, login), "name": "", "password_hash": password_hash}
+    session.execute(insert(person).values(**values, sealed=sealed, created_at=_stamp(now)))
     return made
 
 
 def change_person(session: Session, person_id: str, **values: Any) -> None:
-    """Change what is kept of a person."""
+    """Change what is kept of a person beside login, name and identity."""
     session.execute(update(person).where(person.c.id == person_id).values(**values))
+
+
+def rename(session: Session, who: Person, name: str) -> None:
+    """Give a person another name."""
+    sealed = subjects.of(session).seal(session, who.id, person.name, login=who.login, name=name)
+    change_person(session, who.id, sealed=sealed)
+
+
+def tie(session: Session, person_id: str, issuer: str, subject: str) -> None:
+    """Tie a person to a subject of an identity provider."""
+    change_person(session, person_id, oidc_issuer="", oidc_subject=_identity(session, issuer, subject))
+
+
+def erase(session: Session, who: Person) -> None:
+    """Delete what is kept of a person, and the key that all of it is sealed under; sessions are deleted by
+    :func:`exchange.persons.sessions.erase`.
+    """
+    theirs = (invitation.c.person == who.id) | (invitation.c.login == _login(session, who.login))
+    links = list(session.scalars(select(invitation.c.id).where(theirs)))
+    session.execute(delete(invitation).where(invitation.c.id.in_(links)))
+    for table in (membership, totp, passkey, recovery_code):
+        session.execute(delete(table).where(table.c.person == who.id))
+    session.execute(delete(person).where(person.c.id == who.id))
+    subjects.forget(session, [who.id, *links])
 
 
 def join(session: Session, person_id: str, *, org: str, role: str, admin: bool, now: datetime) -> str:
@@ -139,7 +203,7 @@ def require_role(session: Session, org: str, role: str) -> None:
 def members(session: Session, org: str) -> list[Member]:
     """Everybody who is a member of an organisation, in the order of joining."""
     found = _memberships().where(membership.c.org == org).order_by(membership.c.created_at, membership.c.id)
-    return [_member(row) for row in session.execute(found)]
+    return [_member(session, row) for row in session.execute(found)]
 
 
 def memberships(session: Session, person_id: str) -> list[Member]:
@@ -147,7 +211,8 @@ def memberships(session: Session, person_id: str) -> list[Member]:
     found = _memberships().where(
         membership.c.person == person_id, membership.c.disabled_at.is_(None), person.c.disabled_at.is_(None)
     )
-    return [_member(row) for row in session.execute(found.order_by(membership.c.created_at, membership.c.id))]
+    ordered = found.order_by(membership.c.created_at, membership.c.id)
+    return [_member(session, row) for row in session.execute(ordered)]
 
 
 def organisations(session: Session, person_id: str) -> set[str]:
@@ -155,20 +220,20 @@ def organisations(session: Session, person_id: str) -> set[str]:
     return set(session.scalars(select(membership.c.org).where(membership.c.person == person_id)))
 
 
-def is_forsaken(session: Session, row: Row[Any]) -> bool:
+def is_forsaken(session: Session, who: Person) -> bool:
     """Whether nobody can prove to be this person any more: no organisation, no password and no identity.
 
     A reset took the password, and the membership ended before another one was set.
     """
-    known = row.password_hash is not None or row.oidc_subject is not None
-    return not known and not organisations(session, row.id)
+    known = who.password_hash is not None or who.tied
+    return not known and not organisations(session, who.id)
 
 
 def member_of(session: Session, person_id: str, org: str) -> Member | None:
     """A person's membership of one organisation, in force or not."""
     found = _memberships().where(membership.c.person == person_id, membership.c.org == org)
     row = session.execute(found).one_or_none()
-    return None if row is None else _member(row)
+    return None if row is None else _member(session, row)
 
 
 def member(session: Session, org: str, member_id: str) -> Member:
@@ -177,7 +242,7 @@ def member(session: Session, org: str, member_id: str) -> Member:
     row = session.execute(found).one_or_none()
     if row is None:
         raise NotFound("the organisation has no such member")
-    return _member(row)
+    return _member(session, row)
 
 
 def change_member(session: Session, member_id: str, **values: Any) -> None:
@@ -214,7 +279,8 @@ def invite(
     if org is not None and role is not None:
         require_role(session, org, role)
     same = invitation.c.person == person_id if person_id else invitation.c.org == org
-    earlier = update(invitation).where(same, invitation.c.login == login, invitation.c.ended_at.is_(None))
+    hashed = _login(session, login)
+    earlier = update(invitation).where(same, invitation.c.login == hashed, invitation.c.ended_at.is_(None))
     session.execute(earlier.values(ended_at=_stamp(now)))
     made, secret = new_id("inv"), secrets.token_urlsafe(32)
     session.execute(
@@ -222,10 +288,11 @@ def invite(
             id=made,
             secret_sha256=_digest(secret),
             org=org,
-            login=login,
+            login=hashed,
             role=role,
             admin=admin,
             person=person_id,
+            sealed=subjects.of(session).seal(session, person_id or made, invitation.name, login=login),
             created_at=_stamp(now),
             expires_at=_stamp(now + INVITATION_LASTS),
         )
@@ -233,7 +300,7 @@ def invite(
     return made, f"{made}.{secret}"
 
 
-def invited(session: Session, text: str, now: datetime) -> Row[Any]:
+def invited(session: Session, text: str, now: datetime) -> Invitation:
     """The invitation behind a link's text. Raises :class:`InvitationUnknown`, the same for every cause."""
     match = _LINK.fullmatch(text)
     found = None
@@ -243,15 +310,16 @@ def invited(session: Session, text: str, now: datetime) -> Row[Any]:
     right = hmac.compare_digest(_digest(match[2] if match else text), stored)
     if found is None or not right or found.ended_at is not None or found.expires_at <= _stamp(now):
         raise InvitationUnknown("this link is unknown, was used, or is too old")
-    return found
+    return _invitation(session, found)
 
 
-def open_invitations(session: Session, org: str, now: datetime) -> list[Row[Any]]:
+def open_invitations(session: Session, org: str, now: datetime) -> list[Invitation]:
     """The links to join an organisation that nobody has used yet."""
     found = select(invitation).where(
         invitation.c.org == org, invitation.c.ended_at.is_(None), invitation.c.expires_at > _stamp(now)
     )
-    return list(session.execute(found.order_by(invitation.c.created_at)).all())
+    rows = session.execute(found.order_by(invitation.c.created_at)).all()
+    return [_invitation(session, row) for row in rows]
 
 
 def end_invitation(session: Session, invitation_id: str, now: datetime) -> None:
@@ -261,8 +329,14 @@ def end_invitation(session: Session, invitation_id: str, now: datetime) -> None:
 
 
 def over(now: datetime) -> tuple[tuple[Column[Any], ColumnElement[bool]], ...]:
-    """What is not kept: the key of each table, and which of its rows. A link was too old a month ago."""
-    return ((invitation.c.id, invitation.c.expires_at < _stamp(now - _KEPT)),)
+    """What is not kept: the key of each table, and which of its rows. A link was too old a month ago; then
+    the keys of links that are gone.
+    """
+    there = exists().where(invitation.c.id == data_key.c.object)
+    return (
+        (invitation.c.id, invitation.c.expires_at < _stamp(now - KEPT)),
+        (data_key.c.object, data_key.c.object.like("inv\\_%", escape="\\") & ~there),
+    )
 
 
 def end_password_links(session: Session, person_id: str, now: datetime) -> None:
@@ -272,23 +346,57 @@ def end_password_links(session: Session, person_id: str, now: datetime) -> None:
 
 
 def _memberships() -> Any:
-    return select(
-        membership, person.c.login, person.c.name, person.c.disabled_at.label("person_disabled_at")
-    ).join(person, person.c.id == membership.c.person)
+    return (
+        select(
+            membership,
+            person.c.sealed,
+            person.c.disabled_at.label("person_disabled_at"),
+            data_key.c.object,
+            data_key.c.master,
+            data_key.c.wrapped,
+        )
+        .join(person, person.c.id == membership.c.person)
+        .join(data_key, data_key.c.object == person.c.id)
+    )
 
 
-def _member(row: Row[Any]) -> Member:
+def _member(session: Session, row: Row[Any]) -> Member:
+    known = subjects.of(session).opened(row, person.name, row.sealed)
     return Member(
         id=row.id,
         person=row.person,
-        login=row.login,
-        name=row.name,
+        login=known["login"],
+        name=known["name"],
         org=row.org,
         role=row.role,
         admin=row.admin,
         active=row.disabled_at is None and row.person_disabled_at is None,
         created_at=row.created_at,
     )
+
+
+def _person(session: Session, same: ColumnElement[bool]) -> Person | None:
+    row = session.execute(select(person).where(same)).one_or_none()
+    if row is None:
+        return None
+    known = subjects.of(session).open(session, row.id, person.name, row.sealed)
+    tied = row.oidc_subject is not None
+    return Person(row.id, known["login"], known["name"], row.password_hash, row.disabled_at, tied)
+
+
+def _invitation(session: Session, row: Row[Any]) -> Invitation:
+    known = subjects.of(session).open(session, row.person or row.id, invitation.name, row.sealed)
+    return Invitation(
+        row.id, row.org, known["login"], row.role, row.admin, row.person, expires_at=row.expires_at
+    )
+
+
+def _login(session: Session, login: str) -> str:
+    return subjects.of(session).digest("login", login)
+
+
+def _identity(session: Session, issuer: str, subject: str) -> str:
+    return subjects.of(session).digest("identity", f"{issuer}\n{subject}")
 
 
 def _digest(secret: str) -> str:

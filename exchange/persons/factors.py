@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from exchange.errors import NotFound, SecondFactorRefused
 from exchange.identity import new_id
-from exchange.persons import codes
+from exchange.persons import codes, subjects
 from exchange.persons.tables import challenge, passkey, recovery_code, totp
 
 if TYPE_CHECKING:
@@ -44,11 +44,17 @@ class Factors:
 def of_person(session: Session, person: str) -> Factors:
     """A person's second factors that are in force."""
     confirmed = select(totp.c.person).where(totp.c.person == person, totp.c.confirmed_at.is_not(None))
+    opened = subjects.of(session).open
     left = select(func.count()).where(recovery_code.c.person == person, recovery_code.c.used_at.is_(None))
     return Factors(
         totp=session.execute(confirmed).first() is not None,
         passkeys=tuple(
-            {"passkey": row.id, "name": row.name, "created_at": row.created_at, "used_at": row.used_at}
+            {
+                "passkey": row.id,
+                **opened(session, person, passkey.name, row.sealed),
+                "created_at": row.created_at,
+                "used_at": row.used_at,
+            }
             for row in passkeys(session, person)
         ),
         recovery_codes_left=int(session.execute(left).scalar_one()),
@@ -99,7 +105,8 @@ def add_passkey(session: Session, person: str, made: NewKey, name: str, now: dat
             credential=made.credential,
             public_key=made.public_key,
             sign_count=made.sign_count,
-            name=name,
+            name="",
+            sealed=subjects.of(session).seal(session, person, passkey.name, name=name),
             created_at=_stamp(now),
         )
     )

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from exchange import identity
 from exchange.errors import ConfirmationNeeded, NotFound, TokenUnknown
 from exchange.identity import Actor, Role, new_id
-from exchange.persons import accounts, factors
-from exchange.persons.tables import portal_session
+from exchange.persons import accounts, factors, subjects
+from exchange.persons.tables import challenge, portal_session
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Row
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FRESH = timedelta(minutes=5)
 _WAITING = timedelta(minutes=10)
 _TOUCHED = timedelta(minutes=1)
-_KEPT = timedelta(days=30)
+KEPT = timedelta(days=30)
 _STRICT = (Role.OFFICER, Role.OPERATOR)
 
 
@@ -46,6 +46,13 @@ class Holder:
     org: str
     person: str | None = None
     token: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """Under whose key it is kept where the session came from."""
+        found = self.person or self.token
+        assert found is not None, "a session stands on a person or a token"
+        return found
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,9 @@ def open_session(
     ``factor``: the person has just shown a second factor, or what stands for one.
     """
     made, secret, stamp = new_id("ses"), secrets.token_urlsafe(32), _stamp(now)
+    shown = "".join(c for c in agent if c.isprintable())[:120]
+    keeper = subjects.of(session)
+    sealed = keeper.seal(session, holder.subject, portal_session.name, network=network, agent=shown)
     session.execute(
         insert(portal_session).values(
             id=made,
@@ -115,8 +125,9 @@ def open_session(
             expires_at=_stamp(now + limits.absolute),
             proved_at=stamp,
             factor_at=stamp if factor else None,
-            network=network,
-            agent="".join(c for c in agent if c.isprintable())[:120],
+            network="",
+            agent="",
+            sealed=sealed,
         )
     )
     return made, secret
@@ -134,7 +145,7 @@ def find(session: Session, secret: str, *, now: datetime, limits: Limits, strict
 
 def over(now: datetime) -> tuple[tuple[Column[Any], ColumnElement[bool]], ...]:
     """What is not kept: the key of each table, and which of its rows. A session ended a month ago."""
-    return ((portal_session.c.id, portal_session.c.expires_at < _stamp(now - _KEPT)),)
+    return ((portal_session.c.id, portal_session.c.expires_at < _stamp(now - KEPT)),)
 
 
 def rotate(session: Session, session_id: str, *, now: datetime, **values: Any) -> str:
@@ -164,13 +175,13 @@ def touch(session: Session, session_id: str, now: datetime) -> None:
 def listed(session: Session, who: SignedIn, now: datetime, limits: Limits) -> list[dict[str, Any]]:
     """The sessions in force of the same person, or of the same token, newest first."""
     found = select(portal_session).where(_same(who)).order_by(portal_session.c.created_at.desc())
+    opened = subjects.of(session).open
     return [
         {
             "session": row.id,
             "created_at": row.created_at,
             "used_at": row.used_at,
-            "network": row.network,
-            "agent": row.agent,
+            **opened(session, row.person or row.token, portal_session.name, row.sealed),
             "this": row.id == who.id,
         }
         for row in session.execute(found)
@@ -195,6 +206,13 @@ def end_all(session: Session, person: str, now: datetime, *, org: str | None = N
     if org is not None:
         mine = mine.where(portal_session.c.org == org)
     session.execute(mine.values(ended_at=_stamp(now)))
+
+
+def erase(session: Session, person: str) -> None:
+    """Delete every session of a person, and what any of them had begun."""
+    mine = select(portal_session.c.id).where(portal_session.c.person == person)
+    session.execute(delete(challenge).where(challenge.c.holder.in_(mine)))
+    session.execute(delete(portal_session).where(portal_session.c.person == person))
 
 
 def digest(secret: str) -> str:

@@ -1,4 +1,9 @@
-"""The tables of persons. What is kept opens nothing by itself: digests, Argon2 hashes and sealed keys."""
+"""The tables of persons. What is kept opens nothing by itself: digests, Argon2 hashes and sealed keys.
+
+``sealed`` holds what is personal, under the key of its subject (:mod:`exchange.persons.subjects`). Where an
+older release left it null, the texts stand in columns that are digests or empty otherwise: they are sealed
+when the database is first opened.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +24,15 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+# `login` is the keyed digest of it, `oidc_subject` that of issuer and subject; `name` and `oidc_issuer` are
+# empty.
 person = Table(
     "person",
     metadata,
     Column("id", String(40), primary_key=True),
     Column("login", String(254), nullable=False, unique=True),
     Column("name", String(120), nullable=False),
+    Column("sealed", LargeBinary),
     Column("password_hash", Text),
     Column("created_at", String(32), nullable=False),
     Column("disabled_at", String(32)),
@@ -47,7 +55,8 @@ membership = Table(
     Index("membership_by_org", "org"),
 )
 
-# A link that works once: to join an organisation (`org`), or to set a new password (`person`).
+# A link that works once: to join an organisation (`org`), or to set a new password (`person`). `login` is the
+# keyed digest of it.
 invitation = Table(
     "invitation",
     metadata,
@@ -61,10 +70,12 @@ invitation = Table(
     Column("created_at", String(32), nullable=False),
     Column("expires_at", String(32), nullable=False),
     Column("ended_at", String(32)),
+    Column("sealed", LargeBinary),
     Index("invitation_by_org", "org"),
 )
 
-# `proved_at`: when a password, a token or a factor was last shown; `factor_at`: when a second factor was.
+# `network` and `agent` are empty, and sealed for the person or token. `proved_at`: when a password, a token
+# or a factor was last shown; `factor_at`: when a second factor was.
 portal_session = Table(
     "portal_session",
     metadata,
@@ -81,6 +92,7 @@ portal_session = Table(
     Column("factor_at", String(32)),
     Column("network", String(64), nullable=False),
     Column("agent", String(120), nullable=False),
+    Column("sealed", LargeBinary),
     Index("portal_session_by_person", "person"),
 )
 
@@ -94,6 +106,7 @@ totp = Table(
     Column("last_step", BigInteger, nullable=False),
 )
 
+# `name` is empty, and sealed.
 passkey = Table(
     "passkey",
     metadata,
@@ -103,6 +116,7 @@ passkey = Table(
     Column("public_key", LargeBinary, nullable=False),
     Column("sign_count", BigInteger, nullable=False),
     Column("name", String(60), nullable=False),
+    Column("sealed", LargeBinary),
     Column("created_at", String(32), nullable=False),
     Column("used_at", String(32)),
     Index("passkey_by_person", "person"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, jsonify, redirect, render_template, url_for
 
 from exchange import identity
-from exchange.operations import securing, signing_in
+from exchange.errors import RequestInvalid
+from exchange.operations import erasing, securing, signing_in
 from exchange.persons import accounts
 from exchange.store import REFUSALS
 from exchange.web import auth
@@ -132,6 +133,27 @@ def remove_factor(who: SignedIn, factor: str) -> BaseResponse:
 def recovery_codes(who: SignedIn) -> str:
     """Draw fresh recovery codes and show them once."""
     return account_page(who, recovery_codes=securing.renew_recovery_codes(market(), who))
+
+
+@portal.get("/account/erase")
+@session_page()
+def erasing_page(who: SignedIn) -> str:
+    """What is erased with the account, and what stays."""
+    securing.person_of(who)
+    return render_template("erase.html", who=who)
+
+
+@portal.post("/account/erase")
+@session_page(back="portal.erasing_page")
+def erase(who: SignedIn) -> BaseResponse:
+    """Erase the own account, for good."""
+    if form("login").strip().lower() != who.login:
+        raise RequestInvalid(
+            "this is not the login of your account", hint="Type it as it stands on the page."
+        )
+    erasing.erase_own(market(), who)
+    auth.forget()
+    return redirect(url_for("portal.catalogue"))
 
 
 def _added(added: securing.Added) -> str:
