@@ -45,7 +45,13 @@ _LEAST = {
     "web_threads": 1,
     "web_workers": 1,
 }
-_MOST = {"platform_share_percent": 100, "holdback_percent": 100}
+_LONGEST_KEPT_DAYS = 3653
+_MOST = {
+    "platform_share_percent": 100,
+    "holdback_percent": 100,
+    "answer_days": _LONGEST_KEPT_DAYS,
+    "idempotency_days": _LONGEST_KEPT_DAYS,
+}
 
 
 class SettingsError(Exception):

@@ -65,7 +65,7 @@ oauth_refresh = Table(
 )
 
 CODE_S, DEVICE_S, POLL_S = 60, 600, 5
-_KEPT = timedelta(days=1)
+KEPT = timedelta(days=1)
 MOST_WAITING, MOST_WAITING_OF_NETWORK = 10_000, 30
 
 
@@ -196,7 +196,7 @@ def use_refresh(session: Session, secret_sha256: str, now: datetime) -> bool:
 
 def over(now: datetime) -> tuple[tuple[Column[Any], ColumnElement[bool]], ...]:
     """What is not kept: the key of each table, and which of its rows. Each ended a day ago."""
-    ended = stamp(now - _KEPT)
+    ended = stamp(now - KEPT)
     return (
         (oauth_code.c.code_sha256, oauth_code.c.expires_at <= ended),
         (oauth_device.c.device_sha256, oauth_device.c.expires_at <= ended),

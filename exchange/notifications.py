@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Index, MetaData, String, Table, Text, insert, select, update
@@ -15,7 +16,7 @@ from exchange.identity import new_id
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import Row
+    from sqlalchemy import ColumnElement, Row
     from sqlalchemy.orm import Session
 
 metadata = MetaData()
@@ -35,6 +36,7 @@ notification = Table(
 )
 
 _MOST = 200
+KEPT = timedelta(days=365)
 
 
 def notify(
@@ -60,6 +62,12 @@ def told(session: Session, org: str, kind: str, subject: str) -> bool:
         notification.c.org == org, notification.c.kind == kind, notification.c.subject == subject
     )
     return session.execute(same.limit(1)).first() is not None
+
+
+def over(now: datetime) -> tuple[tuple[Column[Any], ColumnElement[bool]], ...]:
+    """What is not kept: the key of each table, and which of its rows. A year ago it was news."""
+    stamp = (now - KEPT).isoformat(timespec="microseconds")
+    return ((notification.c.id, notification.c.at < stamp),)
 
 
 def of_organisation(session: Session, org: str, *, unread: bool) -> list[Row[Any]]:

@@ -20,6 +20,7 @@ def add_to(main: click.Group) -> None:
     """Add this room's commands."""
     main.add_command(member)
     main.add_command(person)
+    main.add_command(retention)
 
 
 @click.group()
@@ -135,6 +136,20 @@ def erase(person_id: str, leave_without_admin: bool, as_json: bool) -> None:
     with opened() as market:
         done = erasing.erase(market, person_id, leave_without_admin=leave_without_admin)
     show(as_json, done, lambda: facts(done.items()))
+
+
+@click.command()
+@json_option
+def retention(as_json: bool) -> None:
+    """Show how long which kind of record is kept; the worker deletes what is over."""
+    from exchange.operations import retaining
+
+    with opened() as market:
+        found = retaining.retention(market.settings)
+    rows = [
+        [one["kind"], retaining.words(one["seconds"]), one["since"], one["setting"]] for one in found["items"]
+    ]
+    show(as_json, found, lambda: table(("kind", "kept", "since", "setting"), rows))
 
 
 def _do(login: str, name: str, as_json: bool, act: Callable[..., dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import delete, select
 
-from exchange import authorizations, credentials, quarantine
+from exchange import authorizations, credentials, notifications, quarantine
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.identity import SYSTEM
 from exchange.operations.uploading import folder
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from exchange.market import Market
     from exchange.store import Tx
 
-KEEPERS = (authorizations, credentials, accounts, factors, sessions, throttling)
+KEEPERS = (authorizations, credentials, accounts, factors, sessions, throttling, notifications)
 """Whoever keeps records that end says which of them are over."""
 
 _RECORDS, _UPLOADS = 1_000, 100
-_ABANDONED = timedelta(days=1)
+ABANDONED = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def purge_uploads(market: Market) -> int:
     nobody knows, which the next round removes.
     """
     place, purged, after = folder(market), 0, ""
-    before = market.store.clock() - _ABANDONED
-    day = _ABANDONED.total_seconds()
+    before = market.store.clock() - ABANDONED
+    day = ABANDONED.total_seconds()
     while found := market.store.read(partial(quarantine.begun, before=before, after=after, limit=_UPLOADS)):
         after = found[-1]
         gone = tuple(quarantine.untouched(place, found, day))

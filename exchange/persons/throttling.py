@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 LONGEST_WAIT_S = 900
-_FORGOTTEN = timedelta(hours=24)
+FORGOTTEN = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def give_back(session: Session, target: Target) -> None:
 
 def over(now: datetime) -> tuple[tuple[Column[Any], ColumnElement[bool]], ...]:
     """What is not kept: the key of each table, and which of its rows. Tries of yesterday count no more."""
-    stamp = (now - _FORGOTTEN).isoformat(timespec="microseconds")
+    stamp = (now - FORGOTTEN).isoformat(timespec="microseconds")
     return ((attempt.c.key, attempt.c.last_at < stamp),)
 
 
@@ -94,7 +94,7 @@ def wait_s(failures: int, free: int) -> int:
 
 def _row(session: Session, target: Target, now: datetime) -> tuple[int, datetime]:
     found = session.execute(select(attempt).where(attempt.c.key == target.key)).one_or_none()
-    if found is None or datetime.fromisoformat(found.last_at) < now - _FORGOTTEN:
+    if found is None or datetime.fromisoformat(found.last_at) < now - FORGOTTEN:
         return 0, now
     return int(found.failures), datetime.fromisoformat(found.open_at)
 

@@ -72,6 +72,10 @@ def test_records_that_ended_go_and_younger_ones_stay(stand: Stand, monkeypatch: 
     assert (left["oauth_refresh"], left["portal_session"]) == (held["oauth_refresh"], held["portal_session"])
     stand.clock.advance(days=60)
     round_once(stand.market)
+    news = counts(stand).pop("notification")
+    assert news == held["notification"] > 0
+    stand.clock.advance(days=305)
+    round_once(stand.market)
     assert set(counts(stand).values()) == {0}
     batches = stand.entries(kind="records.forgotten")
     assert {one.document["object"]["id"] for one in batches} == tables(stand)
