@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 from tests.market.stand import Stand, problem
@@ -10,11 +11,11 @@ API, PORTAL = "/v1/audit", "/officer"
 
 
 def doors(stand: Stand, prefix: str) -> list[str]:
-    """The addresses under a prefix that are read, with an entry's id where they want one."""
-    newest = stand.entries()[0].id
+    """The addresses under a prefix that are read; of a query or an alert that there is none of, too."""
+    ids = {"entry_id": stand.entries()[0].id, "query_id": f"qry_{'0' * 24}", "alert_id": f"alr_{'0' * 24}"}
     rules = [one for one in stand.app.url_map.iter_rules() if "GET" in (one.methods or set())]
     found = [one.rule for one in rules if one.rule == prefix or one.rule.startswith(f"{prefix}/")]
-    named = sorted(rule.replace("<entry_id>", newest) for rule in found)
+    named = sorted(re.sub(r"<(\w+)>", lambda name: ids.get(name[1], name[0]), rule) for rule in found)
     assert named
     assert not [rule for rule in named if "<" in rule], "say here how this door is opened"
     return named
@@ -30,7 +31,7 @@ def test_every_door_of_the_api_writes_what_was_read_or_who_was_refused(shared_sq
     for path in doors(stand, API):
         before = reads(stand), reads(stand, "log.refused")
         reply = stand.get("officer", path)
-        assert reply.status_code == 200, (path, reply.text)
+        assert reply.status_code in (200, 404), (path, reply.text)
         assert reads(stand) == before[0] + 1, path
         assert stand.entries(kind="log.read")[-1].document["actor"]["org"] == stand.orgs["officer"]
         problem(stand.get("buyer", path), 403, "role_missing")
@@ -43,7 +44,7 @@ def test_every_page_of_the_log_writes_what_was_read(shared_sqlite_stand: Stand) 
     with closing(stand.sign_in("officer")) as officer:
         for path in doors(stand, PORTAL):
             before = reads(stand)
-            assert officer.get(path).status_code == 200, path
+            assert officer.get(path).status_code in (200, 404), path
             assert reads(stand) > before, path
 
 

@@ -146,8 +146,10 @@ def traces(stand: Stand, wanted: Collection[bytes], *, deep: bool = False) -> se
 
 def erase_all(
     stand: Stand, count: int, *, deep: bool = False, tell: Callable[[str], None] = lambda _: None
-) -> None:
-    """Erase so many persons; no byte of theirs is left, and every proof of before still verifies."""
+) -> int:
+    """Erase so many persons; no byte of theirs is left, and every proof of before still verifies. Returns how
+    many there were.
+    """
     run = secrets.token_hex(8)
     some = [join(stand, run, tied=not number % 5) for number in range(count)]
     before = stand.publish_log()
@@ -184,6 +186,7 @@ def erase_all(
     report = stand.verify(pinned=before.encoded().decode())
     assert report.exit_code == 0, report.findings
     assert [law for law in checks.run(stand.market) if law.findings] == []
+    return len(some)
 
 
 def assert_verified(stand: Stand, receipts: Collection[dict[str, Any]]) -> None:

@@ -41,7 +41,7 @@ def kinds(stand: Stand) -> list[str]:
 
 
 def test_no_byte_of_fifty_persons_is_left_and_every_proof_verifies(stand: Stand) -> None:
-    marked.erase_all(stand, 50)
+    assert marked.erase_all(stand, 50) == len(stand.entries(kind="person.erased")) == 50
 
 
 def test_the_search_for_traces_finds_what_lies_in_a_row_or_a_file(sqlite_stand: Stand) -> None:
