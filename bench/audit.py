@@ -32,6 +32,7 @@ from exchange.audit import merkle, single_file, tiles
 from exchange.audit.entry import Entry, timestamp
 from exchange.audit.integrate import integrate
 from exchange.audit.note import SigningKey
+from exchange.audit.signing import LogSigner
 from exchange.audit.tiles import Folder
 from exchange.audit.tlog_proof import TlogProof, verify_tlog_proof
 
@@ -114,6 +115,8 @@ def make(folder: Path, count: int) -> float:
     began = time.perf_counter()
     published, source = Folder(folder), _leaves(count)
     last: list[bytes] = []
+    signer = LogSigner([_SIGNER], Folder(folder / ".signer"))
+    signer.begin()
 
     def from_last(start: int, stop: int) -> Iterator[bytes]:
         """The integrator asks from the last published leaf on."""
@@ -124,7 +127,7 @@ def make(folder: Path, count: int) -> float:
 
     for stop in [*range(_STEP, count, _STEP), count]:
         print(f"\r{stop:,} leaves", end="", file=sys.stderr, flush=True)
-        integrate(lambda start, stop=stop: from_last(start, stop), published, _SIGNER, ORIGIN)  # type: ignore[misc]
+        integrate(lambda start, stop=stop: from_last(start, stop), published, signer, ORIGIN)  # type: ignore[misc]
     print(file=sys.stderr)
     return time.perf_counter() - began
 

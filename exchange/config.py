@@ -100,7 +100,13 @@ class Settings:
     secret_key: Secret = _setting(
         Secret(""), "Secret, 32 bytes or more: cookies, receipt key, bounding salts"
     )
-    log_key: Secret = _setting(Secret(""), "Secret: the Ed25519 key that signs checkpoints; worker only")
+    log_key: Secret = _setting(
+        Secret(""),
+        "Secret: the Ed25519 key that signs checkpoints, of several the newest last; worker only, or signer",
+    )
+    signer: str = _setting(
+        "", "Socket of the process that signs the log (`exchange signer serve`); empty: the worker signs"
+    )
     log_origin: str = _setting("exchange.local/log", "Name of the log, the first line of every checkpoint")
     max_upload_bytes: int = _setting(2 * _GIB, "Largest file that a provider may upload")
     max_request_bytes: int = _setting(_MIB, "Largest body of any other request")
@@ -187,21 +193,21 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None, *, worker: bool = False) -> Settings:
         """Read the environment, then the key files of the home; a missing secret refuses to start.
 
-        Raises :class:`SettingsError` naming the variable. With ``worker`` the log key is required and read;
-        without it the key is not even opened.
+        Raises :class:`SettingsError` naming the variable. With ``worker`` the log key is required and read,
+        unless a signer holds it; without it the key is not even opened.
         """
         given = dict(os.environ if environ is None else environ)
         home = Path(given.get(_PREFIX + "HOME", ".exchange")).expanduser().absolute()
         stored = _read_env(home / _KEY_FILE) | (_read_env(home / _LOG_FILE) if worker else {})
         values: dict[str, Any] = {name: _parse(name, text) for name, text in (stored | _known(given)).items()}
-        if not worker:
+        if not worker or values.get("signer"):
             values.pop("log_key", None)
         settings = cls(**{**values, "home": home})
         settings._require("secret_key")
         settings._check_secret()
         settings._check_bounds()
         settings._check_networks()
-        if worker:
+        if worker and not settings.signer:
             settings._require("log_key")
         settings._check_objects()
         if not 0 < settings.access_token_s <= _LONGEST_ACCESS_S:
@@ -305,10 +311,35 @@ def create_home(home: Path, *, log_key: str) -> bool:
     return True
 
 
+def log_file(home: Path) -> Path:
+    """The file that holds the log's key in the home of a worker or a signer."""
+    return home / _LOG_FILE
+
+
+def log_key_of(home: Path, environ: Mapping[str, str]) -> str:
+    """The log's key as the environment, or else the file of a home, has it; empty where neither does."""
+    return environ.get(_PREFIX + "LOG_KEY") or _read_env(log_file(home)).get("log_key", "")
+
+
+def write_log_key(home: Path, log_key: str) -> None:
+    """Replace the log's key in the file of a home, durably and for its owner alone."""
+    draft = log_file(home).with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    _write_private(draft, f"{_PREFIX}LOG_KEY={log_key}\n")
+    draft.replace(log_file(home))
+    folder = os.open(home, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def _write_private(path: Path, text: str) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(handle)
 
 
 def _read_env(path: Path) -> dict[str, str]:

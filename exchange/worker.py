@@ -1,24 +1,25 @@
 """The worker sweeps what dead processes left behind, publishes the log, builds layouts, follows orders and
 moves money.
 
-It alone holds the log's key.
+Where no signer process does, it alone holds the log's key.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
 import threading
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from exchange import leases, scratch
+from exchange.audit import checkpoint as checkpoints
 from exchange.audit import integrate, log
 from exchange.audit.errors import AuditError
-from exchange.audit.note import SigningKey
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
 from exchange.operations import collecting, keeping, observing, ordering, watching
@@ -26,6 +27,8 @@ from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
 from exchange.operations.treasury import work_once
+from exchange.signer.client import SignerClient
+from exchange.signer.home import signer_of
 from exchange.telemetry import traces
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from exchange.audit.checkpoint import Checkpoint
+    from exchange.audit.signing import HeadSigner
     from exchange.config import Settings
     from exchange.market import Market
 
@@ -244,7 +248,6 @@ _KEEPING: dict[str, _Step] = {
 
 def publish(market: Market, settings: Settings) -> Checkpoint:
     """Take every committed leaf into the tree and sign a checkpoint where there are new ones."""
-    signer = SigningKey.parse(settings.log_key)
 
     def leaves(start: int) -> Iterator[bytes]:
         with_stop = market.store.read(log.size)
@@ -252,10 +255,19 @@ def publish(market: Market, settings: Settings) -> Checkpoint:
             market.store.sync()
         while start < with_stop:
             stop = min(start + 256, with_stop)
-            yield from market.store.read(partial(_leaves_between, start=start, stop=stop))
+            yield from market.store.read(functools.partial(_leaves_between, start=start, stop=stop))
             start = stop
 
-    return integrate.integrate(leaves, Folder(settings.log_path), signer, settings.log_origin)
+    return integrate.integrate(leaves, Folder(settings.log_path), _signer(settings), settings.log_origin)
+
+
+def _signer(settings: Settings) -> HeadSigner:
+    """The signer process, where there is one; else a signer in this process, with the same memory."""
+    if settings.signer:
+        return SignerClient(Path(settings.signer))
+    signer = signer_of(settings.home, settings.log_key)
+    signer.begin(Folder(settings.log_path).read(checkpoints.PATH))
+    return signer
 
 
 def _leaves_between(session: Session, *, start: int, stop: int) -> list[bytes]:

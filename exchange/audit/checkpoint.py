@@ -38,31 +38,38 @@ class Checkpoint:
 
 def sign_checkpoint(origin: str, size: int, root: bytes, signer: Signer) -> Checkpoint:
     """A checkpoint signed by the log's key. Raises Malformed for an unusable origin, size or root."""
+    return Checkpoint(origin, size, root, notes.sign_note(text_of(origin, size, root), signer))
+
+
+def text_of(origin: str, size: int, root: bytes) -> str:
+    """What a checkpoint's signatures are over. Raises Malformed for an unusable origin, size or root."""
     text = f"{origin}\n{size}\n{base64.b64encode(root).decode('ascii')}\n"
-    body = _parse_body(text)
-    if body != (origin, size, root):
+    if parse_text(text) != (origin, size, root):
         raise Malformed("The checkpoint's origin, size or root cannot be written.")
-    return Checkpoint(origin, size, root, notes.sign_note(text, signer))
+    return text
 
 
 def parse_checkpoint(data: bytes | str) -> Checkpoint:
     """Reads a checkpoint without trusting it. Raises Malformed."""
     note = notes.parse_note(data)
-    return Checkpoint(*_parse_body(note.text), note)
+    return Checkpoint(*parse_text(note.text), note)
 
 
 def open_checkpoint(data: bytes | str, *, origin: str, keys: Sequence[VerifierKey]) -> Checkpoint:
     """Reads a checkpoint and checks that one of the log's keys signed it for this origin.
 
-    The signature is checked before the text is read, so an altered text is always a bad signature.
+    The signature is checked before the text is read, so an altered text is always a bad signature. A key that
+    was replaced signs no tree alone that is larger than when it was.
 
     Raises:
         Malformed: not a checkpoint, or one with another origin.
         SignatureInvalid: not signed by the log.
     """
     note = notes.parse_note(data)
-    notes.verify_note(note, keys)
-    checkpoint = Checkpoint(*_parse_body(note.text), note)
+    signed = notes.verify_note(note, keys)
+    checkpoint = Checkpoint(*parse_text(note.text), note)
+    if all(key.last_size is not None and checkpoint.size > key.last_size for key in signed):
+        raise SignatureInvalid("The checkpoint is signed by a key alone that was replaced before.")
     if checkpoint.origin != origin:
         raise Malformed("The checkpoint belongs to another log.", hint="Check the pinned origin.")
     return checkpoint
@@ -93,7 +100,8 @@ def cosigners(
         raise SignatureInvalid(f"A witness's signature is bad: {error}") from None
 
 
-def _parse_body(text: str) -> tuple[str, int, bytes]:
+def parse_text(text: str) -> tuple[str, int, bytes]:
+    """Origin, size and root of a checkpoint's text. Raises Malformed."""
     lines = text.removesuffix("\n").split("\n")
     if len(lines) != 3 or not lines[0]:
         # The format allows further lines but advises against them; this log has none, so none are accepted.

@@ -7,6 +7,8 @@ AuditError
 ├── Malformed             a note, key, tile, leaf or receipt that is not what its format says
 ├── SignatureInvalid      a signature that does not verify, or none by a trusted key
 ├── LogDiverged           publishing would contradict what was published before
+├── HeadRefused           a tree head that does not continue the last one signed
+├── SignerUnavailable     the signer process does not answer
 └── CryptographyMissing   signatures cannot be checked in this installation
 """
 
@@ -65,6 +67,29 @@ class LogDiverged(AuditError):
 
     code = "audit_log_diverged"
     hint = "Keep both copies, run `exchange audit verify`, and find out which one was altered or restored."
+
+
+class HeadRefused(AuditError):
+    """The signer, or a witness, refuses a tree head: it does not continue the last one that was signed.
+
+    `status` is the number of C2SP tlog-witness for it, `size` that of the last head where it is told.
+    """
+
+    code = "audit_head_refused"
+    hint = (
+        "The log here is older or another than what was signed. Change nothing, and read docs/witnesses.md."
+    )
+
+    def __init__(self, message: str, *, status: int, size: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.size = status, size
+
+
+class SignerUnavailable(AuditError):
+    """The signer process does not answer; the log is published when it does."""
+
+    code = "audit_signer_unavailable"
+    hint = "Start `exchange signer serve`, and look whether EXCHANGE_SIGNER names its socket."
 
 
 class CryptographyMissing(AuditError):

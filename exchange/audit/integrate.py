@@ -12,52 +12,63 @@ from typing import TYPE_CHECKING
 
 from exchange.audit import checkpoint as checkpoints
 from exchange.audit import leaf as leaves_format
-from exchange.audit import merkle, tiles
-from exchange.audit.errors import LogDiverged, Malformed, SequenceBroken, SignatureInvalid
+from exchange.audit import merkle, succession, tiles
+from exchange.audit.checkpoint import Checkpoint
+from exchange.audit.errors import HeadRefused, LogDiverged, Malformed, SequenceBroken, SignatureInvalid
+from exchange.audit.heads import CONFLICT
+from exchange.audit.note import Note, VerifierKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exchange.audit.checkpoint import Checkpoint
-    from exchange.audit.note import Signer, VerifierKey
+    from exchange.audit.signing import HeadSigner
+    from exchange.audit.succession import LogKeys
     from exchange.audit.tiles import Folder
 
 Leaves = Callable[[int], Iterable[bytes]]
 """Gives the committed leaves from a sequence number on, in order and without gaps."""
+Cosign = Callable[[Checkpoint], Checkpoint]
+"""Gives a checkpoint with signatures of witnesses added."""
 
 KEY_PATH = "key"
 """Where the log's verifier key lies beside the checkpoint; whoever verifies pins it from elsewhere."""
 
 
 def integrate(
-    leaves: Leaves, folder: Folder, signer: Signer, origin: str, *, trusted_keys: Sequence[VerifierKey] = ()
+    leaves: Leaves, folder: Folder, signer: HeadSigner, origin: str, *, cosign: Cosign | None = None
 ) -> Checkpoint:
     """Publishes every leaf that is not yet under the checkpoint in `folder`; returns the newest checkpoint.
 
-    Running it again without new leaves changes nothing. `trusted_keys` are earlier keys of the log, under
-    which the published checkpoint may still be signed. Memory: one bundle and one tile per level.
+    Running it again without new leaves changes nothing, but for a new key of the log's, which signs the same
+    tree again. `cosign` gives the checkpoint that is published, with witnesses' signatures added, and takes
+    no longer than a bound of its own. Memory: one bundle and one tile per level.
 
     Raises:
         LogDiverged: the database or the folder contradicts the published checkpoint.
         SequenceBroken: a leaf does not carry its own position as its sequence number.
+        HeadRefused: the signer has signed what this tree does not continue.
+        SignerUnavailable: the signer does not answer; the files are written, and it is asked again next time.
     """
     with folder.exclusively():
-        published = _published(folder, signer, origin, trusted_keys)
+        keys = signer.keys()
+        published = _published(folder, keys, origin)
         start = published.size if published else 0
         growth = _Growth(folder, start)
         if growth.range.root() != (published.root if published else merkle.EMPTY_ROOT):
             raise LogDiverged("The published tiles do not produce the published root.")
         for leaf in _from(leaves, folder, start):
             growth.append(leaf)
-        if published and growth.range.size == start:
+        if published and growth.range.size == start and _is_signed_by(published, keys):
+            _publish_keys(folder, keys)
             return published
         growth.finish()
-        if tiles.root(folder, growth.range.size) != growth.range.root():
+        size, root = growth.range.size, growth.range.root()
+        if tiles.root(folder, size) != root:
             raise LogDiverged("The written tiles do not produce the root of the leaves.")
-        checkpoint = checkpoints.sign_checkpoint(origin, growth.range.size, growth.range.root(), signer)
-        key = f"{signer.verifier}\n".encode()
-        if folder.read(KEY_PATH) != key:
-            folder.replace(KEY_PATH, key)
+        checkpoint = _signed(folder, signer, checkpoints.text_of(origin, size, root), start)
+        checkpoints.open_checkpoint(checkpoint.encoded(), origin=origin, keys=keys.trusted())
+        _publish_keys(folder, keys)
+        checkpoint = cosign(checkpoint) if cosign else checkpoint
         folder.replace(checkpoints.PATH, checkpoint.encoded())
         growth.remove_replaced()
         return checkpoint
@@ -67,6 +78,15 @@ def published_checkpoint(folder: Folder, keys: Sequence[VerifierKey], origin: st
     """The verified checkpoint in `folder`, None before the first one. Raises Malformed, SignatureInvalid."""
     data = folder.read(checkpoints.PATH)
     return None if data is None else checkpoints.open_checkpoint(data, origin=origin, keys=keys)
+
+
+def published_keys(folder: Folder) -> tuple[VerifierKey, ...]:
+    """The keys that a log published of itself, empty before the first. Raises Malformed, SignatureInvalid."""
+    data = folder.read(KEY_PATH)
+    if data is None:
+        return ()
+    newest = VerifierKey.parse(data.decode("utf-8", "replace").strip())
+    return succession.follow(newest, folder.read(succession.PATH) or b"")
 
 
 class _Growth:
@@ -141,13 +161,38 @@ class _Growth:
         self._replaced.append(path)
 
 
-def _published(
-    folder: Folder, signer: Signer, origin: str, trusted_keys: Sequence[VerifierKey]
-) -> Checkpoint | None:
+def _published(folder: Folder, keys: LogKeys, origin: str) -> Checkpoint | None:
     try:
-        return published_checkpoint(folder, (signer.verifier, *trusted_keys), origin)
+        return published_checkpoint(folder, keys.trusted(), origin)
     except (Malformed, SignatureInvalid) as error:
         raise LogDiverged(f"The published checkpoint cannot be continued: {error}") from None
+
+
+def _is_signed_by(checkpoint: Checkpoint, keys: LogKeys) -> bool:
+    """Whether the keys that sign now signed it, and none that was replaced."""
+    signed = {(one.name, one.key_id) for one in checkpoint.note.signatures}
+    known = {(key.name, key.key_id) for key in keys.trusted()}
+    return signed & known == {(key.name, key.key_id) for key in keys.current}
+
+
+def _signed(folder: Folder, signer: HeadSigner, text: str, start: int) -> Checkpoint:
+    """The checkpoint, signed. What was signed before and not published is grown from."""
+    origin, size, root = checkpoints.parse_text(text)
+    try:
+        signatures = signer.sign_head(text, start, tiles.consistency_proof(folder, start, size))
+    except HeadRefused as refused:
+        if refused.status != CONFLICT or refused.size is None or refused.size > size:
+            raise
+        proof = tiles.consistency_proof(folder, refused.size, size)
+        signatures = signer.sign_head(text, refused.size, proof)
+    return Checkpoint(origin, size, root, Note(text, signatures))
+
+
+def _publish_keys(folder: Folder, keys: LogKeys) -> None:
+    # The statements first: whoever reads the newest key finds how it came.
+    for path, data in ((succession.PATH, keys.statements), (KEY_PATH, f"{keys.newest}\n".encode())):
+        if data and folder.read(path) != data:
+            folder.replace(path, data)
 
 
 def _from(leaves: Leaves, folder: Folder, start: int) -> Iterable[bytes]:

@@ -45,11 +45,16 @@ class Signer(Protocol):
 
 @dataclass(frozen=True)
 class VerifierKey:
-    """A public key under a name, written `name+id+base64(algorithm || key)`."""
+    """A public key under a name, written `name+id+base64(algorithm || key)`.
+
+    `last_size` is that of the largest tree that a key of a log stands for alone, where another has followed
+    it (`exchange.audit.succession`); it is no part of the key.
+    """
 
     name: str
     public: bytes
     algorithm: int = ED25519
+    last_size: int | None = field(default=None, compare=False)
 
     @property
     def key_id(self) -> bytes:
@@ -145,16 +150,22 @@ class Note:
 
     def encoded(self) -> bytes:
         """The note's bytes."""
-        lines = [f"— {s.name} {_encode(s.key_id + s.value)}\n" for s in self.signatures]
-        return f"{self.text}\n{''.join(lines)}".encode()
+        return f"{self.text}\n{signature_lines(self.signatures)}".encode()
 
 
-def sign_note(text: str, signer: Signer) -> Note:
-    """A note over `text` (which ends in a newline) signed by one Ed25519 key."""
+def sign_note(text: str, *signers: Signer) -> Note:
+    """A note over `text` (which ends in a newline) signed by Ed25519 keys."""
     if not text.endswith("\n") or _has_control(text):
         raise Malformed("A note's text ends in a newline and holds no other control character.")
-    key = signer.verifier
-    return Note(text, (Signature(key.name, key.key_id, signer.sign(text.encode())),))
+    keys = [signer.verifier for signer in signers]
+    values = [signer.sign(text.encode()) for signer in signers]
+    signatures = (Signature(k.name, k.key_id, value) for k, value in zip(keys, values, strict=True))
+    return Note(text, tuple(signatures))
+
+
+def signature_lines(signatures: Sequence[Signature]) -> str:
+    """Signatures as a note ends in them, a line each."""
+    return "".join(f"— {s.name} {_encode(s.key_id + s.value)}\n" for s in signatures)
 
 
 def cosign_note(note: Note, witness: SigningKey, now: datetime) -> Note:

@@ -16,7 +16,7 @@ from catalog.errors import NotFound
 from exchange import migrate
 from exchange.audit import checkpoint
 from exchange.audit.errors import AuditError
-from exchange.audit.note import SigningKey
+from exchange.audit.signing import parse_keys
 from exchange.audit.tiles import Folder
 from exchange.backup import archive, database
 from exchange.bootstrap import open_objects
@@ -77,10 +77,10 @@ def _require_keys(settings: Settings) -> None:
     """Raises BackupRefused unless the home's files hold the keys in force: the environment may set others."""
     try:
         held = Settings.from_env({"EXCHANGE_HOME": str(settings.home)}, worker=True)
-        signer = SigningKey.parse(held.log_key).verifier
+        signers = [key.verifier for key in parse_keys(held.log_key)]
         newest = settings.log_path / checkpoint.PATH
         if newest.is_file():
-            checkpoint.open_checkpoint(newest.read_bytes(), origin=settings.log_origin, keys=[signer])
+            checkpoint.open_checkpoint(newest.read_bytes(), origin=settings.log_origin, keys=signers)
         in_force = held.secret_key == settings.secret_key
     except (SettingsError, AuditError, OSError):
         in_force = False

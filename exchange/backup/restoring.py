@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exchange import checks, migrate
-from exchange.audit import checkpoint, log, merkle
-from exchange.audit.note import VerifierKey
+from exchange.audit import checkpoint, log, merkle, succession
+from exchange.audit.integrate import published_keys
+from exchange.audit.tiles import Folder
 from exchange.backup import archive, database
 from exchange.backup.making import KEYS, MASTER_KEYS
 from exchange.bootstrap import open_market, open_objects
@@ -189,8 +190,8 @@ def _require_not_newer(market: Market, seen: str | None) -> None:
             "the log was seen, and the backup is from before its first checkpoint",
             hint="Restore a newer backup: from this one another log of the same name would be published.",
         )
-    key = VerifierKey.parse((settings.log_path / "key").read_text(encoding="utf-8").strip())
-    head = checkpoint.open_checkpoint(seen, origin=settings.log_origin, keys=[key])
+    keys = published_keys(Folder(settings.log_path))
+    head = checkpoint.open_checkpoint(seen, origin=settings.log_origin, keys=keys)
 
     def root(session: Session) -> bytes:
         grown = merkle.CompactRange()
@@ -212,7 +213,12 @@ def _verified(market: Market) -> LogReport | None:
     key = market.settings.log_path / "key"
     if not key.is_file():
         return None
-    return auditing.verify(market, log_key=key.read_text(encoding="utf-8"))
+    statements = market.settings.log_path / succession.PATH
+    return auditing.verify(
+        market,
+        log_key=key.read_text(encoding="utf-8"),
+        statements=statements.read_text(encoding="utf-8") if statements.is_file() else "",
+    )
 
 
 def _put_in_place(staging: Path, home: Path, aimed: Settings) -> None:

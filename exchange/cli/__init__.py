@@ -25,6 +25,7 @@ from exchange.cli import (
     prices,
     programs,
     questions,
+    signing,
 )
 from exchange.cli.commands import Commands
 from exchange.version import __version__
@@ -59,5 +60,6 @@ for room in (
     books,
     auditing,
     alerting,
+    signing,
 ):
     room.add_to(main)

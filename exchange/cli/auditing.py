@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exchange.client.spending import SpendingReport
 
 _SHOWN_FINDINGS = 50
+_PUBLISHED = "the published ones"
 
 
 def add_to(main: click.Group) -> None:
@@ -61,6 +62,19 @@ def search(x: Exchange, limit: int, as_json: bool, **filters: str | None) -> Non
     "--save-checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Save the checkpoint seen."
 )
 @click.option("--log-key", help="The log's public key from a source that you trust.")
+@click.option(
+    "--follow-keys",
+    is_flag=False,
+    flag_value=_PUBLISHED,
+    metavar="[FILE]",
+    help="From a key that was replaced, follow statements to the newest: those of FILE, else the published.",
+)
+@click.option("--witness", "witnesses", multiple=True, help="Public key of a witness; may be repeated.")
+@click.option(
+    "--witnesses-required",
+    type=click.IntRange(0),
+    help="How many of these witnesses must have signed; else all of them.",
+)
 @click.option("--local", is_flag=True, help="Verify the home on this machine, database and books included.")
 @click.option("--no-books", is_flag=True, help="Do not hold journals against the ledger (needs no officer).")
 @click.option("--url", help="Address of the exchange; else EXCHANGE_URL or the configuration.")
@@ -70,6 +84,9 @@ def verify(
     checkpoint: Path | None,
     save_checkpoint: Path | None,
     log_key: str | None,
+    follow_keys: str | None,
+    witnesses: tuple[str, ...],
+    witnesses_required: int | None,
     local: bool,
     no_books: bool,
     url: str | None,
@@ -82,13 +99,22 @@ def verify(
     13 signature, 14 gap in a sequence, 15 malformed, 16 too few witnesses.
     """
     pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
+    required = len(witnesses) if witnesses_required is None else witnesses_required
     if local or not _is_configured(url, profile):
-        report, seen = _verify_home(pinned, log_key, wanted=save_checkpoint is not None)
+        told = _Trusted(log_key, follow_keys, witnesses, required)
+        report, seen = _verify_home(pinned, told, wanted=save_checkpoint is not None)
     else:
         with client(url, profile) as x:
-            keys = _keys(log_key)
             seen = x.audit.checkpoint() if save_checkpoint else ""
-            verify_now = functools.partial(x.audit.verify, pinned=pinned, keys=keys, checkpoint=seen or None)
+            verify_now = functools.partial(
+                x.audit.verify,
+                pinned=pinned,
+                keys=_keys(x, log_key, follow_keys),
+                checkpoint=seen or None,
+                witnesses=witnesses,
+                witnesses_required=required,
+                follow_keys=follow_keys == _PUBLISHED,
+            )
             report = verify_now(books=False) if no_books else _with_books(verify_now)
     if save_checkpoint is not None and report.good:
         save_checkpoint.write_bytes(seen.encode())
@@ -110,7 +136,7 @@ def spending(x: Exchange, checkpoint: Path | None, log_key: str | None, as_json:
     the log, 14 where an entry is missing between two others of a domain.
     """
     pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
-    report = x.audit.spending(pinned=pinned, keys=_keys(log_key))
+    report = x.audit.spending(pinned=pinned, keys=_keys(x, log_key, None))
     found = [{**asdict(one), "agree": one.agree} for one in report.domains]
     show(as_json, {**report.log.as_document(), "domains": found}, lambda: _draw_spending(report))
     click.get_current_context().exit(report.log.exit_code)
@@ -198,13 +224,32 @@ def _with_books(verify_now: Callable[..., LogReport]) -> LogReport:
         return verify_now(books=False)
 
 
-def _keys(log_key: str | None) -> Keys | None:
+def _keys(x: Exchange, log_key: str | None, follow_keys: str | None) -> Keys | None:
+    """The pinned keys; None where the profile has them, or nobody."""
     from exchange.client import Keys
 
-    return None if log_key is None else Keys(log_key.strip(), "")
+    keys = None if log_key is None else Keys(log_key.strip(), "")
+    if follow_keys in (None, _PUBLISHED):
+        return keys
+    return replace(keys or x.keys(), log_statements=_statements(Path(follow_keys)))
 
 
-def _verify_home(pinned: str | None, log_key: str | None, *, wanted: bool) -> tuple[LogReport, str]:
+def _statements(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class _Trusted:
+    """Whose signatures are believed, as the options say."""
+
+    log_key: str | None
+    follow_keys: str | None
+    witnesses: tuple[str, ...]
+    required: int
+
+
+def _verify_home(pinned: str | None, told: _Trusted, *, wanted: bool) -> tuple[LogReport, str]:
+    from exchange.audit import succession
     from exchange.audit.errors import Malformed
     from exchange.bootstrap import open_market
     from exchange.config import Settings
@@ -212,14 +257,27 @@ def _verify_home(pinned: str | None, log_key: str | None, *, wanted: bool) -> tu
 
     settings = Settings.from_env()
     published = settings.log_path / "key"
-    if log_key is None and not published.is_file():
+    if told.log_key is None and not published.is_file():
         raise Malformed(
             "Nothing has been published yet.", hint="Run `exchange worker --once`, then verify again."
         )
-    key = log_key or published.read_text(encoding="utf-8")
+    key = told.log_key or published.read_text(encoding="utf-8")
+    statements = ""
+    if told.log_key is None or told.follow_keys == _PUBLISHED:
+        of_home = settings.log_path / succession.PATH
+        statements = _statements(of_home) if of_home.is_file() else ""
+    elif told.follow_keys is not None:
+        statements = _statements(Path(told.follow_keys))
     market = open_market(settings)
     try:
-        report = auditing.verify(market, log_key=key, pinned=pinned)
+        report = auditing.verify(
+            market,
+            log_key=key,
+            pinned=pinned,
+            statements=statements,
+            witnesses=told.witnesses,
+            required=told.required,
+        )
     finally:
         market.close()
     return report, _checkpoint_of(settings.log_path / "checkpoint", report) if wanted else ""

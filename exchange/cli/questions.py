@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,6 +149,11 @@ def save_receipt(x: Exchange, query_id: str, file: Path, tlog_proof: bool) -> No
 @click.option("--log-key", help="The log's public key, as the exchange publishes it at /audit/key.")
 @click.option("--receipt-key", help="The receipts' public key, as published at /audit/receipt-key.")
 @click.option(
+    "--follow-keys",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Saved statements of /audit/keys, which lead from the log's key to those that followed it.",
+)
+@click.option(
     "--result", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The answer's Arrow bytes."
 )
 @click.option(
@@ -163,6 +169,7 @@ def verify_receipt(
     file: Path,
     log_key: str | None,
     receipt_key: str | None,
+    follow_keys: Path | None,
     result: Path | None,
     licence_text: Path | None,
     url: str | None,
@@ -177,6 +184,8 @@ def verify_receipt(
     from exchange.client import Receipt
 
     keys = _keys(log_key, receipt_key, url, profile)
+    if follow_keys is not None:
+        keys = replace(keys, log_statements=follow_keys.read_text(encoding="utf-8", errors="replace"))
     found = Receipt.load(file)
     if found.of_acceptance is None:
         report = found.verify(keys=keys, result=result.read_bytes() if result else None)

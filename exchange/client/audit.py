@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exchange.client import errors, html
+from exchange.client import errors, html, verdicts
 from exchange.client import spending as spendings
 from exchange.client.connection import Connection, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from exchange.audit.verify import Finding, LogReport
     from exchange.client.configuration import Keys
@@ -111,7 +111,7 @@ class Proof:
         11, 13, 15).
         """
         from exchange.audit import checkpoint as checkpoints
-        from exchange.audit import merkle, note
+        from exchange.audit import merkle
         from exchange.audit.errors import CryptographyMissing, Malformed, SignatureInvalid
 
         trusted = keys or (self._connection.keys() if self._connection else None)
@@ -120,8 +120,9 @@ class Proof:
                 "a proof from a file needs the exchange's public keys", hint="Pass keys=."
             )
         try:
-            signer = note.VerifierKey.parse(trusted.log_key)
-            head = checkpoints.open_checkpoint(self.checkpoint, origin=trusted.origin, keys=[signer])
+            head = checkpoints.open_checkpoint(
+                self.checkpoint, origin=trusted.origin, keys=verdicts.log_keys(trusted)
+            )
             path = [bytes.fromhex(step) for step in self.proof]
         except CryptographyMissing:
             raise errors.missing("cryptography", "verify", "checking signatures") from None
@@ -204,6 +205,9 @@ class Audit:
         keys: Keys | None = None,
         books: bool = True,
         checkpoint: str | None = None,
+        witnesses: Sequence[str] = (),
+        witnesses_required: int | None = None,
+        follow_keys: bool = False,
     ) -> LogReport:
         """Download the whole log and verify it here: signature, tree, sequences, and the journals it names.
 
@@ -213,21 +217,36 @@ class Audit:
                 failing these, those that the exchange publishes.
             books: also hold every journal that an entry names against the ledger.
             checkpoint: verify the log up to this checkpoint of now, so that it may be saved afterwards.
+            witnesses: public keys of witnesses, each from whoever runs it.
+            witnesses_required: how many of them must have signed the checkpoint; all, where it is not said.
+            follow_keys: from a pinned key of the log that was replaced, follow the published statements to
+                the newest; ``Keys(..., log_statements=...)`` follows statements that were saved.
 
         Returns:
             A report with ``good``, ``exit_code`` (0, 10 to 16) and ``findings``; a bad log does not raise.
         """
         from exchange.audit.errors import CryptographyMissing, Malformed
-        from exchange.audit.verify import published_leaves, verify_log
+        from exchange.audit.verify import Finding, LogReport, published_leaves, verify_log
 
         trusted = keys or self._connection.keys()
         reader = _Published(self._connection, checkpoint)
+        if follow_keys:
+            trusted = replace(trusted, log_statements=(reader.read("keys") or b"").decode("utf-8", "replace"))
         try:
-            report = verify_log(reader, origin=trusted.origin, keys=[trusted.log_key], pinned=pinned)
+            report = verify_log(
+                reader,
+                origin=trusted.origin,
+                keys=verdicts.log_keys(trusted),
+                pinned=pinned,
+                witnesses=witnesses,
+                required=len(witnesses) if witnesses_required is None else witnesses_required,
+            )
             if books and report.size is not None:
                 report = report.with_findings(self._books(published_leaves(reader, report.size)))
         except CryptographyMissing:
             raise errors.missing("cryptography", "verify", "checking signatures") from None
+        except errors.VerificationFailed as broken:
+            return LogReport(broken.exit_code, (Finding(broken.exit_code, str(broken)),), trusted.origin)
         except Malformed:
             # The report already names the file that is missing or broken; the books behind it cannot be held
             # against leaves that are not there.

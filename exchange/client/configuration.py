@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -36,10 +36,15 @@ class Token(str):
 
 @dataclass(frozen=True)
 class Keys:
-    """An exchange's public keys as C2SP verifier keys (``name+id+base64``): the log's and the receipts'."""
+    """An exchange's public keys as C2SP verifier keys (``name+id+base64``): the log's and the receipts'.
+
+    ``log_statements`` is what the exchange publishes at ``/audit/keys``: with it, a pinned key that was
+    replaced leads to the one that followed it. Without it no other key than the pinned one is believed.
+    """
 
     log_key: str
     receipt_key: str
+    log_statements: str = field(default="", repr=False)
 
     @property
     def origin(self) -> str:

@@ -441,6 +441,8 @@ class ServerError(ExchangeError):
         "audit_leaf_too_large",
         "audit_sequence_broken",
         "audit_log_diverged",
+        "audit_head_refused",
+        "audit_signer_unavailable",
     )
     hint = "Try again later; nothing is charged twice."
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from exchange.audit.errors import CryptographyMissing
 from exchange.client import errors, html
 from exchange.client.connection import Connection, read
-from exchange.client.verdicts import good, known_keys, proof_file
+from exchange.client.verdicts import good, known_keys, log_keys, proof_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -258,7 +258,7 @@ class AcceptanceReceipt:
             report = verify_acceptance(
                 self.document,
                 receipt_keys=[trusted.receipt_key],
-                log_keys=[trusted.log_key],
+                log_keys=log_keys(trusted),
                 origin=trusted.origin,
                 now=now or datetime.datetime.now(datetime.UTC),
                 licence_text=None if licence_text is None else licence_text.encode(),

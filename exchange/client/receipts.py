@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from exchange.audit.errors import CryptographyMissing
 from exchange.client import errors, html
-from exchange.client.verdicts import failed, good, known_keys, proof_file
+from exchange.client.verdicts import failed, good, known_keys, log_keys, proof_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +120,7 @@ class Receipt:
             report = verify_receipt(
                 self.document,
                 receipt_keys=[trusted.receipt_key],
-                log_keys=[trusted.log_key],
+                log_keys=log_keys(trusted),
                 origin=trusted.origin,
                 now=now or datetime.datetime.now(datetime.UTC),
                 result=result,

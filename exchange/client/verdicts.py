@@ -9,6 +9,7 @@ from exchange.client import errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exchange.audit.note import VerifierKey
     from exchange.audit.receipts import ReceiptReport
     from exchange.client.configuration import Keys
     from exchange.client.connection import Connection
@@ -22,6 +23,26 @@ def known_keys(connection: Connection | None) -> Keys:
             hint="Pass keys=, for example x.keys() of a client of that exchange.",
         )
     return connection.keys()
+
+
+def log_keys(trusted: Keys) -> tuple[VerifierKey, ...]:
+    """The log's keys: the pinned one, and those that statements lead to from it.
+
+    Raises:
+        VerificationFailed: 13 where the chain of statements is broken, 15 where it cannot be read.
+        MissingDependency: ``cryptography`` is not installed.
+    """
+    from exchange.audit import note, succession
+    from exchange.audit.errors import CryptographyMissing, Malformed, SignatureInvalid
+
+    try:
+        return succession.follow(note.VerifierKey.parse(trusted.log_key), trusted.log_statements)
+    except CryptographyMissing:
+        raise errors.missing("cryptography", "verify", "checking signatures") from None
+    except SignatureInvalid as error:
+        raise failed(str(error), 13) from None
+    except Malformed as error:
+        raise failed(str(error), 15) from None
 
 
 def good(report: ReceiptReport) -> ReceiptReport:

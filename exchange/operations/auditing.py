@@ -11,11 +11,13 @@ from sqlalchemy import func, select
 from exchange import bookings, checks, queries
 from exchange.audit import log, tiles
 from exchange.audit.entry import Entry, ObjectGroup
+from exchange.audit.errors import SignatureInvalid
 from exchange.audit.note import VerifierKey
-from exchange.audit.report import ALTERED, Finding
+from exchange.audit.report import ALTERED, SIGNATURE, Finding
 from exchange.audit.strays import strays
+from exchange.audit.succession import follow
 from exchange.audit.tiles import Folder
-from exchange.audit.verify import verify_log
+from exchange.audit.verify import LogReport, verify_log
 from exchange.checks import journals as journals_law
 from exchange.errors import NotFound
 from exchange.identity import Role, organisation_names
@@ -27,12 +29,11 @@ from settlement import ledger, licences
 from settlement.errors import SettlementError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy.orm import Session
 
     from exchange.audit.log import Record
-    from exchange.audit.verify import LogReport
     from exchange.identity import Actor
     from exchange.market import Market
     from exchange.store import Tx
@@ -147,16 +148,30 @@ def domains(market: Market, actor: Actor) -> dict[str, Any]:
     return market.store.read(look)
 
 
-def verify(market: Market, *, log_key: str, pinned: str | None = None) -> LogReport:
+def verify(
+    market: Market,
+    *,
+    log_key: str,
+    pinned: str | None = None,
+    statements: str = "",
+    witnesses: Sequence[str] = (),
+    required: int = 0,
+) -> LogReport:
     """Verify the published log, the database's copy of it, and the books: every journal is named by a leaf.
 
-    ``pinned`` is a checkpoint saved earlier: a log that does not continue it is a fork. Exit codes as in
-    :mod:`exchange.audit.report`.
+    ``pinned`` is a checkpoint saved earlier: a log that does not continue it is a fork. ``statements`` lead
+    from the key to those that followed it or came before. Exit codes as in :mod:`exchange.audit.report`.
     """
+    try:
+        keys = follow(VerifierKey.parse(log_key.strip()), statements)
+    except SignatureInvalid as error:
+        return LogReport(SIGNATURE, (Finding(SIGNATURE, str(error)),), market.settings.log_origin)
     report = verify_log(
         Folder(market.settings.log_path),
         origin=market.settings.log_origin,
-        keys=[VerifierKey.parse(log_key.strip())],
+        keys=keys,
+        witnesses=witnesses,
+        required=required,
         pinned=pinned,
         database_leaves=_records(market),
     )

@@ -170,6 +170,8 @@ STATUS: dict[str, int] = {
     "audit_entry_invalid": 500,
     "audit_sequence_broken": 500,
     "audit_log_diverged": 500,
+    "audit_head_refused": 500,
+    "audit_signer_unavailable": 500,
     "audit_malformed": 500,
     "audit_signature_invalid": 500,
     "cryptography_missing": 500,

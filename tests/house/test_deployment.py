@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from exchange.cli import main
@@ -17,15 +18,22 @@ HARDENED = ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSe
 
 
 def test_there_are_units_for_web_and_worker() -> None:
-    assert [unit.name for unit in UNITS] == ["exchange-web.service", "exchange-worker.service"]
+    assert [unit.name for unit in UNITS] == [
+        "exchange-signer.service",
+        "exchange-web.service",
+        "exchange-worker.service",
+    ]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_a_unit_starts_a_command_of_ours_and_is_hardened(unit: Path) -> None:
     lines = unit.read_text().splitlines()
     (start,) = (line for line in lines if line.startswith("ExecStart="))
-    command, options = start.split()[1], re.findall(r"--[a-z-]+", start)
-    known = {name for one in main.commands[command].params for name in (*one.opts, *one.secondary_opts)}
+    words, options = start.split()[1:], re.findall(r"--[a-z-]+", start)
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
     assert set(options) <= known
     assert set(HARDENED) <= set(lines)
 

@@ -31,6 +31,12 @@ def key() -> BaseResponse:
     return _file("key", "text/plain; charset=utf-8", cache="no-cache")
 
 
+@log.get("/keys")
+def keys() -> BaseResponse:
+    """Statements of how one key of the log followed another; 404 where none ever did."""
+    return _file("keys", "text/plain; charset=utf-8", cache="no-cache")
+
+
 @log.get("/receipt-key")
 def receipt_key() -> BaseResponse:
     """The verifier key of receipts."""

@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 from exchange.audit import log
 from exchange.audit.log import Entry, Record
 from exchange.audit.note import COSIGNATURE, SigningKey
+from exchange.audit.signing import LogSigner
+from exchange.audit.tiles import Folder
 
 ORIGIN = "exchange.example/audit"
 SIGNER = SigningKey(ORIGIN, bytes(range(32)))
@@ -125,6 +127,13 @@ def records(count: int) -> tuple[Record, ...]:
         fill(session, count)
         session.commit()
         return tuple(log.entries(session))
+
+
+def signer_of(folder: Folder, *keys: SigningKey) -> LogSigner:
+    """The signer of the log in a folder, whose memory lies beside it; it begins with what is published."""
+    signer = LogSigner(keys or (SIGNER,), Folder(folder.root / ".signer"))
+    signer.begin(folder.read("checkpoint"))
+    return signer
 
 
 def mth(hashes: Sequence[bytes]) -> bytes:

@@ -27,7 +27,6 @@ from tests.exchange.audit.samples import (
     NOW,
     ORIGIN,
     RECEIPTS,
-    SIGNER,
     STRANGER,
     WITNESSES,
     load,
@@ -35,6 +34,7 @@ from tests.exchange.audit.samples import (
     records,
     sha,
     signed_head,
+    signer_of,
 )
 
 SIZE = 300
@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     alone.packages(folder / "packages")
     published = Folder(folder / "log")
     for size in (100, SIZE):
-        integrate(lambda start, most=size: LEAVES[start:most], published, SIGNER, ORIGIN)
+        integrate(lambda start, most=size: LEAVES[start:most], published, signer_of(published), ORIGIN)
     return folder
 
 
