@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from catalog.buckets import Address
 from exchange import addresses
+from exchange.audit.errors import Malformed
+from exchange.audit.note import COSIGNATURE, VerifierKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,7 @@ _MIB = 1 << 20
 _LONGEST_ACCESS_S = 900
 _LONGEST_AUTHORIZATION_DAYS = 365
 _LEAST_SECRET_BYTES = 32
+_MOST_WITNESSES = 16
 _LEAST = {
     "objects_cache_bytes": 64 << 20,
     "query_threads": 1,
@@ -108,6 +111,12 @@ class Settings:
         "", "Socket of the process that signs the log (`exchange signer serve`); empty: the worker signs"
     )
     log_origin: str = _setting("exchange.local/log", "Name of the log, the first line of every checkpoint")
+    witnesses: str = _setting(
+        "", "Witnesses of the log: each its public key, a blank and its address, separated by commas"
+    )
+    witness_networks: str = _setting(
+        "", "Networks within, as `10.1.2.0/24`, in which witnesses may be, separated by commas"
+    )
     max_upload_bytes: int = _setting(2 * _GIB, "Largest file that a provider may upload")
     max_request_bytes: int = _setting(_MIB, "Largest body of any other request")
     max_result_bytes: int = _setting(64 * _MIB, "Largest result of one query")
@@ -207,6 +216,7 @@ class Settings:
         settings._check_secret()
         settings._check_bounds()
         settings._check_networks()
+        settings._check_witnesses()
         if worker and not settings.signer:
             settings._require("log_key")
         settings._check_objects()
@@ -244,6 +254,20 @@ class Settings:
             addresses.networks(self.oidc_networks)
         except ValueError as error:
             raise SettingsError(f"{_PREFIX}OIDC_NETWORKS cannot be read: {error}") from error
+        try:
+            addresses.networks(self.witness_networks)
+        except ValueError as error:
+            raise SettingsError(f"{_PREFIX}WITNESS_NETWORKS cannot be read: {error}") from error
+
+    def _check_witnesses(self) -> None:
+        try:
+            asked = self.witnesses_asked
+        except (ValueError, Malformed) as error:
+            raise SettingsError(f"{_PREFIX}WITNESSES: `KEY URL, KEY URL`: {error}") from None
+        if len(asked) > _MOST_WITNESSES or len({key.name for key, _ in asked}) != len(asked):
+            raise SettingsError(f"{_PREFIX}WITNESSES: at most {_MOST_WITNESSES}, each with its own name")
+        if any(key.algorithm != COSIGNATURE for key, _ in asked):
+            raise SettingsError(f"{_PREFIX}WITNESSES: a key is that of a log, not of a witness")
 
     def _check_objects(self) -> None:
         if not self.objects_url.startswith("file:") and self.objects_url:
@@ -274,6 +298,21 @@ class Settings:
     def oidc_inside(self) -> tuple[addresses.Network, ...]:
         """The networks in which the OpenID provider is asked although they are not public."""
         return addresses.networks(self.oidc_networks)
+
+    @property
+    def witnesses_asked(self) -> tuple[tuple[VerifierKey, str], ...]:
+        """The witnesses, each with its key and address. Raises ValueError, Malformed."""
+        found = []
+        for one in self.witnesses.split(","):
+            if one.strip():
+                key, _, url = one.strip().partition(" ")
+                found.append((VerifierKey.parse(key), addresses.parse(url.strip()).text.rstrip("/")))
+        return tuple(found)
+
+    @property
+    def witnesses_inside(self) -> tuple[addresses.Network, ...]:
+        """The networks in which witnesses are asked although they are not public."""
+        return addresses.networks(self.witness_networks)
 
     @property
     def oauth_path(self) -> Path:

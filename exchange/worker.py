@@ -22,7 +22,8 @@ from exchange.audit import integrate, log
 from exchange.audit.errors import AuditError
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
-from exchange.operations import collecting, keeping, observing, ordering, watching
+from exchange.config import Settings
+from exchange.operations import collecting, keeping, observing, ordering, watching, witnessing
 from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from exchange.audit.checkpoint import Checkpoint
     from exchange.audit.signing import HeadSigner
-    from exchange.config import Settings
     from exchange.market import Market
 
     _Step = Callable[[Market, Settings], None]
@@ -258,7 +258,22 @@ def publish(market: Market, settings: Settings) -> Checkpoint:
             yield from market.store.read(functools.partial(_leaves_between, start=start, stop=stop))
             start = stop
 
-    return integrate.integrate(leaves, Folder(settings.log_path), _signer(settings), settings.log_origin)
+    gatherer = _gatherer(settings.witnesses, settings.witness_networks, settings.log_path)
+    checkpoint = integrate.integrate(
+        leaves,
+        Folder(settings.log_path),
+        _signer(settings),
+        settings.log_origin,
+        cosign=gatherer.gather if gatherer else None,
+    )
+    return gatherer.complete(checkpoint) if gatherer else checkpoint
+
+
+@functools.lru_cache(maxsize=8)
+def _gatherer(witnesses: str, networks: str, path: Path) -> witnessing.Gatherer | None:
+    """One for all rounds: it remembers who was away."""
+    told = Settings(witnesses=witnesses, witness_networks=networks)
+    return witnessing.gatherer(told, Folder(path))
 
 
 def _signer(settings: Settings) -> HeadSigner:

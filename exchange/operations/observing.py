@@ -21,6 +21,7 @@ from exchange.alerts.kinds import KINDS
 from exchange.audit import AuditError, checkpoint, log
 from exchange.config import SettingsError
 from exchange.errors import is_full
+from exchange.operations import witnessing
 from exchange.telemetry.metrics import Fact
 from privacy import PrivacyError
 from settlement.payments.tables import outbox
@@ -93,6 +94,11 @@ def facts(market: Market) -> list[Fact]:
             {name: age for name, age in ages.items() if age is not None},
             "of",
         ),
+        Fact(
+            "exchange_log_cosignatures_missing",
+            "Witnesses that are asked and have not signed the newest checkpoint",
+            {"": float(len(_missing(market)))},
+        ),
         Fact("exchange_outbox", "Calls to Stripe that wait, by state", found["outbox"], "state"),
         Fact("exchange_outbox_late_seconds", "Seconds by which the oldest call is late", found["late"]),
         Fact("exchange_alerts", "Open alerts, by kind", found["alerts"], "kind"),
@@ -133,6 +139,27 @@ def _published_size(path: Path) -> int:
         return checkpoint.parse_checkpoint(path.read_bytes()).size
     except (OSError, AuditError):
         return 0
+
+
+def log_state(market: Market) -> dict[str, object]:
+    """The newest checkpoint: its size, its age, and which witnesses signed it and which did not."""
+    path = market.settings.log_path / checkpoint.PATH
+    age, absent = _age_s(path), _missing(market)
+    names = [key.name for key, _ in market.settings.witnesses_asked]
+    return {
+        "size": _published_size(path),
+        "checkpoint_age_s": None if age is None else int(age),
+        "witnesses": {name: "missing" if name in absent else "signed" for name in names},
+    }
+
+
+def _missing(market: Market) -> list[str]:
+    keys = [key for key, _ in market.settings.witnesses_asked]
+    try:
+        newest = checkpoint.parse_checkpoint((market.settings.log_path / checkpoint.PATH).read_bytes())
+    except (OSError, AuditError):
+        return [key.name for key in keys]
+    return witnessing.missing(newest, keys)
 
 
 def _age_s(path: Path) -> float | None:

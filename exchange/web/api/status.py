@@ -33,6 +33,7 @@ def readyz() -> tuple[Response, int]:
     told: dict[str, object] = {"status": "ready" if ready else "not ready"}
     if monitors():
         told |= {"parts": parts, "unconfined": list(readiness.unconfined())}
+        told["log"] = observing.log_state(market())
     return jsonify(told), 200 if ready else 503
 
 

@@ -196,7 +196,7 @@ def test_a_packed_answer_is_not_unpacked(place: Place) -> None:
 
 
 def test_an_answer_drop_by_drop_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outside, "LONGEST_S", 0.3)
+    monkeypatch.setattr("exchange.outside.LONGEST_S", 0.3)
     place.blocks, place.pause_s = [b" "] * 1000, 0.05
     with pytest.raises(outside.NotAsked, match="takes too long"):
         outside.ask(place.url, inside=HERE)

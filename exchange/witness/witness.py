@@ -1,0 +1,165 @@
+"""What a witness answers: a cosignature of what continues the last checkpoint, or why not."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from exchange.audit import checkpoint as checkpoints
+from exchange.audit import note as notes
+from exchange.audit.errors import AuditError, HeadRefused, Malformed, SignatureInvalid
+from exchange.audit.heads import (
+    BAD,
+    CONFLICT,
+    FORBIDDEN,
+    UNKNOWN,
+    Growth,
+    Head,
+    Heads,
+    require_growth,
+)
+from exchange.witness.archive import ArchiveUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from exchange.audit.checkpoint import Checkpoint
+    from exchange.witness.archive import Archive
+    from exchange.witness.configuration import Configuration
+
+GOOD, AWAY = 200, 503
+SIZE_TYPE, TEXT_TYPE = "text/x.tlog.size", "text/plain; charset=utf-8"
+_MOST_REFUSED = 1_000
+_LOG = logging.getLogger("exchange.witness")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status of tlog-witness, with the body that it has."""
+
+    status: int
+    body: str
+    content_type: str = TEXT_TYPE
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Witness:
+    """Remembers the last checkpoint of each log that it was told of. Safe for several processes."""
+
+    def __init__(
+        self, told: Configuration, archive: Archive | None, *, clock: Callable[[], datetime] = _now
+    ) -> None:
+        self._told, self._archive, self._clock = told, archive, clock
+        self._folder = told.state
+        self._heads = Heads(self._folder)
+        for origin in told.logs:
+            self._heads.begin(origin)
+
+    def newest(self, origin: str) -> Head:
+        """The last head that was cosigned, also where the archive alone knows it. Raises HeadRefused."""
+        with self._folder.exclusively():
+            return self._caught_up(origin)
+
+    def archived(self, origin: str) -> Iterator[bytes]:
+        """Every cosigned checkpoint of a log in the archive, in order."""
+        number = 1
+        while self._archive is not None and (data := self._archive.get(self._slot(origin, number))):
+            yield data
+            number += 1
+
+    def add_checkpoint(self, body: bytes) -> Answer:
+        """The answer to a request `add-checkpoint`; a signature only in that of status 200."""
+        try:
+            growth = Growth.parse(body)
+            checkpoint = checkpoints.parse_checkpoint(growth.note)
+        except Malformed as error:
+            return Answer(BAD, f"{error}\n")
+        keys = self._told.logs.get(checkpoint.origin)
+        if keys is None:
+            return Answer(UNKNOWN, "This witness does not know the log.\n")
+        try:
+            checkpoints.open_checkpoint(growth.note, origin=checkpoint.origin, keys=keys)
+        except SignatureInvalid as error:
+            return Answer(FORBIDDEN, f"{error}\n")
+        try:
+            return Answer(GOOD, self._cosigned(checkpoint, growth))
+        except HeadRefused as refused:
+            return self._refused(refused, body)
+        except (ArchiveUnavailable, OSError) as error:
+            # What cannot be remembered is not cosigned.
+            _LOG.error("nothing is cosigned: %s", error)
+            return Answer(AWAY, "The witness cannot keep what it signs.\n")
+
+    def _cosigned(self, checkpoint: Checkpoint, growth: Growth) -> str:
+        origin = checkpoint.origin
+        with self._folder.exclusively():
+            last = self._caught_up(origin)
+            head = Head(origin, checkpoint.size, checkpoint.root, last.number + 1)
+            require_growth(last, head, growth.old_size, growth.proof)
+            bare = checkpoints.Checkpoint(
+                origin, head.size, head.root, notes.Note(checkpoint.note.text, self._of_log(checkpoint))
+            )
+            cosigned = checkpoints.cosign(bare, self._told.key, self._clock())
+            if head.size != last.size:
+                self._keep(head, cosigned)
+            self._folder.replace(f"cosigned/{_hash(origin)}", cosigned.encoded())
+        return notes.signature_lines(cosigned.note.signatures[-1:])
+
+    def _keep(self, head: Head, cosigned: Checkpoint) -> None:
+        """Write the archive first: what it holds, this witness has cosigned, whatever its folder knows."""
+        slot = self._slot(head.origin, head.number)
+        if self._archive is not None and not self._archive.put_new(slot, cosigned.encoded()):
+            raise HeadRefused("Another checkpoint was cosigned meanwhile.", status=CONFLICT)
+        self._heads.keep(head)
+
+    def _caught_up(self, origin: str) -> Head:
+        """The last head, after those that the archive has and the folder has not: it is an older copy."""
+        last = self._heads.newest(origin)
+        if last is None:
+            raise HeadRefused("This witness does not know the log.", status=UNKNOWN)
+        while self._archive is not None and (data := self._archive.get(self._slot(origin, last.number + 1))):
+            last = self._adopted(data, last)
+        return last
+
+    def _adopted(self, data: bytes, last: Head) -> Head:
+        try:
+            found = checkpoints.parse_checkpoint(data)
+            notes.verify_note(found.note, [self._told.key.verifier])
+        except AuditError:
+            raise HeadRefused("The archive holds what this witness did not sign.", status=BAD) from None
+        head = Head(found.origin, found.size, found.root, last.number + 1)
+        if head.origin != last.origin or head.size <= last.size:
+            raise HeadRefused("The archive and the state contradict each other.", status=BAD)
+        _LOG.warning("the state was older than the archive: %s, %d entries", head.origin, head.size)
+        self._heads.keep(head)
+        return head
+
+    def _of_log(self, checkpoint: Checkpoint) -> tuple[notes.Signature, ...]:
+        """The signatures of the log's own keys, not those of other witnesses."""
+        known = {(key.name, key.key_id) for key in self._told.logs[checkpoint.origin]}
+        return tuple(one for one in checkpoint.note.signatures if (one.name, one.key_id) in known)
+
+    def _refused(self, refused: HeadRefused, body: bytes) -> Answer:
+        """The answer; what the log signed is kept, as it may prove that the log misbehaves."""
+        _LOG.error("refused: %s", refused)
+        if refused.status in (BAD, CONFLICT) and refused.size is not None:
+            answer = Answer(CONFLICT, f"{refused.size}\n", SIZE_TYPE)
+        else:
+            answer = Answer(refused.status, f"{refused}\n")
+        with self._folder.exclusively():
+            if len(self._folder.list("refused")) < _MOST_REFUSED:
+                self._folder.replace(f"refused/{hashlib.sha256(body).hexdigest()}", body)
+        return answer
+
+    def _slot(self, origin: str, number: int) -> str:
+        return f"{self._told.key.verifier.key_id.hex()}-{_hash(origin)[:32]}/{number:016d}"
+
+
+def _hash(origin: str) -> str:
+    return hashlib.sha256(origin.encode()).hexdigest()
