@@ -168,7 +168,11 @@ def measure(road: Road, queries: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for grid_ms in (250, 0):
         with tempfile.TemporaryDirectory() as folder:
-            unlimited = {"EXCHANGE_RATE_OF_CALLER": "0", "EXCHANGE_RATE_OF_NETWORK": "0"}
+            unlimited = {
+                "EXCHANGE_RATE_OF_CALLER": "0",
+                "EXCHANGE_RATE_OF_NETWORK": "0",
+                "EXCHANGE_GRANT_APPROVAL_RHO": "0",
+            }
             environ = {
                 **os.environ,
                 **unlimited,

@@ -40,6 +40,8 @@ _LEAST = {
     "query_queue": 0,
     "query_queue_of_one": 0,
     "answer_days": 1,
+    "approval_hours": 1,
+    "grant_approval_rho": 0,
     "idempotency_days": 30,
     "layout_percent": 0,
     "platform_share_percent": 0,
@@ -162,6 +164,18 @@ class Settings:
     )
     holdback_percent: int = _setting(10, "Share of a payout that is held back against disputes, in percent")
     holdback_days: int = _setting(120, "Days until a holdback is paid out")
+    registration_approval: int = _setting(
+        0, "1: buyers and providers are registered once a compliance officer has approved them; 0: at once"
+    )
+    loosening_approval: int = _setting(
+        1, "1: a version that tells more than the one on offer takes an officer's approval; 0: it does not"
+    )
+    grant_approval_rho: int = _setting(
+        100, "Largest rho of a grant without the approval of a compliance officer; 0: no limit"
+    )
+    approval_hours: int = _setting(
+        72, "Hours in which an approval is to be given, and in which what it allows is to be done"
+    )
     request_days: int = _setting(45, "Days that a provider has to decide on a request for access")
     metrics_token: Secret = _setting(
         Secret(""), "Secret: token that a monitoring system reads /metrics and the parts of /readyz with"

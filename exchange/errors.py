@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from exchange.approvals import Wanted
 
 
 class MarketError(Exception):
@@ -327,6 +330,55 @@ class QueryCancelled(MarketError):
 
     code = "query_cancelled"
     hint = "Nothing was charged; privacy budget only if data was read. Ask again for an answer."
+
+
+class Frozen(MarketError):
+    """A compliance officer stopped what the request is about: a dataset, a buyer or a licence version.
+
+    The freeze is cited by its id alone: why it was set is for officers.
+    """
+
+    code = "frozen"
+    hint = "Quote the freeze's id when you ask the operator. Nothing was charged; trying again does not help."
+
+
+class LegalHold(MarketError):
+    """A legal hold keeps it: nothing of it is removed, whatever its time says."""
+
+    code = "held"
+    hint = "Wait until a compliance officer has lifted the hold; disable what is no longer to be used."
+
+
+class ApprovalNeeded(MarketError):
+    """The step needs the approval of a compliance officer, which was asked for."""
+
+    code = "approval_needed"
+    hint = "Quote the approval's id to the compliance officer, and repeat the step once it is given."
+
+    def __init__(self, message: str, wanted: Wanted) -> None:
+        super().__init__(message)
+        self.wanted = wanted
+
+
+class ApprovalClosed(MarketError):
+    """The approval was decided, used or is too old."""
+
+    code = "approval_closed"
+    hint = "Look at its state; where it is still needed, ask for it once more."
+
+
+class ApprovalChanged(MarketError):
+    """What would be approved is not what was shown, or not what the log says was asked for."""
+
+    code = "approval_changed"
+    hint = "Open the approval anew and compare it; where it differs from its entry, run `exchange check`."
+
+
+class SecondPersonNeeded(MarketError):
+    """Who asks for an approval does not give it: it takes a second person."""
+
+    code = "second_person_needed"
+    hint = "Have another compliance officer decide; yourself you can only decline it."
 
 
 class AnswerExpired(MarketError):

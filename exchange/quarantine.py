@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
 metadata = MetaData()
@@ -168,10 +169,15 @@ def append(folder: Path, row: Row[Any], *, offset: int, stream: IO[bytes]) -> St
     return state_of(folder, row)
 
 
-def begun(session: Session, before: datetime, *, after: str, limit: int) -> list[str]:
-    """Uploads that began before a moment, by id, from the one after ``after``."""
+def begun(
+    session: Session, before: datetime, *, after: str, but: Select[tuple[str]], limit: int
+) -> list[str]:
+    """Uploads that began before a moment, by id, from the one after ``after``; ``but`` those of some
+    organisations.
+    """
     stamp = before.isoformat(timespec="microseconds")
-    found = select(upload.c.id).where(upload.c.created_at < stamp, upload.c.id > after)
+    others = upload.c.org.not_in(but)
+    found = select(upload.c.id).where(upload.c.created_at < stamp, upload.c.id > after, others)
     return list(session.scalars(found.order_by(upload.c.id).limit(limit)))
 
 

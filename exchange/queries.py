@@ -1,7 +1,7 @@
 """The query's row and its states; see docs/how-an-answer-is-made for the road.
 
 RESERVED -> EXECUTING -> RESULT_DURABLE -> SETTLED, or VOIDED before data was touched, or FORFEITED after.
-Who cancels voids or forfeits, with the code "cancelled".
+Who cancels voids or forfeits, with the code "cancelled"; a freeze does so with the code "frozen".
 Every move names the state that it leaves, so that two movers cannot both succeed.
 """
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 metadata = MetaData()
@@ -120,8 +121,11 @@ VOIDED, FORFEITED = "VOIDED", "FORFEITED"
 _OPEN = (RESERVED, EXECUTING, RESULT_DURABLE)
 _KEPT = (query.c.state == SETTLED, query.c.result_expired_at.is_(None))
 
-CANCELLED = "cancelled"
-"""The code of a query that its buyer cancelled; to a client also its state."""
+OPEN = query.c.state.in_(_OPEN)
+"""The condition that a query has not ended."""
+CANCELLED, FROZEN = "cancelled", "frozen"
+"""The codes of a query that its buyer cancelled, and of one that a freeze ended; to a client both are in the
+state "cancelled"."""
 
 # What a client sees of each state.
 _SEEN = {
@@ -136,7 +140,7 @@ _SEEN = {
 
 def seen(row: Row[Any]) -> str:
     """What a client sees of a query's state; an answer that is no longer kept is expired."""
-    if row.failure == CANCELLED:
+    if row.failure in (CANCELLED, FROZEN):
         return CANCELLED
     return "expired" if row.result_expired_at else _SEEN[row.state]
 
@@ -232,14 +236,28 @@ def stale(session: Session, now: datetime, *, limit: int = 100) -> Sequence[Row[
     return session.execute(found).all()
 
 
-def kept_until(session: Session, moment: datetime, *, limit: int) -> Sequence[Row[Any]]:
-    """Ended queries whose result is still stored, and that ended before a moment; the oldest first.
+def due_to_expire(moment: datetime) -> tuple[ColumnElement[bool], ...]:
+    """The conditions that a query's result is still stored, and that it ended before a moment.
 
     A query that was cancelled with its result stored is one of them.
     """
     stored = query.c.state.in_((SETTLED, FORFEITED)), query.c.result_sha256.is_not(None)
-    due = query.c.result_expired_at.is_(None), query.c.ended_at < moment.isoformat(timespec="microseconds")
-    return session.execute(select(query).where(*stored, *due).order_by(query.c.ended_at).limit(limit)).all()
+    return (
+        *stored,
+        query.c.result_expired_at.is_(None),
+        query.c.ended_at < moment.isoformat(timespec="microseconds"),
+    )
+
+
+def kept_until(
+    session: Session, moment: datetime, *, limit: int, only: ColumnElement[bool]
+) -> Sequence[Row[Any]]:
+    """Ended queries whose result is still stored, and that ended before a moment; the oldest first.
+
+    ``only``: those alone of which this holds.
+    """
+    due = select(query).where(*due_to_expire(moment), only)
+    return session.execute(due.order_by(query.c.ended_at).limit(limit)).all()
 
 
 def expire_result(session: Session, query_id: str, *, at: datetime) -> None:

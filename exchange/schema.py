@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from catalog import listings
 from exchange import (
+    approvals,
     authorizations,
     clients,
     credentials,
@@ -13,6 +14,7 @@ from exchange import (
     profiles,
     quarantine,
     queries,
+    restraints,
     store,
 )
 from exchange.alerts import tables as alerts
@@ -33,6 +35,8 @@ metadatas = [
     alerts.metadata,
     profiles.metadata,
     quarantine.metadata,
+    restraints.metadata,
+    approvals.metadata,
     log.metadata,
     ledger.metadata,
     listings.metadata,

@@ -19,7 +19,7 @@ import re
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -52,6 +52,8 @@ from settlement.errors import LicenceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Select
 
 
 T = TypeVar("T")
@@ -111,16 +113,26 @@ class Outcome:
 
 @dataclass
 class Tx:
-    """What ``work`` may touch: the open session, the one clock reading, and the entry to be written."""
+    """What ``work`` may touch: the open session, the one clock reading, and the entry to be written.
+
+    ``further`` are entries of other facts of the same command: an approval does what it allows.
+    """
 
     session: Session
     now: datetime
     actor: Actor
     entry: Entry
+    further: list[Entry] = field(default_factory=list)
 
     def record(self, **groups: Any) -> None:
         """Add facts to the audit entry of this transaction."""
         self.entry = dataclasses.replace(self.entry, **groups)
+
+    def also(self, kind: str, **groups: Any) -> str:
+        """Add the entry of another fact of this transaction; returns its id."""
+        entry_id = new_id("evt")
+        self.further.append(Entry(id=entry_id, kind=kind, outcome="done", **groups))
+        return entry_id
 
 
 def digest_of(command: Command) -> str:
@@ -348,9 +360,9 @@ class Store:
         known = dataclasses.replace(command.entry(), id=entry_id, kind=command.kind, outcome="done")
         tx = Tx(session, self.clock(), actor, known)
         value = work(tx)
-        first, further = bookings.named(session, tx.entry)
+        first, booked = bookings.named(session, tx.entry)
         appended = append(session, self.commits(session, _signed(first, actor)), tx.now)
-        for entry in further:
+        for entry in (*booked, *tx.further):
             append(session, _signed(entry, actor), tx.now)
         outcome = json.dumps(value, sort_keys=True)
         if keyed:
@@ -422,16 +434,22 @@ def _stored(session: Session, actor: Actor, key: str, digest: str) -> Outcome | 
     return Outcome(json.loads(row.outcome), row.entry_id, replayed=True)
 
 
-def oldest_key(session: Session) -> str | None:
-    """When the oldest idempotency key was used; None where there is none."""
-    found: str | None = session.execute(select(func.min(idempotency.c.recorded_at))).scalar_one()
+def oldest_key(session: Session, *, but: Select[tuple[str]]) -> str | None:
+    """When the oldest idempotency key was used, ``but`` those of some organisations; None without one."""
+    others = select(func.min(idempotency.c.recorded_at)).where(idempotency.c.actor_org.not_in(but))
+    found: str | None = session.execute(others).scalar_one()
     return found
 
 
-def forget_keys(session: Session, before: datetime, *, limit: int) -> int:
-    """Forget at most so many idempotency keys that were used before a moment; returns how many."""
+def forget_keys(session: Session, before: datetime, *, but: Select[tuple[str]], limit: int) -> int:
+    """Forget at most so many idempotency keys that were used before a moment, ``but`` those of some
+    organisations; returns how many.
+    """
     primary = (idempotency.c.actor_org, idempotency.c.key)
-    old = select(*primary).where(idempotency.c.recorded_at < before.isoformat(timespec="microseconds"))
+    others = idempotency.c.actor_org.not_in(but)
+    old = select(*primary).where(
+        others, idempotency.c.recorded_at < before.isoformat(timespec="microseconds")
+    )
     gone = session.execute(delete(idempotency).where(tuple_(*primary).in_(old.limit(limit))))
     return int(gone.rowcount)  # type: ignore[attr-defined]
 

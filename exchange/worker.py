@@ -23,7 +23,7 @@ from exchange.audit.errors import AuditError
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
 from exchange.config import Settings
-from exchange.operations import collecting, keeping, observing, ordering, watching, witnessing
+from exchange.operations import approving, collecting, keeping, observing, ordering, watching, witnessing
 from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
@@ -208,6 +208,8 @@ def _keep_in_time(market: Market, settings: Settings) -> None:
     if done.is_file() and done.read_text(encoding="utf-8") == hour:
         return
     gone = keeping.round_once(market)
+    if held := gone.pop("held", 0):
+        _LOG.info("kept by legal holds beyond their time: %d answers", held)
     if any(gone.values()):
         _LOG.info("no longer kept: %s", gone)
     done.write_text(hour, encoding="utf-8")
@@ -229,6 +231,12 @@ def _watch(market: Market, _settings: Settings) -> None:
         _LOG.warning("raised %d alerts", raised)
 
 
+def _expire_approvals(market: Market, _settings: Settings) -> None:
+    """End what was to be approved, or done, by now."""
+    if ended := approving.expire(market):
+        _LOG.info("approvals that were not given or used in time: %d", ended)
+
+
 def _clear_scratch(_market: Market, settings: Settings) -> None:
     """Remove what an ingest left whose process died: it may be readable to whoever has the disk."""
     if gone := scratch.clear(settings.scratch_path):
@@ -240,6 +248,7 @@ _MONEY: dict[str, _Step] = {"orders": _follow_orders, "money": _settle_money, "i
 _KEEPING: dict[str, _Step] = {
     "alerts": _watch,
     "answers": _keep_in_time,
+    "approvals": _expire_approvals,
     "objects": _collect_in_time,
     "scratch": _clear_scratch,
 }

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from catalog import CatalogError, listings
 from exchange.audit import log
-from exchange.checks import authorizations, charges, invoices, journals, layouts, profiles
+from exchange.checks import authorizations, charges, invoices, journals, layouts, profiles, restraints
 from exchange.checks.differences import differing, document
 from exchange.queries import SETTLED, query
 from exchange.schema import append_only
@@ -145,6 +145,7 @@ _LAWS: dict[str, str] = {
     "L14": "invoices have no gap, say what was logged, and bill what their entries moved",
     journals.LAW: "the log names every journal, and each holds what it held when it was logged",
     "L16": "what was asked with access tokens is within their scopes, in datasets, purposes and rho in all",
+    "L17": "nothing frozen was answered, nothing held expired, and lifting or approving took two persons",
 }
 _FILES = "layouts have the bytes with which they were built, and are of the files that they stand beside"
 
@@ -260,6 +261,7 @@ def check(session: Session, *, but_journals: bool = False) -> list[Law]:
         "L9": (*_broken(session, _CHARGED), *_broken(session, _REFINED), *charges.mispriced(session)),
         "L14": tuple(invoices.altered(session)),
         "L16": (*_broken(session, authorizations.ASKED), *authorizations.beyond(session)),
+        "L17": (*_broken(session, restraints.BROKEN), *restraints.altered(session)),
         "L12": (
             *_unguarded(session),
             *licences.check_documents(session),

@@ -14,6 +14,7 @@ from exchange.cli import (
     auditing,
     backups,
     books,
+    control,
     jobs,
     layouts,
     licences,
@@ -61,5 +62,6 @@ for room in (
     auditing,
     alerting,
     signing,
+    control,
 ):
     room.add_to(main)

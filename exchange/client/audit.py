@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exchange.client import errors, html, verdicts
 from exchange.client import spending as spendings
 from exchange.client.connection import Connection, read
+from exchange.client.control import Control
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -138,11 +139,8 @@ class Proof:
         return head.size
 
 
-class Audit:
+class Audit(Control):
     """``x.audit``: needs a token of the role officer, except :meth:`checkpoint` and :meth:`spending`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def __repr__(self) -> str:
         return f"Audit({self._connection.url!r})"

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from exchange import identity
+from exchange.approvals import Wanted
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
-from exchange.errors import RequestInvalid
+from exchange.errors import ApprovalNeeded, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
+from exchange.operations import approving
 from exchange.operations.terms import money
 from settlement import ledger
 from settlement.errors import SecondOperatorNeeded
@@ -16,10 +18,15 @@ from settlement.ledger import chart, entries
 from settlement.money import Money, exponent_of, parse_amount
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from exchange.market import Market
     from exchange.store import Tx
+
+
+_REGISTERED = (Role.BUYER, Role.PROVIDER)
+"""Whom an officer may have to approve; officers and operators are the operator's own to admit."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +88,32 @@ class CreditWallet:
 
 
 def create_organisation(market: Market, *, name: str, role: Role) -> dict[str, Any]:
-    """Create an organisation; creating the same again returns it. Raises :class:`RequestInvalid`."""
+    """Create an organisation; creating the same again returns it. Raises :class:`RequestInvalid`.
+
+    Where the settings ask for it, an officer approves buyers and providers: ApprovalNeeded names what was
+    asked for, and the organisation is there once that is approved.
+    """
+    asks = market.settings.registration_approval and role in _REGISTERED
 
     def work(tx: Tx) -> dict[str, Any]:
-        org = identity.create_organisation(tx.session, id=new_id("org"), name=name, role=role, now=tx.now)
+        made = new_id("org")
+        org = identity.create_organisation(tx.session, id=made, name=name, role=role, now=tx.now)
+        if asks and org == made:
+            wanted = Wanted(approving.REGISTER, {"name": name, "role": str(role)})
+            raise ApprovalNeeded(f"a compliance officer approves that {name} is registered", wanted)
         tx.record(object=ObjectGroup(type="organisation", id=org))
         return {"org": org, "name": name, "role": str(role)}
 
-    return market.store.perform(SYSTEM, CreateOrganisation(name, str(role)), work).value
+    with approving.filing(market, SYSTEM):
+        return market.store.perform(SYSTEM, CreateOrganisation(name, str(role)), work).value
+
+
+def register(tx: Tx, parameters: Mapping[str, Any], approval: str) -> None:
+    """Create an organisation in the transaction that approves it."""
+    del approval  # the entry beside this one names it
+    name, role = parameters["name"], Role(parameters["role"])
+    org = identity.create_organisation(tx.session, id=new_id("org"), name=name, role=role, now=tx.now)
+    tx.also("organisation.created", object=ObjectGroup(type="organisation", id=org))
 
 
 def create_token(market: Market, *, org: str, role: Role, expires: datetime | None = None) -> dict[str, Any]:

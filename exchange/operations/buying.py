@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
-from exchange import notifications
+from exchange import notifications, restraints
+from exchange.approvals import Wanted
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
-from exchange.errors import LicenceNotShown, NotFound, RequestInvalid
+from exchange.errors import ApprovalNeeded, LicenceNotShown, NotFound, RequestInvalid
 from exchange.identity import Role, new_id
-from exchange.operations import accepting, entitlements, licensing, listing, pricing, settling
-from exchange.operations.terms import moment, money
+from exchange.operations import accepting, approving, entitlements, licensing, listing, pricing, settling
+from exchange.operations.terms import NANO, moment, money
 from settlement import ledger, licences, orders
 from settlement.ledger import chart, entries
 from settlement.prices import PricePlan
@@ -88,6 +89,9 @@ def request_access(
         actor.require(Role.BUYER)
         view = listing.published(tx.session, command.dataset)
         licence = licences.find_licence(tx.session, view.licence_id)
+        restraints.require_free(
+            tx.session, dataset=view.dataset_id, organisation=actor.org, licence=licence.id
+        )
         plan = _plan(view, command.plan, actor, tx.now)
         until = end_of(command.until, tx.now)
         held = _held(tx, actor, view, command, plan)
@@ -117,7 +121,8 @@ def request_access(
         settle_request(tx, market, request, plan, view)
         return document_of(tx.session, request.id, actor.org)
 
-    return market.store.perform(actor, command, work, key=key).value
+    with approving.filing(market, actor):
+        return market.store.perform(actor, command, work, key=key).value
 
 
 def decide(
@@ -147,11 +152,15 @@ def decide(
         text = f"Your request for {slug} was {request.state}{f': {reason}' if reason else '.'}"
         tell(tx, request.org, f"access.{request.state}", request.id, slug, text)
         if view is not None:
+            restraints.require_free(
+                tx.session, dataset=view.dataset_id, organisation=request.org, licence=view.licence_id
+            )
             plan = PricePlan.from_document(json.loads(request.plan))
             _issue(tx, market, request, plan, view, max_rho_nano=max_rho_nano, until=end_of(until, tx.now))
         return document_of(tx.session, request_id, actor.org)
 
-    return market.store.perform(actor, command, work, key=key).value
+    with approving.filing(market, actor):
+        return market.store.perform(actor, command, work, key=key).value
 
 
 def settle_request(
@@ -288,12 +297,14 @@ def _issue(
     domain, most = listing.domain_of(view), entitlements.allowance(tx.session, plan, listing.domain_of(view))
     if max_rho_nano is not None and plan.buys_out:
         raise RequestInvalid("a buy-out takes all that is left: it is approved or declined as a whole")
+    allowed = most if max_rho_nano is None else min(most, max_rho_nano)
+    _require_approval(tx, market, request, plan, allowed)
     grant = orders.issue_grant(
         tx.session,
         id=new_id("grt"),
         request_id=request.id,
         org=request.org,
-        allowance_rho_nano=most if max_rho_nano is None else min(most, max_rho_nano),
+        allowance_rho_nano=allowed,
         now=tx.now,
         valid_until=until,
     )
@@ -311,6 +322,31 @@ def _issue(
         ),
         privacy=PrivacyGroup(domain=domain, remaining_after=grant.allowance_rho_nano),
     )
+
+
+def _require_approval(
+    tx: Tx, market: Market, request: orders.AccessRequest, plan: PricePlan, rho_nano: int
+) -> None:
+    """Use up the approval of a grant above the settings' limit. Raises ApprovalNeeded without one."""
+    limit = market.settings.grant_approval_rho
+    if not limit or rho_nano <= limit * 10**NANO:
+        return
+    wanted = Wanted(
+        approving.GRANT,
+        {
+            "dataset": request.dataset,
+            "org": request.org,
+            "plan": plan.name,
+            "plan_sha256": plan.sha256,
+            "purpose": request.purpose,
+            "territory": request.territory,
+            "rho_nano": rho_nano,
+        },
+    )
+    standing = approving.standing(tx.session, wanted, tx.now)
+    if standing is None:
+        raise ApprovalNeeded(f"a compliance officer approves a grant of more than rho {limit}", wanted)
+    approving.use(tx, standing)
 
 
 def document_of(session: Session, request_id: str, org: str, *, repeated: bool = False) -> dict[str, Any]:

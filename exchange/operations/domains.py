@@ -72,11 +72,20 @@ def is_granted(session: Session, policy: privacy.Policy) -> bool:
     return chartered is not None and _held(session, policy.domain) == (policy.rho_nano, policy.delta_pico)
 
 
-def grant_budget(tx: Tx, policy: privacy.Policy) -> str | None:
-    """Grant a new domain its lifetime budget; take back what a tighter policy gives up.
+def granted(session: Session, domain: str) -> tuple[int, int]:
+    """The lifetime budget of a domain, as rho in 1e-9 and delta in 1e-12; (0, 0) before its first listing."""
+    opened = session.execute(
+        select(ledger.account.c.id).where(ledger.account.c.id == chart.domain_granted(domain))
+    )
+    return (0, 0) if opened.first() is None else _held(session, domain)
+
+
+def grant_budget(tx: Tx, policy: privacy.Policy, *, approval: str | None = None) -> str | None:
+    """Grant a new domain its lifetime budget; take back what a tighter policy gives up, and with the
+    ``approval`` of an officer grant more of it.
 
     Returns the journal, or None where nothing changes. Raises :class:`BudgetLoosened` for more than was
-    granted, :class:`BudgetSpent` for less than is spent.
+    granted, without an approval; :class:`BudgetSpent` for less than is spent.
     """
     domain = policy.domain
     chart.open_domain(tx.session, domain)
@@ -84,18 +93,20 @@ def grant_budget(tx: Tx, policy: privacy.Policy) -> str | None:
     held = _held(tx.session, domain)
     if wanted == held:
         return None
+    more = max(0, wanted[0] - held[0]), max(0, wanted[1] - held[1])
     if held == (0, 0):
         legs = entries.budget_granted(domain, rho_nano=wanted[0], delta_pico=wanted[1])
-    elif wanted[0] > held[0] or wanted[1] > held[1]:
-        raise BudgetLoosened(f"the domain {domain} was granted less than this policy asks for")
     else:
-        legs = _given_up(domain, held[0] - wanted[0], held[1] - wanted[1])
+        if any(more) and approval is None:
+            raise BudgetLoosened(f"the domain {domain} was granted less than this policy asks for")
+        legs = entries.budget_granted(domain, rho_nano=more[0], delta_pico=more[1]) if any(more) else []
+        legs += _given_up(domain, max(0, held[0] - wanted[0]), max(0, held[1] - wanted[1]))
     try:
         return ledger.post(
             tx.session,
             journal=new_id("jnl"),
-            kind="budget_granted" if held == (0, 0) else "budget_reduced",
-            business_key=f"domain:{domain}:budget:{wanted[0]}:{wanted[1]}",
+            kind="budget_granted" if any(more) else "budget_reduced",
+            business_key=f"domain:{domain}:budget:{tx.entry.id}",
             actor=tx.actor.ref,
             now=tx.now,
             legs=legs,

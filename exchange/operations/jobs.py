@@ -6,8 +6,8 @@ import contextlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from exchange import queries
-from exchange.errors import ScopeMissing
+from exchange import queries, restraints
+from exchange.errors import Frozen, ScopeMissing
 from exchange.identity import Role
 from exchange.operations import results, running
 from exchange.operations.terms import money
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 def show(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
     """One query as its buyer sees it; once it has succeeded, and while it may be read, with its columns.
 
-    Intervals tell the answer, so they are withheld as it is once grant or licence have ended.
+    Intervals tell the answer, so they are withheld as it is once grant or licence have ended, or are frozen.
     """
     row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
     in_scope(actor, row)
     document = job(market, row)
-    with contextlib.suppress(SettlementError):
+    with contextlib.suppress(SettlementError, Frozen):
         readable(market, actor, query_id)
         if row.state != queries.SETTLED or row.result_expired_at:
             return document
@@ -66,12 +66,15 @@ def cancel(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
 
 
 def readable(market: Market, actor: Actor, query_id: str) -> Row[Any]:
-    """A query of the buyer's whose answer grant and licence still allow to be read (fetch is a use, too)."""
+    """A query of the buyer's whose answer grant and licence still allow to be read (fetch is a use, too), and
+    of which nothing is frozen.
+    """
     now = market.store.clock()
 
     def look(session: Session) -> Row[Any]:
         row = queries.find(session, query_id, org=actor.org)
         in_scope(actor, row)
+        restraints.require_free_query(session, query_id)
         grant = orders.require_active(orders.find_grant(session, row.grant_id, org=actor.org), now)
         licences.permit(
             session,

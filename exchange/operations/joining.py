@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from exchange import authorizations, identity
+from exchange import authorizations, identity, restraints
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import MemberExists, NotFound, RoleMissing
 from exchange.identity import SYSTEM, Actor, Role
@@ -208,9 +208,11 @@ def remove(market: Market, actor: Actor, *, org: str, member: str) -> dict[str, 
     """End a membership, with the sessions in the organisation and the programs let in; the account stays.
 
     Links for a new password end, too: who was trusted with one has nothing to do with the account any more.
+    Raises LegalHold where a legal hold is on the organisation.
     """
 
     def apply(tx: Tx, who: Member) -> dict[str, Any]:
+        restraints.require_unheld_organisation(tx.session, org)
         _keep_an_admin(tx, who)
         _end_access(tx, who)
         accounts.end_password_links(tx.session, who.person, tx.now)

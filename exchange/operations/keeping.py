@@ -1,5 +1,5 @@
 """What is not kept for ever: answers, for so many days, the keys under which calls may be repeated, what let
-somebody in and has ended, and uploads that nobody goes on with.
+somebody in and has ended, and uploads that nobody goes on with. What a legal hold is on is kept all the same.
 
 Of an answer its bytes go, and the released numbers behind it that no other answer stands on. Its row, its
 entries and its receipt stay, and verify; nothing was returned, so nothing is charged back.
@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from catalog.errors import CatalogError
-from exchange import data_keys, queries, store
+from exchange import data_keys, queries, restraints, store
 from exchange.audit.entry import Entry, ObjectGroup, QueryGroup, ResultGroup
-from exchange.errors import InProgress, MarketError
+from exchange.errors import InProgress, LegalHold, MarketError
 from exchange.identity import SYSTEM
 from exchange.operations import results, settling, tidying
 
@@ -63,12 +63,15 @@ class ForgetKeys:
 
 
 def round_once(market: Market) -> dict[str, int]:
-    """Expire what is due and forget what is old, with copies in the database's files; returns counts."""
+    """Expire what is due and forget what is old, with copies in the database's files; returns counts. What a
+    legal hold is on is kept, and ``held`` says how many answers that is.
+    """
     gone = {
         "answers": _expire_answers(market),
         "keys": _forget_keys(market),
         "records": tidying.tidy(market),
         "uploads": _purge_uploads(market),
+        "held": _held(market),
     }
     market.store.scrub()
     return gone
@@ -99,13 +102,24 @@ def _note(market: Market, row: Row[Any]) -> bool:
 
 def _expire_answers(market: Market) -> int:
     """Batch after batch, until nothing is left that is due."""
-    until = market.store.clock() - timedelta(days=market.settings.answer_days)
+    until, unheld = _expires_before(market), restraints.unheld()
     known, expired = noted(market), 0
-    while due := market.store.read(lambda session: queries.kept_until(session, until, limit=_ANSWERS)):
+    while due := market.store.read(
+        lambda session: queries.kept_until(session, until, limit=_ANSWERS, only=unheld)
+    ):
         expired += sum(_expire(market, row, known=known) for row in due)
         if len(due) < _ANSWERS:
             break
     return expired
+
+
+def _held(market: Market) -> int:
+    until = _expires_before(market)
+    return market.store.read(lambda session: restraints.kept_by_holds(session, due_before=until))
+
+
+def _expires_before(market: Market) -> datetime:
+    return market.store.clock() - timedelta(days=market.settings.answer_days)
 
 
 def _expire(market: Market, row: Row[Any], *, known: bool) -> bool:
@@ -118,6 +132,7 @@ def _expire(market: Market, row: Row[Any], *, known: bool) -> bool:
     behind, unneeded = row.released_sha256 if known else None, list[str]()
 
     def work(tx: Tx) -> dict[str, Any]:
+        restraints.require_unheld_query(tx.session, row.id)
         queries.expire_result(tx.session, row.id, at=tx.now)
         unneeded[:] = _locked_away(tx.session, {row.result_sha256, behind} if behind else {row.result_sha256})
         tx.record(
@@ -128,8 +143,8 @@ def _expire(market: Market, row: Row[Any], *, known: bool) -> bool:
 
     try:
         market.store.perform(SYSTEM, ExpireAnswer(row.id), work)
-    except InProgress:
-        return False  # another worker was first
+    except (InProgress, LegalHold):
+        return False  # another worker was first, or an officer, a moment ago
     for stored in unneeded:
         _discard(market, stored)
     return True
@@ -161,7 +176,8 @@ def _forget_keys(market: Market) -> int:
     """Batch after batch, each a command of its own, until none is left that is old enough."""
     before = market.store.clock() - timedelta(days=market.settings.idempotency_days)
     stamp, forgotten = before.isoformat(timespec="microseconds"), 0
-    while market.store.read(lambda session: store.oldest_key(session) or stamp) < stamp:
+    held = restraints.held_organisations()
+    while market.store.read(lambda session: store.oldest_key(session, but=held) or stamp) < stamp:
         done = market.store.perform(SYSTEM, ForgetKeys(stamp), lambda tx: _forget(tx, before))
         forgotten += done.value["keys"]
         if done.value["keys"] < _KEYS:
@@ -170,4 +186,5 @@ def _forget_keys(market: Market) -> int:
 
 
 def _forget(tx: Tx, before: datetime) -> dict[str, Any]:
-    return {"keys": store.forget_keys(tx.session, before, limit=_KEYS)}
+    held = restraints.held_organisations()
+    return {"keys": store.forget_keys(tx.session, before, but=held, limit=_KEYS)}

@@ -10,7 +10,7 @@ from exchange import identity
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import InProgress
 from exchange.identity import Role
-from exchange.operations import domains, listing, profile_reuse, profiling
+from exchange.operations import approving, domains, listing, loosening, profile_reuse, profiling
 from settlement import licences
 from settlement.errors import PriceInvalid
 from settlement.ledger import chart
@@ -49,18 +49,27 @@ class ChangeListing:
 def publish(market: Market, actor: Actor, dataset: str, version: str, *, key: str | None) -> dict[str, Any]:
     """Offer a version, once its contribution profile was released; see :mod:`exchange.operations.profiling`.
 
+    One that tells more than the version before it takes an officer's approval, which is asked for here:
+    see :mod:`exchange.operations.loosening`.
+
     The domain's lifetime budget is granted with its first listing and never again.
     """
     command = ChangeListing(dataset, version)
     done = market.store.replay(actor, command, key)
     if done is not None:
         return done.value
-    with market.store.refusing(actor, command):  # nothing is spent for a version that may not be offered
-        market.store.read(lambda session: _offerable(session, market, actor, dataset, version))
-    profiling.settle_before_offer(market, actor, dataset, version)
-    return market.store.perform(
-        actor, command, lambda tx: _offer(tx, market, dataset, version), key=key
-    ).value
+    now = market.store.clock()
+
+    def check(session: Session) -> None:
+        loosening.approved(session, market, _offerable(session, market, actor, dataset, version), now)
+
+    with approving.filing(market, actor):
+        with market.store.refusing(actor, command):  # nothing is spent for a version that may not be offered
+            market.store.read(check)
+        profiling.settle_before_offer(market, actor, dataset, version)
+        return market.store.perform(
+            actor, command, lambda tx: _offer(tx, market, dataset, version), key=key
+        ).value
 
 
 def withdraw(market: Market, actor: Actor, dataset: str, *, key: str | None) -> dict[str, Any]:
@@ -81,10 +90,15 @@ def _offer(tx: Tx, market: Market, dataset: str, version: str) -> dict[str, Any]
     profile = profiling.told(tx.session, view.version_id)
     if profile is not None and profile["state"] not in ("released", "reused", "failed"):
         raise InProgress("the contribution profile of this version is being released")
+    approval = loosening.approved(tx.session, market, view, tx.now)
     changed = listings.publish(tx.session, dataset_id=view.dataset_id, version_id=view.version_id, now=tx.now)
     for plan in view.plans:
         chart.open_provider(tx.session, actor.org, plan["currency"])
-    journal = domains.grant_budget(tx, listing.policy_of(view)) if listing.domain_of(view) else None
+    by = approval.id if approval is not None else None
+    policy = listing.policy_of(view)
+    journal = domains.grant_budget(tx, policy, approval=by) if listing.domain_of(view) else None
+    if approval is not None:
+        approving.use(tx, approval)
     tx.record(
         object=ObjectGroup(type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug),
         money=MoneyGroup(journal=journal) if journal else None,

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
+from exchange import restraints
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
 from exchange.errors import LicenceNotShown, MarketError, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.notifications import told
-from exchange.operations import accepting, buying, entitlements, listing
+from exchange.operations import accepting, approving, buying, entitlements, listing
 from settlement import ledger, licences, orders
 from settlement.errors import GrantMissing, OrderError, SettlementError
 from settlement.money import Money
@@ -136,6 +137,7 @@ def top_up(market: Market, actor: Actor, grant_id: str, *, key: str | None) -> d
         actor.require(Role.BUYER)
         grant, plan = _own(tx.session, actor, grant_id)
         orders.require_active(grant, tx.now)
+        _require_free(tx.session, grant)
         if plan.kind != "credits":
             raise OrderError(f"The plan {plan.name} sells no credit.")
         journal = entitlements.buy_credit(tx, grant, plan)
@@ -167,6 +169,7 @@ def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None)
         if grant.state in ("withdrawn", "suspended"):
             orders.require_active(grant, tx.now)
         view = listing.published(tx.session, grant.dataset)
+        _require_free(tx.session, grant)
         plan = next((p for p in map(PricePlan.from_document, view.plans) if p.name == held.name), held)
         accepted = _acceptance(tx, grant, view, command)
         request = orders.request_access(
@@ -191,7 +194,8 @@ def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None)
         buying.settle_request(tx, market, request, plan, view)
         return buying.document_of(tx.session, request.id, actor.org)
 
-    return market.store.perform(actor, command, work, key=key).value
+    with approving.filing(market, actor):
+        return market.store.perform(actor, command, work, key=key).value
 
 
 def cancel(market: Market, actor: Actor, request_id: str, *, key: str | None) -> dict[str, Any]:
@@ -250,6 +254,8 @@ def _due(session: Session, now: Any) -> dict[str, list[str]]:
         plan = PricePlan.from_document(json.loads(grant.plan))
         if plan.period is None or orders.state_at(grant, now) != "active":
             continue
+        if restraints.is_frozen_use(session, **_uses(session, grant)):
+            continue  # nothing is paid for what cannot be used
         number = entitlements.current_period(grant, plan, now)
         if entitlements.is_open(session, grant, number):
             continue
@@ -322,6 +328,7 @@ def _unpaid(tx: Tx, *, one: str) -> dict[str, Any]:
 
 def _pay(tx: Tx, market: Market, grant: orders.Grant, plan: PricePlan) -> dict[str, Any]:
     orders.require_active(grant, tx.now)
+    _require_free(tx.session, grant)
     if plan.period is None:
         raise OrderError(f"The plan {plan.name} has no periods.")
     number = entitlements.current_period(grant, plan, tx.now)
@@ -352,6 +359,16 @@ def _own(session: Session, actor: Actor, grant_id: str) -> tuple[orders.Grant, P
     if grant.org != actor.org:
         raise GrantMissing("There is no such grant.")
     return grant, PricePlan.from_document(json.loads(grant.plan))
+
+
+def _require_free(session: Session, grant: orders.Grant) -> None:
+    """Raise Frozen where nothing can be asked under a grant: then nothing is paid for it either."""
+    restraints.require_free(session, **_uses(session, grant))
+
+
+def _uses(session: Session, grant: orders.Grant) -> dict[str, str]:
+    accepted = licences.find_acceptance(session, grant.acceptance_id, org=grant.org)
+    return {"dataset": grant.dataset, "organisation": grant.org, "licence": accepted.licence_id}
 
 
 def _any(session: Session, grant_id: str) -> orders.Grant:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import privacy
 from catalog import listings
-from exchange import profiles
+from exchange import profiles, restraints
 from exchange.audit.entry import Entry, ObjectGroup, PrivacyGroup, ResultGroup
 from exchange.errors import InProgress
 from exchange.operations import domains, listing
@@ -95,8 +95,9 @@ def _is_read(document: str) -> bool:
 
 
 def offerable(session: Session, actor: Actor, dataset: str, version: str) -> ListingView:
-    """An own version that may be offered; refuses others."""
+    """An own version that may be offered; refuses others, and those of a dataset that is frozen."""
     view = listing.own_version(session, actor, dataset, version)
+    restraints.require_free(session, dataset=view.dataset_id, licence=view.licence_id)
     domains.check_offer(session, view)
     return view
 

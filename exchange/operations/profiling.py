@@ -16,11 +16,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import privacy
-from exchange import profiles
+from exchange import profiles, restraints
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
-from exchange.errors import BudgetExhausted, InProgress
+from exchange.errors import BudgetExhausted, Frozen, InProgress
 from exchange.identity import SYSTEM, Role, new_id
-from exchange.operations import domains, listing, settling
+from exchange.operations import domains, listing, loosening, settling
 from exchange.operations.profile_reuse import about_version, kept, offerable, reused
 from exchange.operations.terms import NANO, decimal_text
 from settlement import ledger
@@ -162,7 +162,9 @@ def _grant_budget(market: Market, actor: Actor, dataset: str, version: str) -> N
 
     def work(tx: Tx) -> dict[str, Any]:
         view = offerable(tx.session, actor, dataset, version)
-        journal = domains.grant_budget(tx, listing.policy_of(view))
+        approval = loosening.approved(tx.session, market, view, tx.now)
+        by = approval.id if approval is not None else None
+        journal = domains.grant_budget(tx, listing.policy_of(view), approval=by)
         tx.record(
             object=ObjectGroup(
                 type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug
@@ -253,7 +255,11 @@ def _release(
     except BaseException:
         _end(market, actor, release_id, "forfeit", code="profile_failed")
         raise
-    keep(market, actor, release_id, made)
+    try:
+        keep(market, actor, release_id, made)
+    except Frozen:
+        _end(market, actor, release_id, "forfeit", code=Frozen.code)
+        raise
 
 
 def _computed(
@@ -306,6 +312,8 @@ def _end(
         row = profiles.find(tx.session, release_id)
         if row.state != leave:
             raise InProgress("another process moved the release of this profile on")
+        if document is not None:
+            restraints.require_free(tx.session, dataset=row.dataset)
         result = kept(tx, row.version, document) if document is not None else None
         journal = _resolve(tx, row, ending)
         profiles.advance(

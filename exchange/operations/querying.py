@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import privacy
-from exchange import authorizations, queries
+from exchange import authorizations, queries, restraints
 from exchange.audit.entry import (
     Entry,
     MoneyGroup,
@@ -213,6 +213,8 @@ def _awaited(
     """The answer, if it is there in time. A query of another process is not waited for."""
     patience = market.settings.query_wait_s if wait_s is None else min(wait_s, market.settings.query_wait_s)
     if run is not None and market.runs.wait(run, patience) and run.error and not reserved.replayed:
+        if isinstance(run.error, QueryCancelled):
+            _free(market, actor, reserved.value["query"])
         raise run.error
     row = market.store.read(lambda session: queries.find(session, reserved.value["query"], org=actor.org))
     if not queries.is_open(row):
@@ -357,9 +359,20 @@ def _deliver(market: Market, actor: Actor, reserved: Outcome, *, on_disk: bool =
     query_id = reserved.value["query"]
     if reserved.value["repeated"] and not on_disk:
         market.store.sync()
-    row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
+    row = _free(market, actor, query_id)
     _raise_unless_kept(row)
     return _load(market, row, repeated=reserved.value["repeated"])
+
+
+def _free(market: Market, actor: Actor, query_id: str) -> Row[Any]:
+    """A query of which nothing is frozen: looked at last before its answer leaves. Raises Frozen, logged."""
+
+    def look(session: Session) -> Row[Any]:
+        restraints.require_free_query(session, query_id)
+        return queries.find(session, query_id, org=actor.org)
+
+    with market.store.refusing(actor, FetchAnswer(query_id)):
+        return market.store.read(look)
 
 
 def _load(market: Market, row: Row[Any], *, repeated: bool) -> Answered:
@@ -379,6 +392,8 @@ def _raise_unless_settled(row: Row[Any]) -> None:
         return
     if row.failure == queries.CANCELLED:
         raise QueryCancelled("the query was cancelled")
+    if row.failure == queries.FROZEN:
+        raise QueryCancelled("a freeze ended the query; it is lifted")
     if row.state == queries.VOIDED:
         raise QueryLost("the query ended before it began", hint="Nothing was charged. Ask again.")
     if row.state == queries.FORFEITED:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import privacy
-from exchange import authorizations
+from exchange import authorizations, restraints
 from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, QueryGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import Role, new_id
@@ -224,7 +224,8 @@ def permitted(
     session: Session, actor: Actor, asked: Question, now: datetime
 ) -> tuple[ListingView, orders.Grant, licences.Acceptance, licences.Licence]:
     """The listing, grant, acceptance and licence by which the buyer may ask now; the licence's terms are
-    evaluated here, but for those that need a plan: see :mod:`exchange.operations.licensing`.
+    evaluated here, but for those that need a plan: see :mod:`exchange.operations.licensing`. Raises
+    :class:`Frozen` where one of them is frozen.
     """
     view = listing.published(session, asked.dataset)
     if actor.scopes is not None:
@@ -238,6 +239,9 @@ def permitted(
     if actor.scopes is not None:
         actor.scopes.permit_purpose(grant.purpose)
     accepted, licence = licensing.in_force(session, grant, view.licence_id, now)
+    restraints.require_free(
+        session, dataset=view.dataset_id, organisation=actor.org, licence=accepted.licence_id
+    )
     return view, grant, accepted, licence
 
 

@@ -13,6 +13,7 @@ from catalog.errors import CatalogError, ObjectsUnavailable
 from exchange import queries
 from exchange.audit.entry import LicenceGroup, QueryGroup
 from exchange.errors import (
+    Frozen,
     InProgress,
     MasterKeyMissing,
     MasterKeyWrong,
@@ -66,14 +67,24 @@ def cancel(market: Market, actor: Actor, query_id: str) -> None:
 
     One that has ended stays as it is. Whoever comes first - this, or the query's own end - decides.
     """
+    stop(market, actor, query_id, org=actor.org, code=queries.CANCELLED)
+
+
+def stop(market: Market, actor: Actor, query_id: str, *, org: str | None, code: str) -> str | None:
+    """End a query, of one organisation unless ``org`` is None, with this code; returns the state that it was
+    in, or None where it ended by itself.
+    """
+    left = None
     for _ in range(_CANCEL_TRIES):
-        row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
+        row = market.store.read(lambda session: queries.find(session, query_id, org=org))
         if not queries.is_open(row):
             break
         with contextlib.suppress(InProgress):  # it moved on meanwhile: from where it is now
-            settling.cancel(market, actor, query_id, leave=row.state)
+            settling.cancel(market, actor, query_id, leave=row.state, code=code)
+            left = str(row.state)
             break
     market.runs.stop(query_id)
+    return left
 
 
 def about(terms: Terms, query_id: str) -> dict[str, Any]:
@@ -98,6 +109,10 @@ def _carry_out(market: Market, actor: Actor, query_id: str, terms: Terms, turn: 
         try:
             _await_turn(market, actor, query_id, turn, run)
             _execute(market, actor, query_id, terms, run)
+        except Frozen:  # a moment ago; the freeze ends it too, and whoever comes first has done it
+            with contextlib.suppress(InProgress):
+                settling.void(market, actor, query_id, code=queries.FROZEN)
+            raise
         except (InProgress, Overloaded, QueryLost):
             if run.cancellation.cancelled:
                 raise QueryCancelled("the query was cancelled") from None

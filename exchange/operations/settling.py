@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sqlalchemy import select
 
-from exchange import data_keys, queries
+from exchange import data_keys, queries, restraints
 from exchange.audit.entry import (
     Entry,
     LicenceGroup,
@@ -136,7 +136,7 @@ def spend_of(session: Session, terms: Terms) -> PrivacyGroup:
 
 @traced("query.start")
 def start(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, Any], lease: timedelta) -> None:
-    """T2: EXECUTING, committed before any data is read.
+    """T2: EXECUTING, committed before any data is read. Raises :class:`Frozen` where that was stopped since.
 
     Args:
         about: the audit groups that every entry of the query carries.
@@ -144,6 +144,7 @@ def start(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, An
     """
 
     def work(tx: Tx) -> dict[str, Any]:
+        restraints.require_free_query(tx.session, query_id)
         queries.advance(
             tx.session,
             query_id,
@@ -185,7 +186,10 @@ def keep(market: Market, actor: Actor, query_id: str, kept: Kept, *, about: Mapp
 
 @traced("query.settle")
 def settle(market: Market, actor: Actor, query_id: str, *, about: Mapping[str, Any] | None = None) -> bool:
-    """T4: post both legs, SETTLED. Done once, by whoever comes first; returns whether it was this caller."""
+    """T4: post both legs, SETTLED. Done once, by whoever comes first; returns whether it was this caller.
+
+    Where what it is of was frozen meanwhile, the query is forfeited instead: no answer is released.
+    """
     states = {"leave": queries.RESULT_DURABLE, "enter": queries.SETTLED}
     return _end(market, actor, query_id, "settle", **states, about=about)
 
@@ -204,16 +208,15 @@ def void(market: Market, actor: Actor, query_id: str, *, code: str = "lease_ende
     return _end(market, actor, query_id, "void", leave=queries.RESERVED, enter=queries.VOIDED, code=code)
 
 
-def cancel(market: Market, actor: Actor, query_id: str, *, leave: str) -> None:
-    """End an open query by its buyer's will: void what was not started, forfeit the rest.
+def cancel(market: Market, actor: Actor, query_id: str, *, leave: str, code: str = queries.CANCELLED) -> None:
+    """End an open query by its buyer's will, or an officer's: void what was not started, forfeit the rest.
 
     Raises :class:`InProgress` where it is no longer in the state ``leave``.
     """
     if leave == queries.RESERVED:
-        void(market, actor, query_id, code=queries.CANCELLED)
+        void(market, actor, query_id, code=code)
     else:
-        code, enter = queries.CANCELLED, queries.FORFEITED
-        _end(market, actor, query_id, "forfeit", leave=leave, enter=enter, code=code)
+        _end(market, actor, query_id, "forfeit", leave=leave, enter=queries.FORFEITED, code=code)
 
 
 def usage(session: Session, actor: Actor) -> dict[str, Any]:
@@ -258,32 +261,36 @@ def _end(
         row = queries.find(tx.session, query_id)
         if row.state != leave:
             raise InProgress("another process moved this query on")
-        journal = _resolve(tx, row, ending)
+        done, state, why = ending, enter, code
+        if ending == "settle" and restraints.is_frozen(tx.session, query_id):
+            done, state, why = "forfeit", queries.FORFEITED, queries.FROZEN
+        journal = _resolve(tx, row, done)
         queries.advance(
             tx.session,
             query_id,
             leave=leave,
-            enter=enter,
+            enter=state,
             ended_at=stamp,
             settle_journal=journal,
             entry_id=tx.entry.id,
-            failure=code or None,
+            failure=why or None,
         )
-        charged = row.charge_minor if ending == "settle" else 0
-        rho, delta = (0, 0) if ending == "void" else (row.rho_nano, row.delta_pico)
+        charged = row.charge_minor if done == "settle" else 0
+        rho, delta = (0, 0) if done == "void" else (row.rho_nano, row.delta_pico)
         tx.record(
-            kind=_KINDS[ending],
-            code=code or None,
+            kind=_KINDS[done],
+            code=why or None,
             money=MoneyGroup(currency=row.currency, amount_minor=charged, journal=journal),
             privacy=spend_in(tx.session, row.domain, rho, delta),
             result=ResultGroup(sha256=row.result_sha256, bytes=row.result_bytes)
-            if ending == "settle"
+            if done == "settle"
             else None,
             **(about or _known(tx, row)),
         )
         return {"query": query_id}
 
-    key = f"end:{query_id}" if actor == SYSTEM else None
+    # What a freeze ends is ended by whoever comes first, for other reasons or for this one.
+    key = f"end:{query_id}" if actor == SYSTEM and code != queries.FROZEN else None
     done = market.store.perform(actor, MoveQuery(query_id, ending, code=code), work, key=key)
     return not done.replayed
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exchange import profiles, queries
 from exchange.errors import InProgress
 from exchange.identity import SYSTEM
-from exchange.operations import profiling, settling
+from exchange.operations import profiling, restraining, settling
 from settlement.errors import SettlementError
 
 if TYPE_CHECKING:
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 def sweep(market: Market) -> dict[str, int]:
     """Void what never started, forfeit what started without a result, settle what has one; returns counts.
 
+    Before that, what a freeze was to end is ended, whatever its lease.
+
     A started release of a profile has no result to settle: it is kept and charged in one transaction.
     """
-    done = {"voided": 0, "forfeited": 0, "settled": 0}
+    done = {**restraining.sweep(market), "settled": 0}
     now = market.store.clock()
     left = [
         partial(_resolve, market, row.id, row.state)

@@ -11,9 +11,9 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, or_, select
 
-from exchange import authorizations, credentials, notifications, quarantine
+from exchange import authorizations, credentials, notifications, quarantine, restraints
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.identity import SYSTEM
 from exchange.operations.uploading import folder
@@ -61,17 +61,18 @@ class PurgeUploads:
 
 
 def tidy(market: Market) -> int:
-    """Forget every record that is over; returns how many."""
+    """Forget every record that is over, but of organisations that a legal hold is on; returns how many."""
     now = market.store.clock()
     return sum(
-        _forget(market, key, ended, now.isoformat(timespec="microseconds"))
+        _forget(market, key, _unheld(key, ended), now.isoformat(timespec="microseconds"))
         for keeper in KEEPERS
         for key, ended in keeper.over(now)
     )
 
 
 def purge_uploads(market: Market) -> int:
-    """Purge uploads that began a day ago and got no bytes for a day; returns how many.
+    """Purge uploads that began a day ago and got no bytes for a day, but of organisations that a legal hold
+    is on; returns how many.
 
     First they are forgotten, then their bytes go. A process that dies between leaves files of uploads that
     nobody knows, which the next round removes.
@@ -79,7 +80,9 @@ def purge_uploads(market: Market) -> int:
     place, purged, after = folder(market), 0, ""
     before = market.store.clock() - ABANDONED
     day = ABANDONED.total_seconds()
-    while found := market.store.read(partial(quarantine.begun, before=before, after=after, limit=_UPLOADS)):
+    held = restraints.held_organisations()
+    begun = partial(quarantine.begun, before=before, but=held, limit=_UPLOADS)
+    while found := market.store.read(partial(begun, after=after)):
         after = found[-1]
         gone = tuple(quarantine.untouched(place, found, day))
         if gone:
@@ -98,6 +101,14 @@ def purge_uploads(market: Market) -> int:
 def _purge(tx: Tx, *, gone: tuple[str, ...]) -> dict[str, Any]:
     quarantine.forget(tx.session, gone)
     return {"uploads": len(gone)}
+
+
+def _unheld(key: Column[Any], ended: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Of records that name their organisation, those of one that is not held."""
+    org = key.table.c.get("org")
+    return (
+        ended if org is None else and_(ended, or_(org.is_(None), org.not_in(restraints.held_organisations())))
+    )
 
 
 def _forget(market: Market, key: Column[Any], ended: ColumnElement[bool], before: str) -> int:

@@ -42,6 +42,13 @@ STATUS: dict[str, int] = {
     "last_admin": 409,
     "alert_resolved": 409,
     "not_found": 404,
+    # what officers decide
+    "frozen": 403,
+    "held": 409,
+    "approval_needed": 409,
+    "approval_closed": 409,
+    "approval_changed": 409,
+    "second_person_needed": 403,
     # licence and access
     "licence_refused": 403,
     "licence_not_accepted": 403,

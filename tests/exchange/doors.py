@@ -275,6 +275,44 @@ DOORS = [
         frozenset({OFFICER}),
         {"state": "acted"},
     ),
+    *(
+        door
+        for kind in ("freeze", "hold")
+        for door in (
+            Door(
+                "POST",
+                f"/v1/officer/{kind}s",
+                f"/v1/officer/{kind}s",
+                frozenset({OFFICER}),
+                {"organisation": "globex", "reason": "x"},
+            ),
+            Door("GET", f"/v1/officer/{kind}s", f"/v1/officer/{kind}s", READERS),
+            Door("GET", f"/v1/officer/{kind}s/<{kind}_id>", f"/v1/officer/{kind}s/{{{kind}}}", READERS),
+            Door(
+                "POST",
+                f"/v1/officer/{kind}s/<{kind}_id>/lift",
+                f"/v1/officer/{kind}s/{{{kind}}}/lift",
+                frozenset({OFFICER}),
+                {"reason": "x"},
+            ),
+        )
+    ),
+    Door("GET", "/v1/officer/approvals", "/v1/officer/approvals", READERS),
+    Door("GET", "/v1/officer/approvals/<approval_id>", "/v1/officer/approvals/{approval}", READERS),
+    Door(
+        "POST",
+        "/v1/officer/approvals/<approval_id>/approve",
+        "/v1/officer/approvals/{approval}/approve",
+        frozenset(),
+        {},
+    ),
+    Door(
+        "POST",
+        "/v1/officer/approvals/<approval_id>/decline",
+        "/v1/officer/approvals/{approval}/decline",
+        frozenset({OFFICER}),
+        {},
+    ),
 ]
 
 
@@ -312,7 +350,16 @@ def things_of(stand: Stand) -> dict[str, str]:
             now=stand.clock(),
         )
     program = Program.of(stand)
+    stopped = {
+        kind: stand.post("officer", f"/v1/officer/{kind}s", {"organisation": "hooli", "reason": "x"}).json()
+        for kind in ("freeze", "hold")
+    }
+    freeze = stopped["freeze"]["freeze"]
+    lifting = stand.post("officer", f"/v1/officer/freezes/{freeze}/lift", {"reason": "x"}).json()
     return {
+        "freeze": freeze,
+        "hold": stopped["hold"]["hold"],
+        "approval": lifting["approval"],
         "client": program.client_id,
         "authorization": stand.get(program.alone(), "/v1/whoami").json()["token"],
         "alert": "alr_" + "1" * 24,

@@ -26,6 +26,7 @@ OUTSIDERS = ("other", "stranger", "rival", "officer", "operator", "")
 DRAFT = "city/secret"
 #: Doors whose id is no organisation's own: everybody's templates, the own month of whoever asks.
 NOBODYS = {"/v1/licences/templates/{name}", "/v1/statements/{statement_id}"}
+CONTROLLED = ("freeze", "hold", "approval")
 #: Who is let in although the thing is another's: officers read, operators run the market.
 LET_IN = {
     ("officer", "GET /v1/acceptances/{acceptance_id}/receipt"),
@@ -40,6 +41,9 @@ LET_IN = {
     ("operator", "POST /v1/payouts/{payout}/approve"),
     ("operator", "POST /v1/payouts/{payout}/confirm"),
     ("operator", "POST /v1/payouts/{payout}/recover"),
+    *((who, f"GET /v1/officer/{kind}s/{{{kind}_id}}") for who in READERS for kind in CONTROLLED),
+    *(("officer", f"POST /v1/officer/{kind}s/{{{kind}_id}}/lift") for kind in ("freeze", "hold")),
+    *(("officer", f"POST /v1/officer/approvals/{{approval_id}}/{verb}") for verb in ("approve", "decline")),
     *((who, "GET /v1/invoices/{invoice_id}") for who in READERS),
     *((who, "GET /v1/audit/entries/{entry_id}") for who in READERS),
     *((who, "GET /v1/audit/entries/{entry_id}/proof") for who in READERS),
@@ -79,6 +83,7 @@ def ids(shared_sqlite_stand: Stand) -> dict[str, str]:
         "search_id": stand.post(second, "/v1/audit/searches", SEARCH).json()["search"],
         **{f"{name}_id": made[name] for name in ("request", "grant", "query", "client", "authorization")},
         **{f"{name}_id": made[name] for name in ("acceptance", "invoice", "top_up", "entry")},
+        **{f"{name}_id": made[name] for name in CONTROLLED},
     }
 
 
@@ -171,15 +176,26 @@ PAGES = (
     "/officer/alerts/{alert}/resolve",
     "/officer/searches/{search}/rename",
     "/officer/searches/{search}/delete",
+    "/officer/freezes/{freeze}/lift",
+    "/officer/holds/{hold}/lift",
+    "/officer/approvals/{approval}/approve",
+    "/officer/approvals/{approval}/decline",
 )
 
 
 #: Who may open pages about something of this kind at all; everybody, where it is not here.
-ALLOWED = {"query": ("other",), "alert": ("officer",), "search": ("officer", "operator")}
+ALLOWED = {
+    "query": ("other",),
+    "alert": ("officer",),
+    "search": ("officer", "operator"),
+    **dict.fromkeys(CONTROLLED, ("officer",)),
+}
 #: Who is let in on pages although the thing is another's.
 LET_IN_ON_PAGES = {
     ("operator", "/programs/clients/{client}/revoke"),
     *(("officer", f"/officer/alerts/{{alert}}/{verb}") for verb in ("assign", "notes", "resolve")),
+    *(("officer", f"/officer/{kind}s/{{{kind}}}/lift") for kind in ("freeze", "hold")),
+    *(("officer", f"/officer/approvals/{{approval}}/{verb}") for verb in ("approve", "decline")),
 }
 
 
@@ -230,6 +246,7 @@ def test_another_organisations_id_reads_like_none_on_the_portal(
             "member": own[1],
             "invitation": link[1],
             "token": stand.tokens["buyer"].partition(".")[0],
+            **{name: ids[f"{name}_id"] for name in CONTROLLED},
         }
         for who, browser in strangers.items():
             csrf = browser.csrf("/account")

@@ -211,15 +211,15 @@ def test_a_mended_file_is_taken_after_a_refusal(sqlite_stand: Stand) -> None:
     assert stand.get("buyer", f"/v1/datasets/{sample.SLUG}").json()["title"] == "Mended"
 
 
-def test_a_looser_policy_is_not_published(stand: Stand) -> None:
+def test_a_looser_policy_is_not_published_alone(stand: Stand) -> None:
     drafted = stand.draft(manifest=sample.manifest(policy=sample.policy(rho=3.0))).json()
     path = f"/v1/datasets/{sample.SLUG}/publish"
     body = {"version": drafted["version"]}
-    check(stand, Case("looser", lambda s: s.post("provider", path, body), 409, "policy_loosened"))
+    check(stand, Case("looser", lambda s: s.post("provider", path, body), 409, "approval_needed"))
     assert stand.get("buyer", f"/v1/datasets/{sample.SLUG}").json()["version_number"] == 1
     drafted = stand.draft(manifest=sample.manifest(policy=sample.policy(delta=1e-5))).json()
     body = {"version": drafted["version"]}
-    check(stand, Case("looser", lambda s: s.post("provider", path, body), 409, "policy_loosened"))
+    check(stand, Case("looser", lambda s: s.post("provider", path, body), 409, "approval_needed"))
 
 
 def test_a_withdrawn_listing_is_withdrawn_for_good(sqlite_stand: Stand) -> None:

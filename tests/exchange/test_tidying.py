@@ -19,7 +19,7 @@ from tests.market.browser import Browser, invited, member
 from tests.market.stand import TUS, Stand, problem
 
 #: Tables that tell when something ends and keep it for ever: facts of the market, and who might do what.
-FOREVER = {"oauth_authorization", "profile_release", "query", "quote", "token"}
+FOREVER = {"approval", "oauth_authorization", "profile_release", "query", "quote", "token"}
 
 
 def tables(stand: Stand) -> set[str]:

@@ -371,7 +371,9 @@ def test_what_expires_delays_no_money() -> None:
     """It has a thread of its own: there may be much of it."""
     assert worker._keep_in_time not in worker._MONEY.values()
     assert set(worker._KEEPING.values()) == {
+        worker._watch,
         worker._keep_in_time,
+        worker._expire_approvals,
         worker._collect_in_time,
         worker._clear_scratch,
     }

@@ -272,7 +272,7 @@ def test_a_listing_that_is_refused_pays_for_no_profile(sqlite_stand: Stand) -> N
     loose = drafted(stand, rho=3.0)
     other = drafted(stand)
     books = stand.books()
-    problem(publish(stand, loose), 409, "policy_loosened")
+    problem(publish(stand, loose), 409, "approval_needed")
     assert stand.post("provider", f"/v1/datasets/{sample.SLUG}/withdraw").status_code == 200
     problem(publish(stand, other), 409, "listing_withdrawn")
     where = f"/v1/datasets/{sample.SLUG}/publish"

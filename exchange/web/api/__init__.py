@@ -10,6 +10,7 @@ from exchange.web.api.clients import clients
 from exchange.web.api.datasets import datasets
 from exchange.web.api.licences import licences
 from exchange.web.api.log import log
+from exchange.web.api.officer import officer
 from exchange.web.api.payments import payments
 from exchange.web.api.prices import prices
 from exchange.web.api.queries import queries
@@ -28,6 +29,7 @@ blueprints = (
     books,
     audit,
     alerts,
+    officer,
     log,
     status,
 )

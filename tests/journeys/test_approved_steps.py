@@ -1,0 +1,230 @@
+"""Steps that an officer approves first: looser policies, large grants, registrations; each just as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+
+from exchange.errors import ApprovalNeeded
+from exchange.identity import Role
+from exchange.operations import administering, approving, loosening
+from privacy import Policy
+from tests.market import sample
+from tests.market.browser import Browser
+from tests.market.officers import approve, officer, shown
+from tests.market.stand import Stand, problem
+
+PATH = f"/v1/datasets/{sample.SLUG}/publish"
+
+
+@pytest.fixture
+def ada(sqlite_stand: Stand) -> Iterator[Browser]:
+    """An officer, as a person."""
+    with closing(officer(sqlite_stand)) as browser:
+        yield browser
+
+
+def policy(**columns: dict[str, Any]) -> dict[str, Any]:
+    """The sample's policy with other declarations of columns."""
+    document = sample.policy()
+    document["tables"]["rides"]["columns"].update(columns)
+    return document
+
+
+def draft(stand: Stand, document: dict[str, Any]) -> dict[str, str]:
+    """A new version with this policy, ready to be published."""
+    made = stand.draft(manifest=sample.manifest(policy=document))
+    assert made.status_code in (200, 201), made.text
+    return {"version": made.json()["version"]}
+
+
+def waits(reply: httpx.Response) -> str:
+    """The approval that a refusal names."""
+    told = problem(reply, 409, "approval_needed")
+    assert told["approval"] in told["hint"]
+    return str(told["approval"])
+
+
+def test_wider_bounds_are_offered_once_an_officer_approves(sqlite_stand: Stand, ada: Browser) -> None:
+    stand = sqlite_stand
+    body = draft(stand, policy(minutes={"bounds": [0, 240]}))
+    asked = waits(stand.post("provider", PATH, body))
+    assert waits(stand.post("provider", PATH, body)) == asked, "asking again asks once"
+    told = shown(stand, asked)
+    assert (told["command"], told["state"]) == ("listing.loosen", "open")
+    assert "rides.minutes: bounds" in told["reason"]
+    assert told["parameters"]["version"] == body["version"]
+    assert stand.get("buyer", f"/v1/datasets/{sample.SLUG}").json()["version_number"] == 1
+    assert approve(ada, asked).status_code == 200
+    assert shown(stand, asked)["used_at"] is None, "approving publishes nothing: the provider does"
+    done = stand.post("provider", PATH, body)
+    assert done.status_code == 200, done.text
+    assert shown(stand, asked)["used_at"]
+    kinds = [one.document["kind"] for one in stand.entries()]
+    assert kinds[-3:-1] == ["listing.published", "approval.used"] or "approval.used" in kinds
+    another = draft(stand, policy(minutes={"bounds": [0, 480]}))
+    assert waits(stand.post("provider", PATH, another)) != asked, "an approval is of one version"
+    assert stand.broken_laws() == []
+
+
+def test_an_approval_is_used_once(sqlite_stand: Stand, ada: Browser) -> None:
+    """Back to the old version, and the looser one needs an approval again."""
+    stand = sqlite_stand
+    tight = {"version": stand.get("provider", f"/v1/datasets/{sample.SLUG}").json()["version"]}
+    loose = draft(stand, policy(minutes={"bounds": [0, 240]}))
+    asked = waits(stand.post("provider", PATH, loose))
+    assert approve(ada, asked).status_code == 200
+    assert stand.post("provider", PATH, loose).status_code == 200
+    assert stand.post("provider", PATH, tight).status_code == 200, "tighter is the provider's own to decide"
+    assert waits(stand.post("provider", PATH, loose)) != asked
+
+
+def test_what_was_declined_is_not_asked_for_again_at_once(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    body = draft(stand, policy(minutes={"bounds": [0, 240]}))
+    asked = waits(stand.post("provider", PATH, body))
+    assert stand.post("officer", f"/v1/officer/approvals/{asked}/decline").status_code == 200
+    told = problem(stand.post("provider", PATH, body), 409, "approval_needed")
+    assert (told["approval"], told["approval_state"]) == (asked, "declined")
+    stand.clock.advance(hours=73)
+    assert waits(stand.post("provider", PATH, body)) != asked
+
+
+def test_what_was_approved_is_done_in_time(sqlite_stand: Stand, ada: Browser) -> None:
+    stand = sqlite_stand
+    body = draft(stand, policy(minutes={"bounds": [0, 240]}))
+    asked = waits(stand.post("provider", PATH, body))
+    assert approve(ada, asked).status_code == 200
+    stand.clock.advance(hours=73)
+    assert waits(stand.post("provider", PATH, body)) != asked
+    assert approving.expire(stand.market) == 1
+    assert shown(stand, asked)["state"] == "expired"
+    assert stand.broken_laws() == []
+
+
+@pytest.mark.parametrize("profile_rho", [0, 0.01])
+def test_a_larger_budget_is_granted_with_an_approval(
+    sqlite_stand: Stand, ada: Browser, profile_rho: float
+) -> None:
+    stand = sqlite_stand
+    document = {**policy(minutes={"bounds": [0, 240]}), "rho": 3.0, "profile_rho": profile_rho}
+    body = draft(stand, document)
+    asked = waits(stand.post("provider", PATH, body))
+    assert "budget: rho" in shown(stand, asked)["reason"]
+    assert stand.budget()["rho_nano_granted"] == 2_000_000_000
+    assert approve(ada, asked).status_code == 200
+    done = stand.post("provider", PATH, body)
+    assert done.status_code == 200, done.text
+    assert stand.budget()["rho_nano_granted"] == 3_000_000_000
+    assert shown(stand, asked)["used_at"]
+    assert stand.broken_laws() == []
+
+
+def test_without_the_setting_bounds_are_free_and_budgets_fixed(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = sqlite_stand
+    monkeypatch.setitem(vars(stand.settings), "loosening_approval", 0)
+    assert stand.post("provider", PATH, draft(stand, policy(minutes={"bounds": [0, 240]}))).status_code == 200
+    larger = draft(stand, sample.policy(rho=3.0))
+    problem(stand.post("provider", PATH, larger), 409, "policy_loosened")
+
+
+OLD = sample.policy()
+
+
+@pytest.mark.parametrize(
+    ("new", "named"),
+    [
+        (OLD, []),
+        (sample.policy(max_rho_per_query=2.0), ["max_rho_per_query"]),
+        (sample.policy(max_rho_per_query=0.5, rho=9.0), []),
+        (policy(minutes={"bounds": [0, 121]}), ["rides.minutes: bounds"]),
+        (policy(minutes={"bounds": [-1, 120]}), ["rides.minutes: bounds"]),
+        (policy(minutes={"bounds": [0, 119]}), []),
+        (policy(zone={"keys": ["north", "south", "east", "west"]}), ["rides.zone: keys"]),
+        (policy(zone={"keys": ["north"]}), []),
+        (policy(kind={"keys": ["taxi"]}), ["rides.kind: keys"]),
+        (policy(paid={"bounds": [0, 1]}), ["rides.paid: bounds"]),
+    ],
+    ids=str,
+)
+def test_what_counts_as_looser(new: dict[str, Any], named: list[str]) -> None:
+    read = [Policy.from_document(one, None) for one in (OLD, new)]
+    assert loosening.changes(*read) == named
+
+
+def test_another_unit_is_looser() -> None:
+    other = sample.policy()
+    other["tables"]["rides"]["unit"] = "zone"
+    read = [Policy.from_document(one, None) for one in (OLD, other)]
+    assert "rides: unit" in loosening.changes(*read)
+
+
+def grants(stand: Stand) -> list[dict[str, Any]]:
+    """What the other buyer was granted for journalism."""
+    items = stand.get("other", "/v1/grants").json()["items"]
+    return [one for one in items if one["purpose"] == "journalism"]
+
+
+@pytest.mark.parametrize("plan", ["pay", "by-request"])
+def test_a_large_grant_takes_an_approval(
+    sqlite_stand: Stand, ada: Browser, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    stand = sqlite_stand
+    large = sample.manifest(
+        plans=[sample.plan(max_rho="5.0"), sample.plan("by-request", approval="provider", max_rho="5.0")]
+    )
+    stand.publish(manifest=large)
+    monkeypatch.setitem(vars(stand.settings), "grant_approval_rho", 1)
+    asks: dict[str, Any] = {"plan": plan, "purpose": "journalism"}
+    if plan == "pay":
+
+        def step() -> httpx.Response:
+            return stand.request("other", **asks)
+    else:
+        wanted = stand.request("other", **asks).json()["request"]
+
+        def step() -> httpx.Response:
+            return stand.post("provider", f"/v1/requests/{wanted}/approve", {})
+
+    asked = waits(step())
+    assert grants(stand) == []
+    assert shown(stand, asked)["parameters"]["rho_nano"] == 5_000_000_000
+    assert approve(ada, asked).status_code == 200
+    assert step().status_code in (200, 201)
+    (grant,) = grants(stand)
+    assert grant["rho_nano_allowance"] == 5_000_000_000
+    assert shown(stand, asked)["used_at"]
+    assert stand.broken_laws() == []
+
+
+def test_a_smaller_grant_needs_none(sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = sqlite_stand
+    monkeypatch.setitem(vars(stand.settings), "grant_approval_rho", 1)
+    assert stand.request("other").status_code in (200, 201)
+
+
+def test_an_organisation_is_registered_once_it_is_approved(
+    sqlite_stand: Stand, ada: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = sqlite_stand
+    monkeypatch.setitem(vars(stand.settings), "registration_approval", 1)
+    with pytest.raises(ApprovalNeeded) as refused:
+        administering.create_organisation(stand.market, name="umbrella", role=Role.BUYER)
+    asked = str(refused.value.details["approval"])
+    assert asked in refused.value.hint
+    told = shown(stand, asked)
+    assert (told["in_words"], told["requested_by"]) == ("Register umbrella as a buyer", "system")
+    assert approve(ada, asked).status_code == 200
+    made = administering.create_organisation(stand.market, name="umbrella", role=Role.BUYER)
+    assert made["org"].startswith("org_")
+    assert stand.entries(kind="organisation.created")[-1].document["object"]["id"] is not None
+    assert all(b"umbrella" not in one.leaf for one in stand.entries())
+    guards = administering.create_organisation(stand.market, name="guards", role=Role.OFFICER)
+    assert guards["org"].startswith("org_"), "who runs the exchange is the operator's own to admit"
+    assert stand.broken_laws() == []
