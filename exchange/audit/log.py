@@ -54,9 +54,12 @@ __all__ = [
     "audit_org_chain",
     "audit_sequence",
     "check",
+    "count",
     "entries",
     "find",
+    "matching",
     "metadata",
+    "row_of",
     "search",
     "size",
     "spending",
@@ -129,7 +132,7 @@ def append(session: Session, entry: Entry, now: datetime) -> Appended:
         document = said | _place(connection, entry.org)
         leaf = leaves.encode(document)
         hashed = merkle.leaf_hash(leaf)
-        if _write(connection, _columns(document, leaf, hashed)):
+        if _write(connection, row_of(document, leaf, hashed)):
             return Appended(document["seq"], document["id"], leaf, hashed)
         connection.execute(_LOCKED)  # another was first, which the one writer's lock rules out: wait for it
 
@@ -174,21 +177,17 @@ def search(
         EntryInvalid: a time is not aware UTC.
     """
     columns = audit_entry.c
-    equal = {
-        "org": org,
-        "dataset": dataset,
-        "domain": domain,
-        "purpose": purpose,
-        "kind": kind,
-        "outcome": outcome,
-    }
-    conditions = [columns[name] == _indexed(value) for name, value in equal.items() if value is not None]
-    if since is not None:
-        conditions.append(columns.time >= timestamp(since))
-    if until is not None:
-        conditions.append(columns.time < timestamp(until))
-    if q is not None:
-        conditions.append(_is_about(_indexed(q)))
+    conditions = _matching(
+        org=org,
+        dataset=dataset,
+        domain=domain,
+        purpose=purpose,
+        kind=kind,
+        outcome=outcome,
+        since=since,
+        until=until,
+        q=q,
+    )
     if page_token is not None:
         conditions.append(columns.seq < _seq_of(page_token))
     limit = max(1, min(limit, _MAX_PAGE))
@@ -235,6 +234,19 @@ def spending(session: Session, domain: str, *, limit: int, page_token: str | Non
     return Page(tuple(_record(row) for row in rows[:limit]), token)
 
 
+def matching(session: Session, start: int, stop: int, *, limit: int, **filters: Any) -> list[Record]:
+    """At most `limit` entries with `start` <= seq < `stop` that match the filters of `search`, in order."""
+    seq = audit_entry.c.seq
+    query = _RECORD.where(*_matching(**filters), seq >= start, seq < stop).order_by(seq).limit(limit)
+    return [_record(row) for row in session.execute(query)]
+
+
+def count(session: Session, stop: int, **filters: Any) -> int:
+    """Number of entries with seq < `stop` that match the filters of `search`."""
+    query = select(func.count()).select_from(audit_entry)
+    return int(session.scalar(query.where(*_matching(**filters), audit_entry.c.seq < stop)) or 0)
+
+
 def entries(session: Session, start: int = 0, stop: int | None = None) -> Iterator[Record]:
     """Entries with `start` <= seq < `stop`, in order, read in chunks of 256."""
     columns, position = audit_entry.c, start
@@ -262,7 +274,7 @@ def check(session: Session) -> Iterator[Finding]:
     counter, end, chains = _heads(session)
     for row in _rows_before(session, end):
         try:
-            expected = _columns(leaves.decode(row.leaf), row.leaf, merkle.leaf_hash(row.leaf))
+            expected = row_of(leaves.decode(row.leaf), row.leaf, merkle.leaf_hash(row.leaf))
         except Malformed as error:
             yield Finding(ALTERED, f"The stored leaf is broken: {error}", seq=row.seq, id=row.id)
             continue
@@ -313,7 +325,7 @@ def _write(connection: Connection, columns: dict[str, Any]) -> bool:
     return True
 
 
-def _columns(document: dict[str, Any], leaf: bytes, hashed: bytes) -> dict[str, Any]:
+def row_of(document: dict[str, Any], leaf: bytes, hashed: bytes) -> dict[str, Any]:
     """The row of a leaf: what is searched for, taken from the leaf and from nowhere else."""
     empty: dict[str, Any] = {}
     groups = {name: document[name] or empty for name in leaves.GROUPS}
@@ -346,6 +358,25 @@ def _indexed(text: str) -> str:
 
 def _integer(amount: str | None) -> int | None:
     return None if amount is None else int(amount)
+
+
+def _matching(
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    q: str | None = None,
+    **equal: str | None,
+) -> list[ColumnElement[bool]]:
+    """The filters of a search: bounds of time, an id, and columns that hold exactly this."""
+    columns = audit_entry.c
+    conditions = [columns[name] == _indexed(value) for name, value in equal.items() if value is not None]
+    if since is not None:
+        conditions.append(columns.time >= timestamp(since))
+    if until is not None:
+        conditions.append(columns.time < timestamp(until))
+    if q is not None:
+        conditions.append(_is_about(_indexed(q)))
+    return conditions
 
 
 def _is_about(text: str) -> ColumnElement[bool]:

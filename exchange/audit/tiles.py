@@ -191,16 +191,23 @@ def read_bundle(reader: Reader, index: int, width: int) -> list[bytes]:
 
 
 def nodes(reader: Reader, size: int) -> merkle.Node:
-    """The nodes of the tree of `size` leaves, read from tiles alone; each tile is read once."""
+    """The nodes of the tree of `size` leaves, read from tiles alone; each tile is read and hashed once, so
+    that proofs of many leaves cost little more than looking them up.
+    """
 
     @lru_cache(maxsize=64)
-    def tile(level: int, index: int) -> list[bytes]:
-        return read_tile(reader, level, index, width_of(level, index, size))
+    def tile(level: int, index: int) -> list[list[bytes]]:
+        """The tile's hashes, and above them those of the perfect subtrees that it holds whole."""
+        rows = [read_tile(reader, level, index, width_of(level, index, size))]
+        while len(rows[-1]) > 1 and len(rows) < HEIGHT:
+            row = rows[-1]
+            rows.append([merkle.node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)])
+        return rows
 
     def node(height: int, index: int) -> bytes:
         level, rest = divmod(height, HEIGHT)
         number, offset = divmod(index << rest, WIDTH)
-        return merkle.root(tile(level, number)[offset : offset + (1 << rest)])
+        return tile(level, number)[rest][offset >> rest]
 
     return node
 
