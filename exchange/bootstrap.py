@@ -87,6 +87,7 @@ def open_market(settings: Settings) -> Market:
             ended=lambda ids: store.read(lambda session: queries.ended(session, ids)),
         ),
         ingests=Places(at_once=max(1, settings.web_threads // 8), of_one=1),
+        exports=Places(at_once=max(1, settings.web_threads // 8), of_one=1),
         till=Till(settings.stripe_key, api_base=settings.stripe_api_base) if settings.stripe_key else None,
         passwords=Passwords(at_once=settings.password_hashes),
     )

@@ -437,6 +437,13 @@ class TooLarge(MarketError):
     hint = "Send less, or ask the operator to raise the limit."
 
 
+class ExportTooLarge(MarketError):
+    """More entries match than one file of evidence holds."""
+
+    code = "export_too_large"
+    hint = "Narrow the filters or the dates and make several files, or export as jsonl, which has no limit."
+
+
 class UploadOffset(MarketError):
     """Bytes were sent for another offset than the server has."""
 

@@ -170,6 +170,7 @@ class Market:
     layouts: Layouts
     runs: Runs
     ingests: Places
+    exports: Places
     till: Till | None = None
     passwords: Passwords = field(default_factory=Passwords)
 

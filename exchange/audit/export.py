@@ -20,6 +20,8 @@ from exchange.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+EVIDENCE, EVIDENCE_SUFFIX = "evidence", "zip"
+"""The format that is no stream of entries: :mod:`exchange.audit.evidence`."""
 JSON_LINES = "exchange-evidence/v1"
 """What the first line of JSON lines says that they are."""
 TIME = "time"

@@ -32,6 +32,7 @@ _HEADER = '''\
     python verify.py log FOLDER_OR_ZIP --origin NAME --key KEY [--checkpoint SAVED] [--witness KEY] [--json]
     python verify.py receipt FILE --key KEY --receipt-key KEY [--result FILE] [--licence FILE]
     python verify.py proof FILE.tlog-proof --key KEY [--leaf FILE] [--witness KEY]
+    python verify.py evidence FILE.zip --key KEY --receipt-key KEY [--witness KEY]
 
 Needs Python 3.11 or later and the package `cryptography`; opens no network and no database. Exit code 0
 is good, 10 truncated, 11 altered, inserted or reordered, 12 fork, 13 signature, 14 gap, 15 malformed, 16 too

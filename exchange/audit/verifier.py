@@ -19,6 +19,7 @@ from exchange.audit import note
 from exchange.audit.acceptances import is_acceptance, verify_acceptance
 from exchange.audit.archive import Archive
 from exchange.audit.errors import CryptographyMissing, Malformed
+from exchange.audit.evidence import verify_evidence
 from exchange.audit.receipts import MAX_BYTES, ReceiptReport, verify_receipt
 from exchange.audit.report import MALFORMED, Finding, printable
 from exchange.audit.tiles import Folder
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     proof = _kind(kinds, "proof", _proof, "a proof file (c2sp.org/tlog-proof) of one entry")
     proof.add_argument("file", type=Path, metavar="FILE.tlog-proof")
     proof.add_argument("--leaf", type=Path, help="the entry's leaf, where the proof file does not carry it")
+    evidence = _kind(kinds, "evidence", _evidence, "a file of evidence, with all that its entries name")
+    evidence.add_argument("file", type=Path, metavar="FILE.zip")
+    evidence.add_argument("--receipt-key", action="append", required=True, help="the receipts' public key")
     return parser
 
 
@@ -135,6 +139,10 @@ def _proof(given: argparse.Namespace) -> ProofReport:
     leaf = None if given.leaf is None else _bytes(given.leaf, leaves.MAX_BYTES)
     data = _bytes(given.file, MAX_PROOF_BYTES)
     return verify_tlog_proof(data, keys=given.key, leaf=leaf, **_trusted(given))
+
+
+def _evidence(given: argparse.Namespace) -> LogReport:
+    return verify_evidence(given.file, keys=given.key, receipt_keys=given.receipt_key, **_trusted(given))
 
 
 def _trusted(given: argparse.Namespace) -> dict[str, Any]:

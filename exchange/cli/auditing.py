@@ -75,6 +75,12 @@ def search(x: Exchange, limit: int, as_json: bool, **filters: str | None) -> Non
     type=click.IntRange(0),
     help="How many of these witnesses must have signed; else all of them.",
 )
+@click.option("--receipt-key", help="The receipts' public key from such a source; for --evidence.")
+@click.option(
+    "--evidence",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Verify a file of evidence instead; with both keys given, no exchange is asked.",
+)
 @click.option("--local", is_flag=True, help="Verify the home on this machine, database and books included.")
 @click.option("--no-books", is_flag=True, help="Do not hold journals against the ledger (needs no officer).")
 @click.option("--url", help="Address of the exchange; else EXCHANGE_URL or the configuration.")
@@ -87,6 +93,8 @@ def verify(
     follow_keys: str | None,
     witnesses: tuple[str, ...],
     witnesses_required: int | None,
+    receipt_key: str | None,
+    evidence: Path | None,
     local: bool,
     no_books: bool,
     url: str | None,
@@ -98,6 +106,10 @@ def verify(
     Exit codes: 0 good, 10 truncated, 11 altered, inserted or reordered, 12 fork against the saved checkpoint,
     13 signature, 14 gap in a sequence, 15 malformed, 16 too few witnesses.
     """
+    if evidence is not None:
+        report = _verify_evidence(evidence, log_key, receipt_key, url, profile)
+        show(as_json, report.as_document(), lambda: _draw(report))
+        click.get_current_context().exit(report.exit_code)
     pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
     required = len(witnesses) if witnesses_required is None else witnesses_required
     if local or not _is_configured(url, profile):
@@ -159,12 +171,19 @@ def _draw_spending(report: SpendingReport) -> None:
 
 @audit.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--format", "form", help="csv, parquet, jsonl, ocsf, cef or evidence; else the ending of FILE says it.")
 @_filters
+@json_option
 @connected
-def export(x: Exchange, file: Path, **filters: str | None) -> None:
-    """Write the matching entries with their proofs to FILE, as JSON lines."""
-    count = x.audit.export(file, **filters)
-    click.echo(f"{count} entries written to {file}")
+def export(x: Exchange, file: Path, form: str | None, as_json: bool, **filters: str | None) -> None:
+    """Write the matching entries to FILE.
+
+    .csv for a spreadsheet, .parquet for tables, .jsonl with the inclusion proof of each entry, .ocsf.jsonl
+    and .cef for a SIEM; .zip for evidence that others check without us: `exchange audit verify --evidence`.
+    """
+    count = x.audit.export(file, format=form, progress=False if as_json else "auto", **filters)
+    told = {"file": str(file), "entries": count}
+    show(as_json, told, lambda: click.echo(f"{count} entries written to {safe(file)}"))
 
 
 @audit.command()
@@ -197,6 +216,20 @@ def verifier(file: Path, as_json: bool) -> None:
     file.write_bytes(single_file.source().encode())
     made = {"file": str(file), "version": __version__, "sha256": single_file.sha256()}
     show(as_json, made, lambda: click.echo(f"{file}: version {__version__}, SHA-256 {made['sha256']}"))
+
+
+def _verify_evidence(
+    file: Path, log_key: str | None, receipt_key: str | None, url: str | None, profile: str | None
+) -> LogReport:
+    from exchange.client import Keys
+    from exchange.client.audit import verify_evidence
+
+    if log_key and receipt_key:
+        return verify_evidence(file, Keys(log_key.strip(), receipt_key.strip()))
+    with client(url, profile) as x:
+        known = x.keys()
+    keys = Keys((log_key or known.log_key).strip(), (receipt_key or known.receipt_key).strip())
+    return verify_evidence(file, keys)
 
 
 def _is_configured(url: str | None, profile: str | None) -> bool:

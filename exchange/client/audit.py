@@ -9,19 +9,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exchange.audit.export import EVIDENCE, EVIDENCE_SUFFIX, FORMATS
 from exchange.client import errors, html, verdicts
 from exchange.client import spending as spendings
 from exchange.client.connection import Connection, read
 from exchange.client.control import Control
+from exchange.client.progress import meter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from exchange.audit.verify import Finding, LogReport
     from exchange.client.configuration import Keys
+    from exchange.client.progress import Progress
     from exchange.client.spending import SpendingReport
 
-EVIDENCE_FORMAT = "exchange-evidence/v1"
 _PAGE = 100
 _BATCH = 256
 
@@ -270,10 +272,20 @@ class Audit(Control):
             return spendings.SpendingReport(report, ())
         return spendings.compare(self._connection, reader, report)
 
+    def verify_evidence(self, path: str | Path, *, keys: Keys | None = None) -> LogReport:
+        """Check a file of evidence here: every byte, every proof, and what the entries name.
+
+        ``keys`` are the exchange's public keys from a source that you trust; else those of the profile or,
+        failing these, those that the exchange publishes. A bad file does not raise.
+        """
+        return verify_evidence(path, keys or self._connection.keys())
+
     def export(
         self,
         path: str | Path,
         *,
+        format: str | None = None,  # noqa: A002
+        progress: Progress = "auto",
         org: str | None = None,
         dataset: str | None = None,
         domain: str | None = None,
@@ -284,42 +296,36 @@ class Audit(Control):
         until: str | datetime.datetime | None = None,
         q: str | None = None,
     ) -> int:
-        """Write evidence as JSON lines: a header with the checkpoint and key, then each entry with its proof.
+        """Write the matching entries to a file, in one request; returns how many there are.
 
-        Entries younger than the newest checkpoint have the proof null. Returns how many entries were written.
+        Args:
+            path: written as a whole or not at all.
+            format: ``csv``, ``parquet``, ``jsonl`` (with inclusion proofs), ``ocsf``, ``cef`` or ``evidence``
+                (:meth:`verify_evidence`); else the ending of the file says it: ``.csv``, ``.parquet``,
+                ``.jsonl``, ``.ocsf.jsonl``, ``.cef``, ``.zip``.
+            progress: as for uploads: of bytes, whose number in all is not known before the end.
+
+        Entries that come after the export began are left out. Exporting is itself an entry.
         """
-        filters: dict[str, Any] = {
+        target = Path(path)
+        wanted = format or _format_of(target)
+        filters = {
             "org": org,
             "dataset": dataset,
             "domain": domain,
             "purpose": purpose,
             "kind": kind,
             "outcome": outcome,
-            "since": since,
-            "until": until,
+            "since": _time(since),
+            "until": _time(until),
             "q": q,
         }
-        entries = list(self.search(**filters))
-        header = {
-            "format": EVIDENCE_FORMAT,
-            "exchange": self._connection.url,
-            "exported_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "filters": {k: _time(v) for k, v in filters.items() if v is not None},
-            "log_key": self._connection.keys().log_key,
-            "checkpoint": self.checkpoint(),
-            "entries": len(entries),
-        }
-        with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-            file.write(_line(header))
-            for entry in entries:
-                file.write(_line({"entry": entry.document, "proof": self._proof(entry)}))
-        return len(entries)
-
-    def _proof(self, entry: Entry) -> dict[str, Any] | None:
-        try:
-            return self.prove(entry.id).document
-        except errors.NotFound:
-            return None
+        asked = {"format": wanted, **{name: value for name, value in filters.items() if value is not None}}
+        with meter(progress, target.name, 0) as bar:
+            headers = self._connection.download(
+                "/v1/audit/exports", asked, target, lambda done, total: bar.update(done, max(done, total))
+            )
+        return read(int, headers.get("X-Entries"))
 
     def _pages(self, filters: Mapping[str, Any], limit: int | None) -> Iterator[Entry]:
         token: str | None = None
@@ -384,8 +390,33 @@ def _time(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
-def _line(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=True, sort_keys=True, separators=(",", ":")) + "\n"
+def verify_evidence(path: str | Path, keys: Keys) -> LogReport:
+    """Check a file of evidence against the exchange's public keys, without a connection."""
+    from exchange.audit import evidence
+    from exchange.audit.errors import CryptographyMissing
+
+    try:
+        return evidence.verify_evidence(
+            path, origin=keys.origin, keys=[keys.log_key], receipt_keys=[keys.receipt_key]
+        )
+    except CryptographyMissing:
+        raise errors.missing("cryptography", "verify", "checking signatures") from None
+    except OSError as error:
+        raise errors.InvalidRequest(
+            f"{path} cannot be read: {error.strerror}", hint="Check the path."
+        ) from None
+
+
+def _format_of(path: Path) -> str:
+    """The format that the ending of a file's name stands for; the longest ending that fits."""
+    endings = {f".{form.suffix}": name for name, form in FORMATS.items()} | {f".{EVIDENCE_SUFFIX}": EVIDENCE}
+    found = [ending for ending in endings if path.name.lower().endswith(ending)]
+    if not found:
+        raise errors.InvalidRequest(
+            f"the name {path.name} does not say in which format to write",
+            hint=f"Give the format, or one of these endings: {', '.join(sorted(endings))}.",
+        )
+    return endings[max(found, key=len)]
 
 
 def _failed(message: str, exit_code: int) -> errors.VerificationFailed:

@@ -7,6 +7,7 @@ the waits of one call never add up to more than a minute.
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import random
 import time
@@ -22,6 +23,7 @@ from exchange.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _RETRIED = frozenset({429, 502, 503, 504})
@@ -142,9 +144,13 @@ class Connection:
         *,
         headers: Mapping[str, str] | None = None,
         retry: bool = True,
+        stream: bool = False,
         **rest: Any,
     ) -> httpx.Response:
-        """A reply of status 2xx, fully read. Raises :class:`~exchange.client.errors.ExchangeError`."""
+        """A reply of status 2xx, fully read; with ``stream`` its head alone, and whoever asked closes it.
+
+        Raises :class:`~exchange.client.errors.ExchangeError`.
+        """
         if self._client.is_closed:
             raise errors.ConfigurationError(
                 "the client is closed",
@@ -154,7 +160,7 @@ class Connection:
         sent = dict(headers or {})
         began, failures = time.monotonic(), 0
         while True:
-            outcome = self._attempt(method, path, sent, rest, failures)
+            outcome = self._attempt(method, path, sent, rest, failures, stream=stream)
             if isinstance(outcome, httpx.Response):
                 return outcome
             failures += outcome.error.code != "in_progress"
@@ -163,16 +169,51 @@ class Connection:
                 raise outcome.error
             self._sleep(wait)
 
+    def download(
+        self, path: str, body: Mapping[str, Any], target: Path, tell: Callable[[int, int], None]
+    ) -> httpx.Headers:
+        """Post a JSON document and write the reply's bytes to ``target``; returns the reply's headers.
+
+        ``tell`` hears how far it is: bytes so far, bytes in all (0 where that is not known). The file is
+        there when all of it has arrived, and not before. Raises ``ConnectionFailed`` where the reply ends
+        early.
+        """
+        draft = target.with_name(f"{target.name}.part")
+        reply = self.send("POST", path, json=dict(body), headers={"Accept": "*/*"}, stream=True)
+        try:
+            with contextlib.closing(reply), draft.open("wb") as file:
+                total, done = int(reply.headers.get("Content-Length", 0)), 0
+                for part in reply.iter_bytes():
+                    file.write(part)
+                    done += len(part)
+                    tell(done, total)
+            draft.replace(target)
+        except httpx.HTTPError as error:
+            raise self._unreached(error, {}) from error
+        finally:
+            draft.unlink(missing_ok=True)
+        return reply.headers
+
     def pause(self, failure: errors.ExchangeError, times: int) -> None:
         """Wait before something that failed ``times`` times is tried in another way."""
         asked = getattr(failure, "retry_after", None)
         self._sleep(self._backoff(times) if asked is None else min(asked, self._retry.elapsed_s))
 
     def _attempt(
-        self, method: str, path: str, headers: dict[str, str], rest: dict[str, Any], failures: int
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        rest: dict[str, Any],
+        failures: int,
+        *,
+        stream: bool,
     ) -> httpx.Response | _Failure:
         try:
-            reply = self._client.request(method, path, headers=headers, **rest)
+            asked = self._client.build_request(method, path, headers=headers, **rest)
+            reply = self._client.send(asked, stream=stream)
+            if stream and not reply.is_success:
+                reply.read()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return _Failure(
                 self._unreached(error, headers), self._backoff(failures) if _may_pass(error) else None
@@ -181,14 +222,15 @@ class Connection:
             return _Failure(error, self._backoff(failures))
         if reply.is_success:
             return reply
+        reply.close()
         error_found = error_of(reply)
         retried = reply.status_code in _RETRIED or error_found.code == "in_progress"
         if not retried or error_found.code in _FINAL_CODES:
             return _Failure(error_found, None)
-        asked = retry_after(reply)
+        wait_s = retry_after(reply)
         if isinstance(error_found, errors.RateLimited):
-            error_found.retry_after = asked
-        return _Failure(error_found, self._backoff(failures) if asked is None else asked)
+            error_found.retry_after = wait_s
+        return _Failure(error_found, self._backoff(failures) if wait_s is None else wait_s)
 
     def _backoff(self, failures: int) -> float:
         longest = min(self._retry.longest_s, self._retry.base_s * 2**failures)

@@ -308,6 +308,7 @@ class InvalidRequest(ExchangeError):
         "billing_invalid",
         "password_weak",
         "too_large",
+        "export_too_large",
     )
     hint = "Compare the request with the exchange's /openapi.json."
 

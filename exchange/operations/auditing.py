@@ -29,7 +29,7 @@ from settlement import ledger, licences
 from settlement.errors import SettlementError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -64,9 +64,7 @@ def search(
     market: Market, actor: Actor, filters: dict[str, str], *, limit: int, page_token: str | None
 ) -> dict[str, Any]:
     """Entries that match every filter, newest first. Officers and operators only; logged."""
-    wanted: dict[str, Any] = {
-        name: moment(name, text) if name in TIMES else text for name, text in filters.items()
-    }
+    wanted = read_filters(filters)
     note_reading(market, actor, "log", ",".join(sorted(filters)))
 
     def look(session: Session) -> dict[str, Any]:
@@ -78,6 +76,11 @@ def search(
         }
 
     return market.store.read(look)
+
+
+def read_filters(filters: Mapping[str, str]) -> dict[str, Any]:
+    """The filters of a search as the log takes them. Raises RequestInvalid for a time that is none."""
+    return {name: moment(name, text) if name in TIMES else text for name, text in filters.items()}
 
 
 def entry(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:

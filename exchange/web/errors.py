@@ -140,6 +140,7 @@ STATUS: dict[str, int] = {
     "too_many_queries": 429,
     "slug_of_another": 409,
     "too_large": 413,
+    "export_too_large": 413,
     "bad_request": 400,
     "method_not_allowed": 405,
     "unsupported_media_type": 415,

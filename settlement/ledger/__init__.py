@@ -36,6 +36,7 @@ from settlement.ledger.statements import (
     journal_digest,
     journal_digests,
     journal_lines,
+    journal_texts,
     statement,
     trial_balance,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "journal_digest",
     "journal_digests",
     "journal_lines",
+    "journal_texts",
     "metadata",
     "post",
     "rebuild",

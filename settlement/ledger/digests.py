@@ -14,11 +14,16 @@ _LINE = ("leg", "unit", "debit", "credit", "amount", "phase", "pending_id")
 
 
 def entry_digest(head: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256, in hex, over the canonical JSON (RFC 8785) of an entry's columns and its transfers by leg.
+    """SHA-256, in hex, over the text of an entry."""
+    return sha256_hex(entry_text(head, lines))
+
+
+def entry_text(head: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> str:
+    """The canonical JSON (RFC 8785) of an entry's columns and its transfers by leg.
 
     Amounts enter as decimal text, because JSON numbers are exact only below 2^53. The entry's position is
     left out: it belongs to this database.
     """
     transfers = [{name: line[name] for name in _LINE} | {"amount": str(line["amount"])} for line in lines]
     document = {name: head[name] for name in _HEAD} | {"v": 1, "transfers": transfers}
-    return sha256_hex(canonical(document))
+    return canonical(document)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Subquery, case, func, literal_column, select, union_all
 
+from settlement.documents import sha256_hex
 from settlement.errors import LedgerError
-from settlement.ledger.digests import entry_digest
+from settlement.ledger.digests import entry_text
 from settlement.ledger.tables import EFFECTS, Phase, account, journal, transfer
 
 if TYPE_CHECKING:
@@ -99,13 +100,18 @@ def journal_digests(session: Session, journal_ids: Collection[str]) -> dict[str,
     """The digests of :func:`journal_digest` by entry, at most a few hundred at once; unknown ones are left
     out.
     """
+    return {one: sha256_hex(text) for one, text in journal_texts(session, journal_ids).items()}
+
+
+def journal_texts(session: Session, journal_ids: Collection[str]) -> dict[str, str]:
+    """What these digests hash, so that others can do it again: each entry's canonical JSON."""
     wanted = sorted(journal_ids)
     heads = session.execute(select(journal).where(journal.c.id.in_(wanted))).all()
     lines: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     rows = session.execute(select(transfer).where(transfer.c.journal.in_(wanted)).order_by(transfer.c.leg))
     for row in rows.mappings():
         lines[row["journal"]].append(dict(row))
-    return {head.id: entry_digest(head._asdict(), lines[head.id]) for head in heads}
+    return {head.id: entry_text(head._asdict(), lines[head.id]) for head in heads}
 
 
 def statement(

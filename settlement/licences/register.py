@@ -23,7 +23,7 @@ from settlement.licences.terms import LicenceTerms
 from settlement.schema import insert_once, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -112,6 +112,16 @@ def find_licence(session: Session, licence_id: str) -> Licence:
     except LicenceRefused as refused:
         refused.licence_id = licence_id
         raise
+
+
+def policies(session: Session, digests: Collection[str]) -> dict[str, str]:
+    """Policies (ODRL, as they were published) by their SHA-256; unknown ones are left out."""
+    found: dict[str, str] = {}
+    for digest in sorted(digests):
+        row = session.execute(select(licence.c.odrl).where(licence.c.odrl_sha256 == digest)).first()
+        if row is not None:
+            found[digest] = row.odrl
+    return found
 
 
 def uid_of(licence_id: str) -> str:

@@ -245,6 +245,7 @@ DOORS = [
     Door("GET", "/v1/audit/entries", "/v1/audit/entries", READERS),
     Door("GET", "/v1/audit/entries/<entry_id>", "/v1/audit/entries/{entry}", READERS),
     Door("GET", "/v1/audit/entries/<entry_id>/proof", "/v1/audit/entries/{entry}/proof", READERS),
+    Door("POST", "/v1/audit/exports", "/v1/audit/exports", READERS, {"format": "csv", "kind": "none.such"}),
     Door("GET", "/v1/audit/journals", "/v1/audit/journals?ids=a", READERS),
     Door("GET", "/v1/audit/domains", "/v1/audit/domains", READERS),
     Door("GET", "/v1/audit/queries/<query_id>", "/v1/audit/queries/{query}", READERS),

@@ -1,13 +1,20 @@
-"""The officer's half of the log: search, entries, proofs, the books behind them."""
+"""The officer's half of the log: search, entries, proofs, exports, the books behind them."""
 
 from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify
 
 from exchange.errors import RequestInvalid
-from exchange.operations import auditing, dossiers
-from exchange.web.api.body import asked, asks, page
+from exchange.operations import auditing, dossiers, exporting
+from exchange.web.api.body import asked, asks, body, page, takes
 from exchange.web.auth import actor, market
+
+if TYPE_CHECKING:
+    from exchange.identity import Actor
+    from exchange.market import Market
 
 audit = Blueprint("audit", __name__, url_prefix="/v1/audit")
 
@@ -33,6 +40,29 @@ def entry(entry_id: str) -> Response:
 def proof(entry_id: str) -> Response:
     """The entry's inclusion proof against the published checkpoint."""
     return jsonify(auditing.prove(market(), actor(), entry_id))
+
+
+@audit.post("/exports")
+@takes({"format": str, **dict.fromkeys(auditing.FILTERS, str)}, required=("format",))
+def export() -> Response:
+    """Entries as a file: csv, parquet, jsonl with proofs, ocsf, cef; exporting is itself an entry."""
+    asked_for = body()
+    filters = {name: asked_for[name] for name in auditing.FILTERS if asked_for.get(name)}
+    return streamed(market(), actor(), asked_for["format"], filters)
+
+
+def streamed(at: Market, who: Actor, form: str, filters: dict[str, str]) -> Response:
+    """An export on its way out: it ends, and its place is free again, when the client has it or is gone."""
+    stack = contextlib.ExitStack()
+    with stack:
+        export = stack.enter_context(exporting.exported(at, who, form, filters))
+        reply = Response(export.chunks, content_type=export.media_type)
+        reply.headers.set("Content-Disposition", "attachment", filename=f"audit-log.{export.suffix}")
+        reply.headers["X-Entries"] = str(export.entries)
+        if export.length is not None:
+            reply.content_length = export.length
+        reply.call_on_close(stack.pop_all().close)
+    return reply
 
 
 @audit.get("/journals")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from exchange import (
     AuthError,
     BudgetExceeded,
     ConfigurationError,
+    ConnectionFailed,
     GrantMissing,
+    InvalidRequest,
     KeyReused,
     LicenceNotAccepted,
     LimitExceeded,
@@ -331,6 +334,51 @@ def test_an_officer_searches_and_proves(visits: Dataset, marketplace: Marketplac
     assert (lines[0]["format"], lines[0]["entries"]) == ("exchange-evidence/v1", count)
     assert len(lines) == count + 1
     assert any(line["proof"]["leaf_hash"] == entry.leaf_hash for line in lines[1:] if line["proof"])
+
+
+def test_an_export_is_whole_or_not_there(visits: Dataset, marketplace: Marketplace, alone: Path) -> None:
+    visits.query(COUNT, rho=_rho())
+    heard: list[tuple[str, int, int]] = []
+    with marketplace.client("guard") as x:
+        for name in ("log.csv", "log.parquet", "log.jsonl", "log.ocsf.jsonl", "log.CEF"):
+            told = lambda label, done, total: heard.append((label, done, total))  # noqa: E731
+            count = x.audit.export(alone / name, progress=told, kind="query.settled")
+            assert count > 0
+            assert heard[-1] == (name, (alone / name).stat().st_size, (alone / name).stat().st_size)
+        assert (alone / "log.ocsf.jsonl").read_text().count('"class_uid":6005') == count
+        assert x.audit.export(alone / "any.txt", format="csv", until="2000-01-01") == 0
+        with pytest.raises(InvalidRequest, match="does not say in which format"):
+            x.audit.export(alone / "log.xml")
+        with pytest.raises(InvalidRequest):
+            x.audit.export(alone / "log.csv", since="soon")
+        before = (alone / "log.csv").read_bytes()
+    with marketplace.client("guard", _Cutting(marketplace)) as x, pytest.raises(ConnectionFailed):
+        x.audit.export(alone / "log.csv")
+    assert (alone / "log.csv").read_bytes() == before
+    assert not list(alone.glob("*.part"))
+    with marketplace.client("lab") as x, pytest.raises(PermissionDenied):
+        x.audit.export(alone / "buyers.csv")
+    assert not (alone / "buyers.csv").exists()
+
+
+class _Cutting(httpx.BaseTransport):
+    """A network that loses the connection inside a reply."""
+
+    def __init__(self, marketplace: Marketplace) -> None:
+        self._inner = httpx.WSGITransport(app=marketplace.app)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        reply = self._inner.handle_request(request)
+        return httpx.Response(reply.status_code, headers=reply.headers, stream=_Cut(reply.read()))
+
+
+class _Cut(httpx.SyncByteStream):
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._data[: len(self._data) // 2]
+        raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
 
 
 def test_search_goes_through_all_pages(marketplace: Marketplace) -> None:
