@@ -171,7 +171,9 @@ def _draw_spending(report: SpendingReport) -> None:
 
 @audit.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--format", "form", help="csv, parquet, jsonl, ocsf, cef or evidence; else the ending of FILE says it.")
+@click.option(
+    "--format", "form", help="csv, parquet, jsonl, ocsf, cef, evidence; else by the ending of FILE."
+)
 @_filters
 @json_option
 @connected
