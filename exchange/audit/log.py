@@ -22,6 +22,8 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    tuple_,
+    union,
     union_all,
     update,
 )
@@ -36,7 +38,7 @@ from exchange.audit.spending import KINDS
 from exchange.audit.tables import append_only, audit_entry, audit_org_chain, audit_sequence, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Insert, Row, Select, Table
@@ -170,28 +172,31 @@ def search(
     """Entries that match every given filter, newest first.
 
     `since` is included, `until` is not. `q` is the id of a query, an entry, an object or a journal. `limit`
-    is at most 500.
+    is at most 500. Where time is all that is asked for, the order is that of time, which differs from the
+    log's own where clocks do.
 
     Raises:
         PageTokenInvalid: `page_token` is none that a search gave.
         EntryInvalid: a time is not aware UTC.
     """
     columns = audit_entry.c
-    conditions = _matching(
-        org=org,
-        dataset=dataset,
-        domain=domain,
-        purpose=purpose,
-        kind=kind,
-        outcome=outcome,
-        since=since,
-        until=until,
-        q=q,
-    )
+    equal = {
+        "org": org,
+        "dataset": dataset,
+        "domain": domain,
+        "purpose": purpose,
+        "kind": kind,
+        "outcome": outcome,
+    }
+    conditions = _matching({**equal, "since": since, "until": until})
+    by_time = q is None and (since, until) != (None, None) and set(equal.values()) == {None}
+    order = [columns.time.desc(), columns.seq.desc()] if by_time else [columns.seq.desc()]
     if page_token is not None:
-        conditions.append(columns.seq < _seq_of(page_token))
+        conditions.append(_behind(session, _seq_of(page_token), by_time=by_time))
     limit = max(1, min(limit, _MAX_PAGE))
-    rows = session.execute(_RECORD.where(*conditions).order_by(columns.seq.desc()).limit(limit + 1)).all()
+    if q is not None:
+        conditions = [columns.seq.in_(_about(_indexed(q), conditions, limit + 1))]
+    rows = session.execute(_RECORD.where(*conditions).order_by(*order).limit(limit + 1)).all()
     token = str(rows[limit - 1].seq) if len(rows) > limit else None
     return Page(tuple(_record(row) for row in rows[:limit]), token)
 
@@ -236,15 +241,15 @@ def spending(session: Session, domain: str, *, limit: int, page_token: str | Non
 
 def matching(session: Session, start: int, stop: int, *, limit: int, **filters: Any) -> list[Record]:
     """At most `limit` entries with `start` <= seq < `stop` that match the filters of `search`, in order."""
-    seq = audit_entry.c.seq
-    query = _RECORD.where(*_matching(**filters), seq >= start, seq < stop).order_by(seq).limit(limit)
+    seq, wanted = audit_entry.c.seq, _matching(filters, in_order=True)
+    query = _RECORD.where(*wanted, seq >= start, seq < stop).order_by(seq).limit(limit)
     return [_record(row) for row in session.execute(query)]
 
 
 def count(session: Session, stop: int, **filters: Any) -> int:
     """Number of entries with seq < `stop` that match the filters of `search`."""
     query = select(func.count()).select_from(audit_entry)
-    return int(session.scalar(query.where(*_matching(**filters), audit_entry.c.seq < stop)) or 0)
+    return int(session.scalar(query.where(*_matching(filters), audit_entry.c.seq < stop)) or 0)
 
 
 def entries(session: Session, start: int = 0, stop: int | None = None) -> Iterator[Record]:
@@ -360,30 +365,51 @@ def _integer(amount: str | None) -> int | None:
     return None if amount is None else int(amount)
 
 
-def _matching(
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    q: str | None = None,
-    **equal: str | None,
-) -> list[ColumnElement[bool]]:
-    """The filters of a search: bounds of time, an id, and columns that hold exactly this."""
+def _matching(filters: Mapping[str, Any], *, in_order: bool = False) -> list[ColumnElement[bool]]:
+    """The filters of a search: bounds of time, an id, and columns that hold exactly this.
+
+    With `in_order` no index of times is of use: a page of the log in its own order would be found by sorting
+    all that the time takes in, for every page anew.
+    """
     columns = audit_entry.c
-    conditions = [columns[name] == _indexed(value) for name, value in equal.items() if value is not None]
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    since, until, q = (wanted.pop(name, None) for name in ("since", "until", "q"))
+    conditions = [columns[name] == _indexed(value) for name, value in wanted.items()]
+    at = columns.time + "" if in_order else columns.time
     if since is not None:
-        conditions.append(columns.time >= timestamp(since))
+        conditions.append(at >= timestamp(since))
     if until is not None:
-        conditions.append(columns.time < timestamp(until))
+        conditions.append(at < timestamp(until))
     if q is not None:
         conditions.append(_is_about(_indexed(q)))
     return conditions
 
 
 def _is_about(text: str) -> ColumnElement[bool]:
+    return or_(*(column == text for column in _ABOUT))
+
+
+def _about(text: str, conditions: list[ColumnElement[bool]], most: int) -> Select[int]:
+    """The newest entries about an id, from each column that may hold it by that column's own index: asked for
+    in one condition, a database may rather look through the whole log.
+    """
+    seq = audit_entry.c.seq
+    found = [
+        select(
+            select(seq).where(column == text, *conditions).order_by(seq.desc()).limit(most).subquery().c.seq
+        )
+        for column in _ABOUT
+    ]
+    return select(union(*found).subquery().c.seq)
+
+
+def _behind(session: Session, seq: int, *, by_time: bool) -> ColumnElement[bool]:
+    """What comes after the entry of a page token, in the order of the search."""
     columns = audit_entry.c
-    return or_(
-        columns.query_id == text, columns.id == text, columns.object_id == text, columns.journal == text
-    )
+    if not by_time:
+        return columns.seq < seq
+    time = session.scalar(select(columns.time).where(columns.seq == seq)) or ""
+    return tuple_(columns.time, columns.seq) < tuple_(literal(time), literal(seq))
 
 
 def _seq_of(token: str) -> int:
@@ -440,6 +466,9 @@ _WRITE = _insert(sqlite, audit_entry)
 _COUNT = update(audit_sequence).where(audit_sequence.c.id == 1).values(next=_entry(audit_entry.c.seq) + 1)
 _LINK = _linked(_insert(sqlite, audit_org_chain))
 _AT_ONCE = {chained: _at_once(chained) for chained in (True, False)}
+
+_ABOUT = [audit_entry.c[name] for name in ("query_id", "id", "object_id", "journal")]
+"""Columns that hold the id that a search is about."""
 
 # SQLite lets a tamperer store text where bytes were: cast, so that it is read and named.
 LEAF = cast(audit_entry.c.leaf, LargeBinary).label("leaf")

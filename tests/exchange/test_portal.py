@@ -237,6 +237,25 @@ def test_private_counts_are_shown_to_their_owner_alone(
         assert counts.search(browse("buyer").get(path).text) is None, path
 
 
+def test_the_officer_exports_what_the_page_found(asked: Stand, browse: Callable[[str], httpx.Client]) -> None:
+    officer = browse("officer")
+    page = officer.get("/officer?kind=query.settled").text
+    assert '<option value="evidence">' in page
+    assert '<input type="hidden" name="kind" value="query.settled">' in page
+    found = re.search(r'name="csrf" value="([^"]+)"', page)
+    assert found is not None
+    sent = {"csrf": found[1], "kind": "query.settled", "format": "csv"}
+    reply = officer.post("/officer/exports", data=sent)
+    assert reply.status_code == 200
+    assert reply.headers["Content-Disposition"] == "attachment; filename=audit-log.csv"
+    assert len(reply.text.splitlines()) == 1 + len(asked.entries(kind="query.settled"))
+    assert officer.post("/officer/exports", data={**sent, "format": "xml"}).status_code == 422
+    assert officer.post("/officer/exports", data={**sent, "csrf": "forged"}).status_code >= 400
+    before = len(asked.entries(kind="audit.exported"))
+    assert browse("buyer").post("/officer/exports", data=sent).status_code >= 400
+    assert len(asked.entries(kind="audit.exported")) == before
+
+
 def test_the_officer_sees_the_log_and_looking_is_logged(
     asked: Stand, browse: Callable[[str], httpx.Client]
 ) -> None:

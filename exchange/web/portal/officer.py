@@ -10,10 +10,19 @@ from exchange.errors import NotFound
 from exchange.identity import Actor, Role
 from exchange.operations import auditing, saved_searches
 from exchange.operations.receipting import newest_checkpoint
+from exchange.web.api.audit import streamed
 from exchange.web.auth import market
 from exchange.web.portal import portal
-from exchange.web.portal.pages import visitor_page
+from exchange.web.portal.pages import form, visitor_page
 
+_FORMATS = (
+    ("csv", "CSV, for a spreadsheet"),
+    ("parquet", "Parquet, with types"),
+    ("jsonl", "JSON lines, with proofs"),
+    ("evidence", "Evidence (zip), for a regulator"),
+    ("ocsf", "OCSF, for a SIEM"),
+    ("cef", "CEF, for a SIEM"),
+)
 _READERS = (Role.OFFICER, Role.OPERATOR)
 
 
@@ -33,7 +42,16 @@ def log_page(visitor: Actor) -> Any:
         domains=domains,
         saved=market().store.read(lambda session: saved_searches.of_owner(session, visitor)),
         checkpoint=newest_checkpoint(market()),
+        formats=_FORMATS,
     )
+
+
+@portal.post("/officer/exports")
+@visitor_page(*_READERS)
+def export_log(visitor: Actor) -> Any:
+    """The entries that the page's filters find, as a file; exporting is itself an entry."""
+    filters = {name: text for name in auditing.FILTERS if (text := form(name).strip())}
+    return streamed(market(), visitor, form("format"), filters)
 
 
 @portal.get("/officer/entries/<entry_id>")

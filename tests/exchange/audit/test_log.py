@@ -220,6 +220,48 @@ def test_search_filters_and_pages(session: Session) -> None:
     assert pages == 9
 
 
+def test_a_search_by_time_pages_through_clocks_that_differ(session: Session) -> None:
+    """Entries stand in the order of the log, and their times may not: none is left out or shown twice."""
+    for number in range(40):
+        log.append(
+            session, query_settled(number), NOW + timedelta(seconds=number // 4 * 4 - 3 * (number % 3))
+        )
+    session.commit()
+    times = {r.seq: r.document["time"] for r in log.entries(session)}
+    since = NOW + timedelta(seconds=5)
+    expected = sorted(
+        (r for r in times if times[r] >= since.isoformat(timespec="microseconds")),
+        key=lambda r: (times[r], r),
+    )
+    found: list[int] = []
+    token: str | None = None
+    while not found or token:
+        page = log.search(session, since=since, limit=3, page_token=token)
+        found += [r.seq for r in page.entries]
+        token = page.next_token
+    assert found == expected[::-1]
+    assert found != sorted(found, reverse=True)
+    assert [r.seq for r in log.matching(session, 0, 40, limit=99, since=since)] == sorted(expected)
+    assert log.count(session, 40, since=since) == len(expected)
+
+
+def test_what_is_about_an_id_is_found_in_every_column_and_paged(session: Session) -> None:
+    for number in range(12):
+        log.append(session, query_settled(number // 4), NOW + timedelta(seconds=number))
+    session.commit()
+    stored = list(log.entries(session))
+    assert [r.seq for r in log.search(session, q="qry_1").entries] == [7, 6, 5, 4]
+    assert [r.seq for r in log.search(session, q="ds_flights", limit=5).entries] == [11, 10, 9, 8, 7]
+    first = log.search(session, q="ds_flights", limit=5)
+    then = log.search(session, q="ds_flights", limit=5, page_token=first.next_token)
+    assert [r.seq for r in then.entries] == [6, 5, 4, 3, 2]
+    assert [r.seq for r in log.search(session, q="jrn_2", kind="query.settled").entries] == [11, 10, 9, 8]
+    assert log.search(session, q="qry_1", kind="query.refused").entries == ()
+    assert [r.seq for r in log.search(session, q=stored[3].id).entries] == [3]
+    assert [r.seq for r in log.matching(session, 5, 9, limit=2, q="ds_flights")] == [5, 6]
+    assert log.count(session, 9, q="qry_1") == 4
+
+
 def test_a_page_that_ends_exactly_has_no_next(session: Session) -> None:
     fill(session, 4)
     first = log.search(session, limit=2)

@@ -299,6 +299,23 @@ def test_officer_verifies_and_exports(run: Run, alone: Path, marketplace: Market
     assert (bad.exit_code, "[13]" in bad.stdout) == (13, True)
     assert run("audit", "export", "e.jsonl", "--kind", "listing.published", who="guard").exit_code == 0
     assert len((alone / "e.jsonl").read_text().splitlines()) >= 2
+    told = run("audit", "export", "e.zip", "--kind", "listing.published", "--json", who="guard")
+    assert json.loads(told.stdout)["entries"] == len((alone / "e.jsonl").read_text().splitlines()) - 1
+    good = run("audit", "verify", "--evidence", "e.zip", "--json", who="guard")
+    assert (good.exit_code, json.loads(good.stdout)["good"]) == (0, True)
+    with marketplace.client("guard") as x:
+        keys = x.keys()
+        assert x.audit.verify_evidence(alone / "e.zip").good
+    pinned = ("--log-key", keys.log_key, "--receipt-key", keys.receipt_key)
+    assert run("audit", "verify", "--evidence", "e.zip", *pinned).exit_code == 0
+    swapped = ("--log-key", keys.log_key, "--receipt-key", keys.log_key)
+    assert run("audit", "verify", "--evidence", "e.zip", *swapped).exit_code == 13
+    data = bytearray((alone / "e.zip").read_bytes())
+    data[len(data) // 2] ^= 1
+    (alone / "e.zip").write_bytes(data)
+    assert run("audit", "verify", "--evidence", "e.zip", *pinned).exit_code in (11, 15)
+    assert run("audit", "export", "e.csv").exit_code != 0
+    assert not (alone / "e.csv").exists()
 
 
 def test_a_buyer_verifies_the_public_log(run: Run) -> None:
