@@ -291,4 +291,4 @@ def test_evidence_has_a_limit_and_says_what_to_do(made: Any, monkeypatch: pytest
 
 def test_before_the_first_checkpoint_there_is_no_evidence(sqlite_stand: Stand) -> None:
     reply = sqlite_stand.post("officer", "/v1/audit/exports", {"format": "evidence"})
-    problem(reply, 404, "not_found")
+    assert problem(reply, 404, "not_found")["hint"].startswith("Try again")
