@@ -52,13 +52,15 @@ audit_entry = Table(
     UniqueConstraint("org", "org_seq"),
     CheckConstraint("seq >= 0", name="audit_entry_seq"),
     Index("audit_entry_by_kind", "kind", "seq"),
-    Index("audit_entry_by_time", "time"),
+    Index("audit_entry_by_time", "time", "seq"),
+    Index("audit_entry_by_org", "org", "seq"),
+    Index("audit_entry_by_outcome", "outcome", "seq"),
     Index("audit_entry_by_dataset", "dataset", "seq"),
     Index("audit_entry_by_domain", "domain", "seq"),
     Index("audit_entry_by_purpose", "purpose", "seq"),
-    Index("audit_entry_by_query", "query_id"),
-    Index("audit_entry_by_object", "object_id"),
-    Index("audit_entry_by_journal", "journal"),
+    Index("audit_entry_by_query", "query_id", "seq"),
+    Index("audit_entry_by_object", "object_id", "seq"),
+    Index("audit_entry_by_journal", "journal", "seq"),
 )
 
 audit_sequence = Table(

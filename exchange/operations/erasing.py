@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from exchange import authorizations
+from exchange import authorizations, restraints
 from exchange.audit import log
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import NotFound
@@ -19,17 +19,12 @@ from exchange.operations.signing_in import tries_key
 from exchange.persons import accounts, sessions, throttling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.orm import Session
 
     from exchange.identity import Actor
     from exchange.market import Market
     from exchange.persons.sessions import SignedIn
     from exchange.store import Tx
-
-KEEPERS: tuple[Callable[[Session, str], None], ...] = ()
-"""Who may have a reason to keep what there is of an organisation, a legal hold: each raises its refusal."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,7 @@ def erase(market: Market, person: str, *, leave_without_admin: bool = False) -> 
 
     Raises:
         NotFound: there never was such a person.
+        LegalHold: a legal hold keeps what there is of an organisation that the person is a member of.
         LastAdmin: an organisation would have nobody left who administers it, which may be asked for.
     """
     if not market.store.read(lambda session: _was_erased(session, person)):
@@ -65,6 +61,7 @@ def erase_own(market: Market, who: SignedIn) -> None:
 
     Raises:
         ConfirmationNeeded: the second factor, or the password where there is none, was not shown recently.
+        LegalHold: a legal hold keeps what there is of an organisation that the person is a member of.
         LastAdmin: an organisation would have nobody left who administers it.
     """
     _erase(market, who.actor, person_of(who), who=who)
@@ -86,8 +83,7 @@ def _erase(
             who.require_recent_proof(tx.now)
         known = accounts.by_id(tx.session, person)
         for org in sorted(accounts.organisations(tx.session, person)):
-            for require_unheld in KEEPERS:
-                require_unheld(tx.session, org)
+            restraints.require_unheld_organisation(tx.session, org)
         if not leave_without_admin:
             for one in accounts.memberships(tx.session, person):
                 accounts.keep_an_admin(tx.session, one)

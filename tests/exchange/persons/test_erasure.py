@@ -14,11 +14,12 @@ from sqlalchemy import text
 from exchange import bootstrap
 from exchange.audit.report import GOOD
 from exchange.cli import main
-from exchange.errors import LastAdmin, NotFound
+from exchange.errors import LastAdmin, LegalHold, NotFound
 from exchange.operations import erasing, joining, rekeying
 from exchange.persons import commitments, subjects
 from tests.exchange.persons import marked
 from tests.market.browser import PASSWORD, Browser, invited, member
+from tests.market.officers import set_restraint
 from tests.market.stand import Stand
 
 LOGIN = "ada@acme.example"
@@ -88,17 +89,13 @@ def test_the_last_administrator_stays_unless_the_operator_says_so(ada: Browser) 
     assert not ada.is_signed_in()
 
 
-def test_who_keeps_an_organisation_keeps_its_members(ada: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand, person, asked = ada.stand, person_of(ada.stand, LOGIN), []
-
-    def keep(_: object, org: str) -> None:
-        asked.append(org)
-        raise NotFound("held")
-
-    monkeypatch.setattr(erasing, "KEEPERS", (keep,))
-    with pytest.raises(NotFound, match="held"):
+def test_a_legal_hold_on_an_organisation_keeps_its_members(ada: Browser) -> None:
+    stand, person = ada.stand, person_of(ada.stand, LOGIN)
+    set_restraint(stand, "hold", organisation="acme")
+    with pytest.raises(LegalHold):
         erasing.erase(stand.market, person, leave_without_admin=True)
-    assert asked == [stand.orgs["buyer"]]
+    assert stand.entries(kind="person.kept")[-1].document["code"] == "held"
+    assert ada.post("/account/erase", login=LOGIN).status_code == 409
     assert ada.is_signed_in()
 
 
