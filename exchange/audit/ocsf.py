@@ -48,13 +48,16 @@ _SUBJECTS = {"query": QUERY, "quote": QUERY, "answer": READ, "log": READ, "ledge
 _VERBS = {
     READ: "read exported fetched opened",
     LIST: "listed",
-    CREATE: "created requested issued drafted proposed entered started opened invited joined added placed",
+    CREATE: "created requested issued drafted proposed entered started opened invited joined added placed "
+    "raised saved",
     WRITE: "published booked recorded received credited",
-    DELETE: "withdrawn revoked removed forgotten expired purged ended retired cancelled lapsed",
+    DELETE: "withdrawn revoked removed forgotten expired purged ended retired cancelled lapsed "
+    "erased deleted",
     UPDATE: (
         "changed moved set approved declined decided confirmed accepted signed granted renewed rotated "
         "settled reserved enabled disabled kept closed rebuilt reconciled stuck forfeited voided released "
-        "lifted not_retired not_rotated connected credit_ended none refused failed"
+        "assigned noted resolved renamed lifted not_retired not_rotated connected credit_ended none refused "
+        "failed"
     ),
 }
 _OF_VERB = {verb: activity for activity, verbs in _VERBS.items() for verb in verbs.split()}

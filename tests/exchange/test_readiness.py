@@ -48,6 +48,7 @@ def test_nobody_is_ready_before_the_sweeper_ran(sqlite_stand: Stand, monkeypatch
     assert (reply.status_code, reply.json()) == (503, {"status": "not ready"})
     told = stand.get("operator", "/readyz").json()
     assert told.pop("unconfined") == list(stand.market.engine.sandbox().missing)
+    assert told.pop("log") == {"checkpoint_age_s": None, "size": 0, "witnesses": {}}
     assert told == {"status": "not ready", "parts": {**PARTS, "sweeper": "not seen yet"}}
     run_once(Settings.from_env(stand.environ, worker=True))
     reply = stand.get(None, "/readyz")

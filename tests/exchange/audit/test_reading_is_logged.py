@@ -12,7 +12,10 @@ API, PORTAL = "/v1/audit", "/officer"
 
 def doors(stand: Stand, prefix: str) -> list[str]:
     """The addresses under a prefix that are read; of a query or an alert that there is none of, too."""
-    ids = {"entry_id": stand.entries()[0].id, "query_id": f"qry_{'0' * 24}", "alert_id": f"alr_{'0' * 24}"}
+    of_nothing = {"query_id": "qry_", "alert_id": "alr_", "approval_id": "apr_"}
+    ids = {"entry_id": stand.entries()[0].id} | {
+        name: f"{kind}{'0' * 24}" for name, kind in of_nothing.items()
+    }
     rules = [one for one in stand.app.url_map.iter_rules() if "GET" in (one.methods or set())]
     found = [one.rule for one in rules if one.rule == prefix or one.rule.startswith(f"{prefix}/")]
     named = sorted(re.sub(r"<(\w+)>", lambda name: ids.get(name[1], name[0]), rule) for rule in found)
