@@ -304,7 +304,7 @@ DOORS = [
         "POST",
         "/v1/officer/approvals/<approval_id>/approve",
         "/v1/officer/approvals/{approval}/approve",
-        frozenset(),
+        frozenset({OFFICER}),  # whose token is told to use the portal
         {},
     ),
     Door(
