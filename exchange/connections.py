@@ -13,6 +13,8 @@ from typing import Any
 
 SLOWEST_BYTES_S = 4 << 10
 """Bytes a second that a client who sends without a pause has to reach."""
+READ_AT_ONCE = 128 << 10
+"""Bytes of one read: a larger buffer is mapped anew for each, and its pages cost more than the copy."""
 UNREAD_S = 60
 """So long a client may take nothing of a reply that waits for it."""
 
@@ -43,7 +45,7 @@ class PromptSocket:
             raise _reset()
         self._socket.settimeout(wait_s)
         try:
-            data = self._socket.recv(size, *flags)
+            data = self._socket.recv(min(size, READ_AT_ONCE), *flags)
         except TimeoutError:
             if before is not None and before < self._left_s:
                 raise  # the caller's own limit
