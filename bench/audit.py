@@ -5,8 +5,9 @@
 The log is made as the exchange makes it: leaves of the size of answered queries, numbered and chained,
 published by the integrator in steps of 100,000. It is verified in a process of its own by `verify.py`, the
 single file that anybody is given, from the folder and from a zip of it, with a checkpoint of half the log
-pinned. Its peak of memory is what the kernel counted (ru_maxrss), beside that of the same process for a log
-of one bundle. A proof is made from the tiles and checked with its checkpoint's signature, out of nothing.
+pinned. Its peak of memory is the high-water mark of its own address space (VmHWM; `ru_maxrss` would count
+what the process that started it held), beside that of the same process for a log of one bundle. A proof is
+made from the tiles and checked with its checkpoint's signature, out of nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import report
+from bench import report, watching
 from exchange.audit import checkpoint as checkpoints
 from exchange.audit import leaf as leaves
 from exchange.audit import merkle, single_file, tiles
@@ -46,6 +47,15 @@ _ORGS = 50
 _RHO_NANO = 1_000_000
 _SIGNER = SigningKey(ORIGIN, bytes(range(32)))
 _START = datetime(2026, 11, 23, tzinfo=UTC)
+_MEASURED = """
+import pathlib, runpy, sys
+said, *sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    pathlib.Path(said).write_bytes(pathlib.Path("/proc/self/status").read_bytes())
+"""
+"""Runs the file named as a process of it would, and keeps the kernel's account of that process."""
 
 
 @dataclass(frozen=True)
@@ -206,14 +216,17 @@ def pack(folder: Path, path: Path) -> Path:
 def verify(root: Path, what: str, log: Path, count: int, *more: str | Path) -> Verified:
     """One run of the single file in a process of its own."""
     print(f"verify.py: {what}", file=sys.stderr, flush=True)
-    command = [sys.executable, str(root / "verify.py"), "log", str(log), "--key", str(_SIGNER.verifier)]
+    said = root / "status"
+    command = [sys.executable, "-c", _MEASURED, str(said), str(root / "verify.py")]
+    command += ["log", str(log), "--key", str(_SIGNER.verifier)]
     began = time.perf_counter()
     process = subprocess.Popen([*command, *map(str, more)], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, process.returncode
-    return Verified(what, count, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    peak = watching.high_water(said.read_text(encoding="utf-8"))
+    return Verified(what, count, seconds, used.ru_utime + used.ru_stime, peak / 2**20)
 
 
 def prove(folder: Path, count: int, times: int) -> list[float]:

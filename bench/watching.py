@@ -156,9 +156,15 @@ def _children(process: int) -> list[int]:
 
 def _high_water(process: int) -> int:
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+        return high_water(Path(f"/proc/{process}/status").read_text(encoding="utf-8"))
+    return 0
+
+
+def high_water(status: str) -> int:
+    """The high-water mark in the text of `/proc/PID/status`, in bytes; 0 where it has no memory."""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     return 0
 
 
