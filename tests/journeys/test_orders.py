@@ -115,8 +115,10 @@ def test_a_declined_or_cancelled_request_gives_back_what_it_held(sqlite_stand: S
 def test_notifications_are_an_organisations_own(sqlite_stand: Stand) -> None:
     ask(sqlite_stand)
     told = sqlite_stand.get("provider", "/v1/notifications?unread=true").json()["items"]
-    problem(sqlite_stand.post("rival", f"/v1/notifications/{told[0]['id']}/read"), 404, "not_found")
-    problem(sqlite_stand.get("officer", "/v1/notifications"), 403, "role_missing")
+    for who in ("rival", "officer"):
+        assert sqlite_stand.get(who, "/v1/notifications").json() == {"items": []}
+        problem(sqlite_stand.post(who, f"/v1/notifications/{told[0]['id']}/read"), 404, "not_found")
+    problem(sqlite_stand.get("operator", "/v1/notifications"), 403, "role_missing")
     assert sqlite_stand.post("provider", f"/v1/notifications/{told[0]['id']}/read").json() == {"read": 1}
     assert sqlite_stand.post("provider", f"/v1/notifications/{told[0]['id']}/read").json() == {"read": 0}
     assert sqlite_stand.post("provider", "/v1/notifications/read").json() == {"read": len(told) - 1}
