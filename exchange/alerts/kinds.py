@@ -1,4 +1,4 @@
-"""The twelve kinds of alerts: what each says, from which number on, and what to do about it.
+"""The kinds of alerts: what each says, from which number on, and what to do about it.
 
 Why these, and why these numbers: docs/decisions/0037-twelve-alerts.md.
 """
@@ -146,6 +146,16 @@ FORFEITS = Kind(
     "Look at the failures on the queries' pages: a memory or time limit, an engine's defect, or statements "
     "that are built to run out of one.",
 )
+TOO_MANY = Kind(
+    "too_many",
+    "Too many open alerts of one kind",
+    199,
+    "count",
+    0,
+    "{measure} alerts of this kind are open: more than {most}. What is found beyond them is counted here, "
+    "and raised by itself again once some of them are resolved.",
+    "Look at the entries, and resolve what was looked at; a flood may be meant to hide something else.",
+)
 
 KINDS = {
     kind.name: kind
@@ -162,5 +172,6 @@ KINDS = {
         SIGN_INS,
         READING,
         FORFEITS,
+        TOO_MANY,
     )
 }

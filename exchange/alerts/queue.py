@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 OPEN, ACTED, FALSE_ALARM = "open", "acted", "false_alarm"
 STATES = (OPEN, ACTED, FALSE_ALARM)
-MOST_OPEN = 1_000
+MOST_OPEN = 200
+"""So many alerts of one kind are open at most."""
 MOST_NOTES = 50
 
 
@@ -42,9 +43,11 @@ def taken_until(session: Session, kind: str, subject: str) -> int:
     return -1 if found is None else int(found.until_seq)
 
 
-def count_open(session: Session) -> int:
-    """How many alerts are open."""
+def count_open(session: Session, *, kind: str | None = None) -> int:
+    """How many alerts are open, of all kinds or of one."""
     counted = select(func.count()).where(alert.c.state == OPEN)
+    if kind is not None:
+        counted = counted.where(alert.c.kind == kind)
     return int(session.execute(counted).scalar_one())
 
 

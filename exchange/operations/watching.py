@@ -6,7 +6,6 @@ An alert is raised once, whoever watches and whenever a process dies: what it to
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,7 +37,6 @@ _AT_ONCE = 5_000
 _BATCHES = 20
 _DOMAINS_A_ROUND = 20
 _MOST_TOLD = 50
-_LOG = logging.getLogger("exchange.worker")
 
 
 @dataclass(frozen=True)
@@ -159,8 +157,10 @@ def _is_new(session: Session, found: Found) -> bool:
 
 def _raise(market: Market, found: Found) -> bool:
     """Raise an alert, or count once more on the open one about the same; whether one was raised."""
-    if not market.store.jot(lambda session, now: _is_due(session, found, now)):
+    due = market.store.jot(lambda session, now: _due(session, found, now))
+    if due is None:
         return False
+    found = due
     about = queue.about(found.kind.name, found.subject)
     command = RaiseAlert(about, found.until_seq, found.occasion)
     key = f"alert:{about}:{found.until_seq}:{found.occasion}"
@@ -171,7 +171,10 @@ def _raise(market: Market, found: Found) -> bool:
     return not done.replayed
 
 
-def _is_due(session: Session, found: Found, now: datetime) -> bool:
+def _due(session: Session, found: Found, now: datetime) -> Found | None:
+    """What is to be raised: this, or where too many of its kind are open that alone. None where it was
+    counted on an alert that is open.
+    """
     last = queue.latest(session, found.kind.name, found.subject)
     if last is not None and last.state == queue.OPEN:
         queue.found_again(
@@ -182,11 +185,12 @@ def _is_due(session: Session, found: Found, now: datetime) -> bool:
             occasion=found.occasion,
             now=now,
         )
-        return False
-    if queue.count_open(session) >= queue.MOST_OPEN:
-        _LOG.error("an alert of the kind %s is not raised: too many are open", found.kind.name)
-        return False
-    return True
+        return None
+    many = queue.count_open(session, kind=found.kind.name)
+    if found.kind is kinds.TOO_MANY or many < queue.MOST_OPEN:
+        return found
+    beyond = Found(kinds.TOO_MANY, found.kind.name, many, found.until_seq, found.entries)
+    return _due(session, beyond, now) if _is_new(session, beyond) else None
 
 
 def _raised(tx: Tx, found: Found) -> dict[str, Any]:

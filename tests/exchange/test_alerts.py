@@ -1,4 +1,4 @@
-"""The twelve alerts: each fires once for what it is for, and not for what is just short of it."""
+"""The alerts: each fires once for what it is for, and not for what is just short of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from exchange import queries
-from exchange.alerts import position
+from exchange.alerts import position, queue
 from exchange.alerts.kinds import KINDS
 from exchange.alerts.tables import alert
 from exchange.audit import log
@@ -183,6 +183,19 @@ def differing(seeded: Seeded, count: int) -> None:
         seeded.entries(seeded.spent(count))
 
 
+def flood(seeded: Seeded, count: int) -> None:
+    """So many alerts of refusals are open, and one more is due."""
+    about: dict[str, Any] = {"kind": "refusals", "measure": 21, "most": 20, "until_seq": 0, "occasion": ""}
+
+    def write(session: Any, now: datetime) -> None:
+        for number in range(count):
+            told = {"subject": f"org_{number}", "entries": (), "now": now}
+            queue.add(session, f"alr_{number:024}", **about, **told)
+
+    seeded.stand.market.store.jot(write)
+    refused(seeded, 21)
+
+
 CASES: dict[str, tuple[Callable[[Seeded, int], None], int, int]] = {
     "refusals": (refused, 21, 20),
     "sign_ins_failed": (sign_ins, 31, 30),
@@ -196,12 +209,12 @@ CASES: dict[str, tuple[Callable[[Seeded, int], None], int, int]] = {
     "checkpoint_stale": (stale, 310, 290),
     "reconciliation": (breaks, 1, 0),
     "spending_differs": (differing, 1, 0),
+    "too_many": (flood, 200, 199),
 }
 
 
 def test_every_kind_is_tried() -> None:
     assert set(CASES) == set(KINDS)
-    assert len(KINDS) == 12
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -271,7 +284,9 @@ def test_two_workers_raise_one_alert(seeded: Seeded, monkeypatch: pytest.MonkeyP
         continue
     (found,), start, stop = market.store.read(watching._of_log)
     assert [watching._raise(market, found) for _ in range(2)] == [True, False]
-    monkeypatch.setattr(watching, "_is_due", lambda *_: True)  # as if the first had not written yet
+    monkeypatch.setattr(
+        watching, "_due", lambda _session, found, _now: found
+    )  # as if the first had not written yet
     assert not watching._raise(market, found), "the same command again is its own repeat"
     assert not watching._raise(market, replace(found, until_seq=found.until_seq + 1))
     assert len(seeded.stand.entries(kind="alert.kept")) == 1
@@ -323,13 +338,20 @@ def test_a_leaf_of_an_alert_says_nothing_of_statements_or_persons(seeded: Seeded
     assert [said[name] for name in ("query", "money", "result", "licence")] == [None] * 4
 
 
-def test_no_more_than_so_many_are_open(
-    seeded: Seeded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(watching.queue, "MOST_OPEN", 0)
-    refused(seeded, 21)
-    assert seeded.raised("refusals") == 0
-    assert "too many are open" in caplog.text
+def test_a_flood_of_one_kind_mutes_no_other_and_is_told_of(stand: Stand) -> None:
+    """Beyond what may be open it is counted on one alert, and raised by itself once there is room."""
+    seeded, acme = Seeded(stand), stand.orgs["buyer"]
+    stand.publish_log()
+    flood(seeded, 200)
+    same_query(seeded, 3)
+    assert (seeded.raised("too_many"), seeded.raised("same_query")) == (1, 1)
+    (told,) = stand.get("officer", "/v1/alerts?kind=too_many").json()["items"]
+    assert (told["subject"], told["measure"], len(told["entries"])) == ("refusals", 200, 20)
+    assert acme not in [row.subject for row in seeded.rows()]
+    done = stand.post("officer", f"/v1/alerts/alr_{0:024}/resolve", {"state": "acted"})
+    assert done.status_code == 200, done.text
+    refused(seeded, 1)
+    assert (seeded.raised("too_many"), [row.subject for row in seeded.rows()].count(acme)) == (1, 1)
 
 
 def test_a_long_log_is_read_in_parts(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
