@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from exchange.audit.errors import HeadRefused
 from exchange.audit.note import SigningKey
 from exchange.audit.verify import LogReport
 from exchange.operations import auditing
@@ -198,7 +200,9 @@ def test_a_checkpoint_of_another_key_is_not_trusted(lived: Stand) -> None:
 
 
 def test_a_log_that_was_written_anew_is_a_fork(lived: Stand, sqlite_copies: Copies) -> None:
-    """The operator holds the key and may sign another past; a saved checkpoint shows it."""
+    """The signer refuses another past; whoever has its key and its memory can sign one, and who saved a
+    checkpoint sees it.
+    """
     saved = only(lived, "checkpoint").read_text()
     with sqlite_copies() as stand:
         alter(stand, "audit_entry", "DELETE FROM audit_entry WHERE seq >= 20")
@@ -208,6 +212,10 @@ def test_a_log_that_was_written_anew_is_a_fork(lived: Stand, sqlite_copies: Copi
             path.unlink() if path.is_file() else path.rmdir()
         for _ in range(CALLS + 40):
             stand.get("nobody", "/v1/whoami")
+        with pytest.raises(HeadRefused):
+            stand.publish_log()
+        assert not (stand.settings.log_path / "checkpoint").exists()
+        shutil.rmtree(stand.home / "signer" / "heads")
         stand.publish_log()
         report = stand.verify(pinned=saved)
         assert report.exit_code == 12
