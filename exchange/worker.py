@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from exchange import leases, scratch
 from exchange.audit import checkpoint as checkpoints
-from exchange.audit import integrate, log
+from exchange.audit import integrate, log, succession
 from exchange.audit.errors import AuditError
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
@@ -290,7 +290,8 @@ def _signer(settings: Settings) -> HeadSigner:
     if settings.signer:
         return SignerClient(Path(settings.signer))
     signer = signer_of(settings.home, settings.log_key)
-    signer.begin(Folder(settings.log_path).read(checkpoints.PATH))
+    published = Folder(settings.log_path)
+    signer.begin(published.read(checkpoints.PATH), published.read(succession.PATH) or b"")
     return signer
 
 

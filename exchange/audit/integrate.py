@@ -51,6 +51,8 @@ def integrate(
     """
     with folder.exclusively():
         keys = signer.keys()
+        if not keys.statements.startswith(folder.read(succession.PATH) or b""):
+            raise LogDiverged("The signer does not know the statements about keys that were published.")
         published = _published(folder, keys, origin)
         start = published.size if published else 0
         growth = _Growth(folder, start)

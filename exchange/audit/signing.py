@@ -77,13 +77,22 @@ class LogSigner:
         """The last head that was signed."""
         return self._heads.newest(self.origin)
 
-    def begin(self, published: bytes | None = None) -> None:
+    def begin(self, published: bytes | None = None, statements: bytes = b"") -> None:
         """Begins with an empty log, or where a checkpoint of these keys stands; harmless if it has begun.
 
-        Raises Malformed, SignatureInvalid for a checkpoint of somebody else.
+        `statements` are those that the log published: a memory that was lost knows from them which of its
+        keys was replaced. Without them several keys do not begin: a replaced one would sign alone.
+
+        Raises Malformed, SignatureInvalid for a checkpoint of somebody else, or other statements.
         """
+        self._learn(statements)
         if self.newest() is not None:
             return
+        if len(self.keys().current) != len(self._keys):
+            raise Malformed(
+                "No statement says how the keys of the log follow one another.",
+                hint="Give what /audit/keys shows with `exchange signer init --statements FILE`.",
+            )
         if published is None:
             self._heads.begin(self.origin)
             return
@@ -122,6 +131,19 @@ class LogSigner:
                 )
             self._folder.replace(_STATEMENTS, statements)
             return statements
+
+    def _learn(self, statements: bytes) -> None:
+        """Keeps published statements that go on from those kept here."""
+        if not statements:
+            return
+        with self._folder.exclusively():
+            kept = self._statements()
+            if kept.startswith(statements):
+                return
+            if not statements.startswith(kept):
+                raise Malformed("The published statements about keys are not those of this signer.")
+            succession.follow(self._in_force(statements)[-1].verifier, statements)
+            self._folder.replace(_STATEMENTS, statements)
 
     def _statements(self) -> bytes:
         return self._folder.read(_STATEMENTS) or b""

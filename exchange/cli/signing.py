@@ -49,11 +49,20 @@ def _home(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The newest checkpoint, where the log stands already; its key lies in log.env of the home.",
 )
+@click.option(
+    "--statements",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What /audit/keys shows, where the log's key was replaced before.",
+)
 @json_option
-def init(home: Path, origin: str, checkpoint: Path | None, as_json: bool) -> None:
+def init(home: Path, origin: str, checkpoint: Path | None, statements: Path | None, as_json: bool) -> None:
     """Make the home of a signer, with a new key unless one lies there; harmless if it stands."""
     made = _of(home)
-    created = made.create(origin, checkpoint.read_bytes() if checkpoint else None)
+    created = made.create(
+        origin,
+        checkpoint.read_bytes() if checkpoint else None,
+        statements.read_bytes() if statements else b"",
+    )
     _show(made.signer(), as_json)
     click.echo("created" if created else "stood already, nothing changed", err=True)
 

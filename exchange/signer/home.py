@@ -30,9 +30,10 @@ class SignerHome:
         self.path = path
         self._environ = environ
 
-    def create(self, origin: str, published: bytes | None) -> bool:
+    def create(self, origin: str, published: bytes | None, statements: bytes = b"") -> bool:
         """Draws a key unless there is one, and begins: with an empty log, or with a published checkpoint.
 
+        `statements` say how its keys followed one another, where they did.
         Returns False where both stood already. Raises Malformed, SignatureInvalid for a checkpoint of other
         keys.
         """
@@ -42,7 +43,7 @@ class SignerHome:
             self._write([SigningKey.generate(origin)])
         signer = self.signer()
         begun = signer.newest() is not None
-        signer.begin(published)
+        signer.begin(published, statements)
         return fresh or not begun
 
     def signer(self) -> LogSigner:

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from exchange import worker
-from exchange.audit import checkpoint, merkle
+from exchange.audit import checkpoint, merkle, note
 from exchange.audit.bounded import MOST_CONNECTIONS
 from exchange.audit.errors import AuditError, HeadRefused, SignerUnavailable
 from exchange.audit.heads import Growth
+from exchange.audit.signing import parse_keys
 from exchange.cli import main
-from exchange.config import Settings, log_key_of
+from exchange.config import Settings, log_key_of, write_log_key
+from exchange.operations import auditing
 from exchange.signer import server
 from exchange.signer.client import SignerClient
 from exchange.signer.home import SignerHome
@@ -370,9 +373,64 @@ def test_an_old_backup_is_not_signed_by_a_worker_either(sqlite_stand: Stand) -> 
     assert "docs/witnesses.md" in caught.value.hint
 
 
-def test_commands(place: Path) -> None:
-    from click.testing import CliRunner
+def lost(stand: Stand) -> tuple[str, str]:
+    """A market whose log key was replaced and whose memory of it is lost; the key files before and after."""
+    stand.publish_log()
+    before = log_key_of(stand.home, {})
+    SignerHome(stand.home, {}).rotate(NOW)
+    assert len(signatures(stand)) == 2
+    shutil.rmtree(stand.home / "signer")
+    stand.get("nobody", "/v1/whoami")
+    return before, log_key_of(stand.home, {})
 
+
+def signatures(stand: Stand) -> set[bytes]:
+    """The ids of the keys that sign what is published now."""
+    return {one.key_id for one in stand.publish_log().note.signatures}
+
+
+def test_a_memory_that_was_lost_knows_from_what_is_published_which_key_was_replaced(
+    sqlite_stand: Stand,
+) -> None:
+    before, after = lost(sqlite_stand)
+    told = (sqlite_stand.settings.log_path / "keys").read_bytes()
+    write_log_key(sqlite_stand.home, before)
+    with pytest.raises(AuditError, match="newest key"):
+        sqlite_stand.publish_log()
+    write_log_key(sqlite_stand.home, after)
+    assert signatures(sqlite_stand) == {key.verifier.key_id for key in parse_keys(after)}
+    assert (sqlite_stand.settings.log_path / "keys").read_bytes() == told
+    key = (sqlite_stand.settings.log_path / "key").read_text()
+    report = auditing.verify(sqlite_stand.market, log_key=key, statements=told.decode())
+    assert report.exit_code == 0
+
+
+def test_several_keys_begin_with_statements_alone(home: SignerHome, place: Path) -> None:
+    signer = home.signer()
+    head = checkpoint.text_of(ORIGIN, 20, merkle.root(ROOTS[:20]))
+    signer.sign_head(head, 0, [])
+    statements = home.rotate(NOW).keys().statements
+    signed = note.sign_note(head, *parse_keys(log_key_of(home.path, {}))).encoded()
+    shutil.rmtree(home.path / "signer")
+    for data in (None, signed):
+        with pytest.raises(AuditError, match="No statement") as caught:
+            home.create(ORIGIN, data)
+        assert "--statements" in caught.value.hint
+    files = {"checkpoint": signed, "statements": statements}
+    for name, data in files.items():
+        (place / name).write_bytes(data)
+    options = [part for name in files for part in (f"--{name}", str(place / name))]
+    done = CliRunner().invoke(
+        main, ["signer", "init", "--origin", ORIGIN, "--home", str(home.path), *options]
+    )
+    assert done.exit_code == 0, done.output
+    assert len(home.signer().keys().current) == 2
+    assert not home.create(ORIGIN, signed, statements)
+    with pytest.raises(AuditError, match="not those of this signer"):
+        home.create(ORIGIN, signed, statements.replace(b"number 1", b"number 2"))
+
+
+def test_commands(place: Path) -> None:
     run = CliRunner().invoke
     home = ["--home", str(place / "home"), "--json"]
     made = run(main, ["signer", "init", "--origin", ORIGIN, *home])

@@ -207,6 +207,25 @@ def test_a_new_key_signs_the_same_tree_at_once(tmp_path: Path) -> None:
         signer_of(folder, SIGNER).sign_head(text(20), 20, [])
 
 
+def test_published_statements_are_continued_and_never_replaced(tmp_path: Path) -> None:
+    """A signer that does not know them, and one that says others."""
+    folder, leaves = Folder(tmp_path), [record.leaf for record in records(60)]
+    rotated(folder, retired=True)
+    told = folder.read("keys")
+    apart = LogSigner([STRANGER, THIRD], Folder(tmp_path / ".apart"))
+    LogSigner([STRANGER], Folder(tmp_path / ".apart")).begin(folder.read("checkpoint"))
+    for announces in (False, True):
+        if announces:
+            apart.announce(NOW)
+        with pytest.raises(LogDiverged, match="statements"):
+            integrate(lambda s: iter(leaves[s:60]), folder, apart, ORIGIN)
+        assert folder.read("keys") == told
+        assert folder.read("key") == f"{STRANGER.verifier}\n".encode()
+    knowing = LogSigner([STRANGER], Folder(tmp_path / ".knowing"))
+    knowing.begin(folder.read("checkpoint"), told or b"")
+    assert integrate(lambda s: iter(leaves[s:60]), folder, knowing, ORIGIN).size == 60
+
+
 def test_a_key_that_was_replaced_signs_nothing_more_alone(tmp_path: Path) -> None:
     """Whoever finds the old key may not sign another log with it, for those who follow."""
     folder = Folder(tmp_path)
