@@ -37,7 +37,7 @@ from settlement.documents import canonical, sha256_hex
 from settlement.licences import acceptance, licence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Row, Select
@@ -237,6 +237,15 @@ def require_unheld_organisation(session: Session, org: str) -> None:
     row = in_force(session, kind=HOLD, subject_type="organisation", subject=org)
     if row is not None:
         raise LegalHold("a legal hold keeps what there is of the organisation", hold=row.id)
+
+
+def require_unheld_traces(session: Session, orgs: Collection[str]) -> None:
+    """Raise :class:`LegalHold` where something is held of one of these organisations, which somebody's traces
+    lead to: :func:`held_organisations`.
+    """
+    held = held_organisations().subquery()
+    if session.execute(select(held).where(held.c[0].in_(sorted(orgs))).limit(1)).first() is not None:
+        raise LegalHold("a legal hold keeps what there is of an organisation of this person")
 
 
 def held_organisations() -> Select[tuple[str]]:

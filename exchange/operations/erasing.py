@@ -48,7 +48,8 @@ def erase(market: Market, person: str, *, leave_without_admin: bool = False) -> 
 
     Raises:
         NotFound: there never was such a person.
-        LegalHold: a legal hold keeps what there is of an organisation that the person is a member of.
+        LegalHold: a legal hold keeps what there is of an organisation that the person is or was a member of,
+            or was invited to.
         LastAdmin: an organisation would have nobody left who administers it, which may be asked for.
     """
     if not market.store.read(lambda session: _was_erased(session, person)):
@@ -61,7 +62,8 @@ def erase_own(market: Market, who: SignedIn) -> None:
 
     Raises:
         ConfirmationNeeded: the second factor, or the password where there is none, was not shown recently.
-        LegalHold: a legal hold keeps what there is of an organisation that the person is a member of.
+        LegalHold: a legal hold keeps what there is of an organisation that the person is or was a member of,
+            or was invited to.
         LastAdmin: an organisation would have nobody left who administers it.
     """
     _erase(market, who.actor, person_of(who), who=who)
@@ -82,8 +84,8 @@ def _erase(
         if who is not None:
             who.require_recent_proof(tx.now)
         known = accounts.by_id(tx.session, person)
-        for org in sorted(accounts.organisations(tx.session, person)):
-            restraints.require_unheld_organisation(tx.session, org)
+        traces = accounts.traces(tx.session, known) | sessions.organisations(tx.session, person)
+        restraints.require_unheld_traces(tx.session, traces)
         if not leave_without_admin:
             for one in accounts.memberships(tx.session, person):
                 accounts.keep_an_admin(tx.session, one)

@@ -172,8 +172,7 @@ def erase(session: Session, who: Person) -> None:
     """Delete what is kept of a person, and the key that all of it is sealed under; sessions are deleted by
     :func:`exchange.persons.sessions.erase`.
     """
-    theirs = (invitation.c.person == who.id) | (invitation.c.login == _login(session, who.login))
-    links = list(session.scalars(select(invitation.c.id).where(theirs)))
+    links = list(session.scalars(select(invitation.c.id).where(_links(session, who))))
     session.execute(delete(invitation).where(invitation.c.id.in_(links)))
     for table in (membership, totp, passkey, recovery_code):
         session.execute(delete(table).where(table.c.person == who.id))
@@ -218,6 +217,12 @@ def memberships(session: Session, person_id: str) -> list[Member]:
 def organisations(session: Session, person_id: str) -> set[str]:
     """The organisations that a person is a member of, in force or not: who is shut out may come back."""
     return set(session.scalars(select(membership.c.org).where(membership.c.person == person_id)))
+
+
+def traces(session: Session, who: Person) -> set[str]:
+    """The organisations that a person is a member of or was invited to, as far as links are kept."""
+    links = select(invitation.c.org).where(_links(session, who), invitation.c.org.is_not(None))
+    return organisations(session, who.id) | set(session.scalars(links))
 
 
 def is_forsaken(session: Session, who: Person) -> bool:
@@ -393,6 +398,11 @@ def _invitation(session: Session, row: Row[Any]) -> Invitation:
 
 def _login(session: Session, login: str) -> str:
     return subjects.of(session).digest("login", login)
+
+
+def _links(session: Session, who: Person) -> ColumnElement[bool]:
+    """The links to and for a person."""
+    return (invitation.c.person == who.id) | (invitation.c.login == _login(session, who.login))
 
 
 def _identity(session: Session, issuer: str, subject: str) -> str:

@@ -208,6 +208,12 @@ def end_all(session: Session, person: str, now: datetime, *, org: str | None = N
     session.execute(mine.values(ended_at=_stamp(now)))
 
 
+def organisations(session: Session, person: str) -> set[str]:
+    """The organisations that a person has signed in to, as far as sessions are kept."""
+    mine = select(portal_session.c.org).where(portal_session.c.person == person)
+    return set(session.scalars(mine.distinct()))
+
+
 def erase(session: Session, person: str) -> None:
     """Delete every session of a person, and what any of them had begun."""
     mine = select(portal_session.c.id).where(portal_session.c.person == person)

@@ -18,6 +18,7 @@ from exchange.errors import LastAdmin, LegalHold, NotFound
 from exchange.operations import erasing, joining, rekeying
 from exchange.persons import commitments, subjects
 from tests.exchange.persons import marked
+from tests.market import sample
 from tests.market.browser import PASSWORD, Browser, invited, member
 from tests.market.officers import set_restraint
 from tests.market.stand import Stand
@@ -97,6 +98,28 @@ def test_a_legal_hold_on_an_organisation_keeps_its_members(ada: Browser) -> None
     assert stand.entries(kind="person.kept")[-1].document["code"] == "held"
     assert ada.post("/account/erase", login=LOGIN).status_code == 409
     assert ada.is_signed_in()
+
+
+@pytest.mark.parametrize("subject", ["organisation", "dataset", "query"])
+def test_a_hold_keeps_whom_traces_tie_to_what_is_held(stand: Stand, subject: str) -> None:
+    """Somebody who was removed from the organisation, and one who was invited there and never came."""
+    asked, org = stand.run().json()["query"], stand.orgs["buyer"]
+    with (
+        closing(member(stand, login="bo@acme.example")),
+        closing(member(stand, "other", "cy@globex.example")),
+    ):
+        bo = person_of(stand, "bo@acme.example")
+        left = joining.member_named(stand.market, org=org, login="bo@acme.example")
+        joining.remove(stand.market, joining.SYSTEM, org=org, member=left)
+        there = joining.members(stand.market, joining.SYSTEM, org=stand.orgs["other"])["items"]
+        cy = next(one["person"] for one in there if one["login"] == "cy@globex.example")
+        invited(stand, "buyer", "cy@globex.example")
+        name = {"organisation": "acme", "dataset": sample.SLUG, "query": asked}[subject]
+        set_restraint(stand, "hold", **{subject: name})
+        for person in (bo, cy):
+            with pytest.raises(LegalHold):
+                erasing.erase(stand.market, person, leave_without_admin=True)
+        assert [one.document["code"] for one in stand.entries(kind="person.kept")] == ["held", "held"]
 
 
 def test_erasing_again_changes_nothing_and_a_stranger_is_not_found(ada: Browser) -> None:
