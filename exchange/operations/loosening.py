@@ -68,13 +68,22 @@ def changes(old: Policy, new: Policy) -> list[str]:
         found.append("max_rho_per_query")
     if new.max_delta_per_query_pico > old.max_delta_per_query_pico:
         found.append("max_delta_per_query")
-    if new.min_rho_per_query_nano < old.min_rho_per_query_nano:
+    if _answers_more(old, new):
         found.append("min_rho_per_query")
     for name, table in new.tables.items():
         before = old.tables.get(name)
         if table.private and before is not None and before.private:
             found += _in_table(before, table)
     return found
+
+
+def _answers_more(old: Policy, new: Policy) -> bool:
+    """Whether its lifetime budget is enough for more questions of the least rho than the other's.
+
+    The least rho is rounded up to 1e-9; what rounding alone does is no change. So a smaller budget, whose
+    least rho is smaller where none is declared, is not looser.
+    """
+    return new.rho_nano * (old.min_rho_per_query_nano - 1) >= old.rho_nano * new.min_rho_per_query_nano
 
 
 def _in_table(old: Table, new: Table) -> Iterator[str]:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from exchange.operations import uploading
-from tests.market import sample
+from tests.market import officers, sample
 from tests.market.refusals import Case, check
 from tests.market.stand import TUS, Stand, problem
 
@@ -165,8 +165,9 @@ def test_rows_that_find_their_unit_by_a_path_are_listed(sqlite_stand: Stand) -> 
     stand = sqlite_stand
     reply = by_path(b"number,person\nr0001,ann\nr0002,ann\n")(stand)
     assert reply.status_code == 201, reply.text
-    version = {"version": reply.json()["version"]}
-    assert stand.post("provider", f"/v1/datasets/{sample.SLUG}/publish", version).status_code == 200
+    officers.publish(stand, sample.SLUG, reply.json()["version"])
+    told = stand.get("provider", f"/v1/datasets/{sample.SLUG}").json()
+    assert {table["name"] for table in told["tables"]} == {"rides", "zones", "riders"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

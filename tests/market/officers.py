@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from tests.market.browser import Browser, member
+from tests.market.stand import problem
 
 if TYPE_CHECKING:
     import httpx
@@ -28,6 +30,19 @@ def approve(browser: Browser, approval: str) -> httpx.Response:
     assert csrf is not None
     fields = {} if digest is None else {"digest": digest[1]}
     return browser.post(f"/officer/approvals/{approval}/approve", csrf=csrf[1], **fields)
+
+
+def publish(stand: Stand, slug: str, version: str) -> str:
+    """Publish a version that tells more than the one on offer: the provider asks, an officer approves, the
+    provider does it; returns the approval.
+    """
+    where, body = f"/v1/datasets/{slug}/publish", {"version": version}
+    asked: str = problem(stand.post("provider", where, body), 409, "approval_needed")["approval"]
+    with closing(officer(stand)) as browser:
+        assert approve(browser, asked).status_code == 200
+    done = stand.post("provider", where, body)
+    assert done.status_code == 200, done.text
+    return asked
 
 
 def shown(stand: Stand, approval: str) -> dict[str, Any]:
