@@ -189,6 +189,15 @@ def is_frozen_use(session: Session, *, dataset: str, organisation: str, licence:
     return session.execute(_FREEZE_OF, named).first() is not None
 
 
+def was_frozen_use(session: Session, at: str, *, dataset: str, organisation: str, licence: str) -> bool:
+    """Whether one of these was frozen at a moment, as a timestamp of the books."""
+    named = {"dataset": dataset, "organisation": organisation, "licence": licence}
+    lasted = restraint.c.set_at <= at, or_(_IN_FORCE, restraint.c.lifted_at > at)
+    of_use = or_(*(_is_of(kind, named[kind]) for kind in SUBJECTS[FREEZE]))
+    found = select(restraint.c.id).where(restraint.c.kind == FREEZE, of_use, *lasted)
+    return session.execute(found.limit(1)).first() is not None
+
+
 def require_free_query(session: Session, query_id: str) -> None:
     """The same for what a query is of: its dataset, its buyer, and the licence that was accepted for it."""
     _refuse(session.execute(_FREEZE_OF_QUERY, {"query": query_id}).one_or_none())

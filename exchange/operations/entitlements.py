@@ -114,8 +114,8 @@ def buy_credit(tx: Tx, grant: orders.Grant, plan: PricePlan) -> str:
     return post(tx, "credit_bought", f"grant:{grant.id}:credit:{journal}", legs, plan, journal=journal)
 
 
-def end_credit(tx: Tx, market: Market, grant: orders.Grant) -> str | None:
-    """Empty the credit of a grant that ended: back to the wallet where it was withdrawn, else it is earned.
+def end_credit(tx: Tx, market: Market, grant: orders.Grant, *, earned: bool) -> str | None:
+    """Empty the credit of a grant that ended: it is earned, or goes back to the wallet.
 
     Returns the journal, or None where nothing is left. What open queries hold is left for another time.
     """
@@ -126,10 +126,10 @@ def end_credit(tx: Tx, market: Market, grant: orders.Grant) -> str | None:
     if not left:
         return None
     amount = Money(left, plan.currency)
-    if grant.state == "withdrawn":
-        legs, kind = entries.credit_returned(grant.org, grant.id, amount), "credit_returned"
-    else:
+    if earned:
         legs, kind = _charge(market, grant, amount, credit_of=grant.id), "credit_lapsed"
+    else:
+        legs, kind = entries.credit_returned(grant.org, grant.id, amount), "credit_returned"
     journal = new_id("jnl")
     return post(tx, kind, f"grant:{grant.id}:{kind}:{journal}", legs, plan, journal=journal)
 

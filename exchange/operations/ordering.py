@@ -101,7 +101,7 @@ def move(
     def work(tx: Tx) -> dict[str, Any]:
         actor.require(Role.PROVIDER)
         grant = change(tx.session, grant_id, org=actor.org, reason=reason, now=tx.now)
-        journal = entitlements.end_credit(tx, market, grant) if verb == "withdraw" else None
+        journal = entitlements.end_credit(tx, market, grant, earned=False) if verb == "withdraw" else None
         _record(tx, f"grant.{done}", grant, journal)
         _tell_holder(tx, grant, f"grant.{done}", f"was {done}: {reason}")
         return buying.grant_document(tx.session, grant)
@@ -303,8 +303,18 @@ def _expire(tx: Tx, *, one: str) -> dict[str, Any]:
 
 def _empty(tx: Tx, *, market: Market, one: str) -> dict[str, Any]:
     grant = _any(tx.session, one)
-    _record(tx, "grant.credit_ended", grant, entitlements.end_credit(tx, market, grant))
+    journal = entitlements.end_credit(tx, market, grant, earned=_is_earned(tx.session, grant))
+    _record(tx, "grant.credit_ended", grant, journal)
     return {"grant": one}
+
+
+def _is_earned(session: Session, grant: orders.Grant) -> bool:
+    """Whether the credit of a grant that ended is the provider's: not where the provider withdrew it, nor
+    where it ended under a freeze, so that nothing could be asked for it.
+    """
+    if grant.state == "withdrawn":
+        return False
+    return not restraints.was_frozen_use(session, grant.valid_until or "", **_uses(session, grant))
 
 
 def _renew_period(tx: Tx, *, market: Market, one: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime
+from contextlib import closing
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from settlement import ledger
 from settlement.ledger import chart
 from settlement.prices import PricePlan, month_of, period_at
 from tests.market import sample
+from tests.market.officers import lift, officer, set_restraint
 from tests.market.stand import Stand, problem
 
 BUNDLE = sample.plan("bundle", kind="credits", bundle="5.00", per_rho="15.00", max_rho="1.5")
@@ -148,6 +150,36 @@ def test_credit_that_was_not_spent_goes_back_or_is_earned(
     assert sqlite_market.wallet().posted == (10_000 - 155 if back else 10_000 - 500)
     assert sum(earned(sqlite_market)) == (155 if back else 500)
     assert sqlite_market.broken_laws() == []
+
+
+@pytest.mark.parametrize("subject", ["dataset", "organisation", "licence"])
+def test_credit_of_a_grant_that_ends_under_a_freeze_goes_back(market: Stand, subject: str) -> None:
+    """It does so too where the freeze was lifted before the worker came."""
+    bundle = market.request("buyer", "bundle", until=f"{market.clock() + timedelta(days=2):%Y-%m-%d}")
+    licence = market.get("buyer", f"/v1/datasets/{sample.SLUG}/licence").json()["id"]
+    named = {"dataset": sample.SLUG, "organisation": "acme", "licence": licence}[subject]
+    assert bundle.status_code == 201, bundle.text
+    ask(market, "bundle", "0.1", 1)
+    made = set_restraint(market, **{subject: named})
+    market.clock.advance(days=3)
+    with closing(officer(market)) as ada:
+        lift(market, ada, made)
+    for _ in range(2):
+        ordering.rounds(market.market)
+    assert market.wallet().posted == 10_000 - 155
+    assert sum(earned(market)) == 155
+    assert market.broken_laws() == []
+
+
+def test_credit_is_earned_where_the_freeze_was_lifted_before_the_end(sqlite_market: Stand) -> None:
+    grant = grant_of(sqlite_market, "bundle")
+    made = set_restraint(sqlite_market, dataset=sample.SLUG)
+    with closing(officer(sqlite_market)) as ada:
+        lift(sqlite_market, ada, made)
+    assert sqlite_market.post("buyer", f"/v1/grants/{grant}/end").status_code == 200
+    for _ in range(2):
+        ordering.rounds(sqlite_market.market)
+    assert sum(earned(sqlite_market)) == 500
 
 
 def test_a_subscription_covers_its_allowance_and_charges_what_is_beyond(market: Stand) -> None:
