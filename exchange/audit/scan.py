@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from exchange.audit import leaf as leaves
 from exchange.audit import merkle, tiles
@@ -13,13 +14,14 @@ from exchange.audit.rebuild import MISSING, Rebuild
 from exchange.audit.report import ALTERED, FORK, GAP, MALFORMED, TRUNCATED, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from exchange.audit.checkpoint import Checkpoint
     from exchange.audit.tiles import Reader
 
 MOST_FINDINGS = 1_000
 """Findings that a report lists; what is found beyond is counted."""
+
+Also = Callable[[Sequence[Mapping[str, Any]]], Iterable[Finding]]
+"""Is given the documents of each bundle while it is verified, in order, and says what is wrong with them."""
 
 
 class StoredLeaf(Protocol):
@@ -88,12 +90,14 @@ class Scan:
         pinned: Checkpoint | None,
         database: Iterable[StoredLeaf] | None,
         promised: Mapping[int, bytes],
+        also: Also | None = None,
     ) -> None:
         self._reader = reader
         self._checkpoint = checkpoint
         self._findings = findings
         self._pinned = pinned
         self._promised = promised
+        self._also = also
         self._sequence = SequenceCheck()
         self._database = _Database(database, findings) if database is not None else None
         # Where entries and tiles differ, the signed root decides which were altered: both are followed.
@@ -180,7 +184,7 @@ class Scan:
         self._tiles_tree.extend(bundle.from_tile, other)
 
     def _check_entries(self, bundle: _Bundle) -> None:
-        both = zip(bundle.from_entries, bundle.from_tile, strict=True)
+        both, documents = zip(bundle.from_entries, bundle.from_tile, strict=True), []
         for offset, (from_entry, from_tile) in enumerate(both):
             seq = bundle.first + offset
             document = None
@@ -194,14 +198,17 @@ class Scan:
             else:
                 self._findings.extend(self._sequence.check(document, from_entry))
                 self.entries += 1
+                documents.append(document)
             entry_id = None if document is None else str(document["id"])
             if self._database is not None:
                 self._database.compare(seq, entry_id, {from_entry, from_tile})
             if self._promised.get(seq, from_entry) not in (from_entry, from_tile):
                 text = "A receipt promises another entry in this place."
                 self._findings.add(ALTERED, text, seq=seq, id=entry_id)
+        if self._also is not None:
+            self._findings.extend(self._also(documents))
 
-    def _decode(self, seq: int, entry: bytes, path: str) -> dict[str, object] | None:
+    def _decode(self, seq: int, entry: bytes, path: str) -> dict[str, Any] | None:
         try:
             return leaves.decode(entry)
         except Malformed as error:
@@ -317,12 +324,6 @@ class _Database:
 
     def _advance(self) -> None:
         self._row = next(self._rows, None)
-
-
-def published_leaves(reader: Reader, size: int) -> Iterator[bytes]:
-    """The entries of a log of `size` leaves, one bundle in memory at a time. Raises Malformed."""
-    for index in range(-(-size // tiles.WIDTH)):
-        yield from tiles.read_bundle(reader, index, tiles.width_of(0, index, size))
 
 
 def _complete_entries(data: bytes) -> tuple[list[bytes], bytes]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from exchange.audit.report import ALTERED, GAP, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 KINDS = ("query.settled", "query.forfeited", "profile.released", "profile.forfeited")
 """Kinds of entries that spend: of an answer or a profile that was released, or whose release broke off."""
@@ -42,7 +42,7 @@ class Spending:
         """Passes over entries whose leaves could not be read: what they spent is told by later ones."""
         self._epoch += 1
 
-    def add(self, document: Mapping[str, Any]) -> Iterator[Finding]:
+    def add(self, document: Mapping[str, Any]) -> list[Finding]:
         """What is wrong with the next leaf's account of its domain.
 
         Code 14 where more was spent than the entries tell, code 11 where an account went back, or moved by an
@@ -51,21 +51,23 @@ class Spending:
         privacy = document["privacy"] or {}
         domain, after = privacy.get("domain"), privacy.get("spent_after")
         if domain is None or after is None:
-            return
+            return []
         before, certain = self.of(domain), self._read_in.get(domain, 0) == self._epoch
         self._read_in[domain] = self._epoch
         step, rho = int(after) - before.rho_nano, int(privacy.get("rho_nano") or 0)
-        spends = document["kind"] in KINDS
+        spends, found = document["kind"] in KINDS, []
         if certain and step != (rho if spends else 0):
             missing = step > (rho if spends else 0)
             text = (
                 f"{int(after)} nano-rho of {domain} are spent after this entry, {before.rho_nano} before it; "
                 f"it spends {rho if spends else 0}{': an entry is missing between them' if missing else ''}."
             )
-            yield Finding(GAP if missing else ALTERED, text, seq=document["seq"], id=document["id"])
+            place = {"seq": document["seq"], "id": document["id"]}
+            found.append(Finding(GAP if missing else ALTERED, text, **place))
         entries = before.entries + (1 if spends and rho else 0)
         last = document["seq"] if spends and rho else before.last_seq
         self._spent[domain] = Spent(domain, int(after), entries, last)
+        return found
 
     def of(self, domain: str) -> Spent:
         """What was found of one domain so far."""

@@ -24,7 +24,7 @@ from exchange.audit.report import (
     Finding,
     exit_code_of,
 )
-from exchange.audit.scan import MOST_FINDINGS, Findings, Scan, StoredLeaf, published_leaves
+from exchange.audit.scan import MOST_FINDINGS, Findings, Scan, StoredLeaf
 from exchange.audit.tiles import Fetched, Folder, Reader
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from exchange.audit.checkpoint import Checkpoint
     from exchange.audit.note import VerifierKey
+    from exchange.audit.scan import Also
 
 __all__ = [
     "Fetched",
@@ -40,8 +41,8 @@ __all__ = [
     "LogReport",
     "Reader",
     "StoredLeaf",
-    "published_leaves",
     "verify_books",
+    "verify_journals",
     "verify_log",
 ]
 
@@ -110,6 +111,7 @@ def verify_log(
     pinned: bytes | str | None = None,
     database_leaves: Iterable[StoredLeaf] | None = None,
     promised: Mapping[int, bytes] | None = None,
+    also: Also | None = None,
 ) -> LogReport:
     """Verifies a published log; never raises for a bad one.
 
@@ -120,6 +122,9 @@ def verify_log(
         pinned: an older checkpoint of this log, as it was saved.
         database_leaves: the database's copy, in order of seq (`log.entries(session)`).
         promised: leaf hashes by sequence number from receipts whose time of integration has passed.
+        also: is given the documents of each bundle of 256 entries, in order and as they were verified, and
+            says what is wrong with them. Only where the report is good were they those of the signed root:
+            whoever adds up or compares entries does it here, and never with bytes that are read again.
 
     Returns:
         A report whose exit code is 0, 10 truncated, 11 altered, inserted or reordered, 12 fork against the
@@ -145,29 +150,24 @@ def verify_log(
         text = f"{len(cosigners)} pinned witnesses signed the checkpoint; {required} are required."
         findings.add(WITNESSES, text)
     _compare_heads(checkpoint, saved, findings)
-    scan = Scan(reader, checkpoint, findings, pinned=saved, database=database_leaves, promised=promised or {})
-    scan.run()
-    return LogReport(
-        exit_code_of(findings.codes),
-        tuple(findings.listed),
-        origin,
-        checkpoint.size,
-        checkpoint.root,
-        scan.entries,
-        scan.unpublished,
-        tuple(key.name for key in cosigners),
-        findings.more,
+    scan = Scan(
+        reader,
+        checkpoint,
+        findings,
+        pinned=saved,
+        database=database_leaves,
+        promised=promised or {},
+        also=also,
     )
+    scan.run()
+    return _report(checkpoint, cosigners, scan, findings)
 
 
 def verify_books(
     published: Iterable[bytes], journal_digest: Callable[[str], str | None]
 ) -> Iterator[Finding]:
-    """Holds every leaf that names a journal against the ledger.
-
-    `journal_digest` gives the SHA-256 hex of a journal as the ledger holds it now, or None where there is
-    none. Yields a finding with code 11 for each journal that is missing or differs, naming journal and
-    entry.
+    """Holds every leaf that names a journal against the ledger, as `verify_journals`; code 15 for what is
+    no leaf.
     """
     for data in published:
         try:
@@ -175,6 +175,19 @@ def verify_books(
         except Malformed as error:
             yield Finding(MALFORMED, str(error))
             continue
+        yield from verify_journals([document], journal_digest)
+
+
+def verify_journals(
+    documents: Iterable[Mapping[str, Any]], journal_digest: Callable[[str], str | None]
+) -> Iterator[Finding]:
+    """Holds the documents of leaves that name a journal against the ledger.
+
+    `journal_digest` gives the SHA-256 hex of a journal as the ledger holds it now, or None where there is
+    none. Yields a finding with code 11 for each journal that is missing or differs, naming journal and
+    entry.
+    """
+    for document in documents:
         money = document["money"] or {}
         journal = money.get("journal")
         if journal is None:
@@ -192,6 +205,22 @@ def _newest(reader: Reader) -> bytes:
     if data is None:
         raise Malformed("There is no checkpoint.")
     return data
+
+
+def _report(
+    checkpoint: Checkpoint, cosigners: Sequence[VerifierKey], scan: Scan, findings: Findings
+) -> LogReport:
+    return LogReport(
+        exit_code_of(findings.codes),
+        tuple(findings.listed),
+        checkpoint.origin,
+        checkpoint.size,
+        checkpoint.root,
+        scan.entries,
+        scan.unpublished,
+        tuple(key.name for key in cosigners),
+        findings.more,
+    )
 
 
 def _open_pinned(pinned: bytes | str, origin: str, keys: Sequence[VerifierKey]) -> Checkpoint:

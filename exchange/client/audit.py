@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from exchange.client.spending import SpendingReport
 
 _PAGE = 100
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -225,33 +223,27 @@ class Audit(Control):
         Returns:
             A report with ``good``, ``exit_code`` (0, 10 to 16) and ``findings``; a bad log does not raise.
         """
-        from exchange.audit.errors import CryptographyMissing, Malformed
-        from exchange.audit.verify import Finding, LogReport, published_leaves, verify_log
+        from exchange.audit.errors import CryptographyMissing
+        from exchange.audit.verify import Finding, LogReport, verify_log
 
         trusted = keys or self._connection.keys()
         reader = _Published(self._connection, checkpoint)
         if follow_keys:
             trusted = replace(trusted, log_statements=(reader.read("keys") or b"").decode("utf-8", "replace"))
         try:
-            report = verify_log(
+            return verify_log(
                 reader,
                 origin=trusted.origin,
                 keys=verdicts.log_keys(trusted),
                 pinned=pinned,
                 witnesses=witnesses,
                 required=len(witnesses) if witnesses_required is None else witnesses_required,
+                also=self._books if books else None,
             )
-            if books and report.size is not None:
-                report = report.with_findings(self._books(published_leaves(reader, report.size)))
         except CryptographyMissing:
             raise errors.missing("cryptography", "verify", "checking signatures") from None
         except errors.VerificationFailed as broken:
             return LogReport(broken.exit_code, (Finding(broken.exit_code, str(broken)),), trusted.origin)
-        except Malformed:
-            # The report already names the file that is missing or broken; the books behind it cannot be held
-            # against leaves that are not there.
-            return report
-        return report
 
     def spending(self, *, pinned: str | bytes | None = None, keys: Keys | None = None) -> SpendingReport:
         """Verify the public log, add up each domain's rho from it, and compare with what the exchange says.
@@ -264,13 +256,16 @@ class Audit(Control):
 
         trusted = keys or self._connection.keys()
         reader = _Published(self._connection, self.checkpoint())
+        tally = spendings.Tally(spendings.said(self._connection))
         try:
-            report = verify_log(reader, origin=trusted.origin, keys=[trusted.log_key], pinned=pinned)
+            report = verify_log(
+                reader, origin=trusted.origin, keys=[trusted.log_key], pinned=pinned, also=tally.read
+            )
         except CryptographyMissing:
             raise errors.missing("cryptography", "verify", "checking signatures") from None
         if not report.good:
             return spendings.SpendingReport(report, ())
-        return spendings.compare(self._connection, reader, report)
+        return tally.held(report)
 
     def verify_evidence(self, path: str | Path, *, keys: Keys | None = None) -> LogReport:
         """Check a file of evidence here: every byte, every proof, and what the entries name.
@@ -337,13 +332,12 @@ class Audit(Control):
             if not token:
                 return
 
-    def _books(self, published: Iterator[bytes]) -> Iterator[Finding]:
-        from exchange.audit.verify import verify_books
+    def _books(self, documents: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+        from exchange.audit.verify import verify_journals
 
-        while batch := list(islice(published, _BATCH)):
-            wanted = sorted({journal for journal in map(_journal, batch) if journal})
-            digests = self._digests(wanted) if wanted else {}
-            yield from verify_books(batch, digests.get)
+        wanted = sorted({one["money"]["journal"] for one in documents if one["money"]} - {None})
+        digests = self._digests(wanted) if wanted else {}
+        return verify_journals(documents, digests.get)
 
     def _digests(self, journals: list[str]) -> dict[str, str]:
         found = self._connection.get("/v1/audit/journals", ids=",".join(journals))
@@ -373,17 +367,6 @@ def _entries(page: Mapping[str, Any]) -> list[Entry]:
 
 def _journal_digests(found: Mapping[str, Any]) -> dict[str, str]:
     return {journal: str(item["digest"]) for journal, item in found["items"].items()}
-
-
-def _journal(leaf: bytes) -> str | None:
-    """The journal that a leaf names; a leaf that cannot be read is reported by the verifier itself."""
-    try:
-        document = json.loads(leaf[1:])
-    except (ValueError, RecursionError):
-        return None
-    money = document.get("money") if isinstance(document, dict) else None
-    journal = money.get("journal") if isinstance(money, dict) else None
-    return journal if isinstance(journal, str) else None
 
 
 def _time(value: Any) -> Any:

@@ -9,11 +9,10 @@ from exchange.client import html
 from exchange.client.connection import Connection, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exchange.audit.report import Finding
-    from exchange.audit.spending import Spent
-    from exchange.audit.verify import LogReport, Reader
+    from exchange.audit.verify import LogReport
 
 _PAGE = 500
 
@@ -38,7 +37,9 @@ class DomainSpending:
 
 
 @dataclass(frozen=True)
-class _Said:
+class Said:
+    """What the exchange says that a domain has spent, when its log had so many entries."""
+
     entries: int
     domain: str
     rho_nano: int
@@ -70,30 +71,43 @@ def rho(nano: int | None) -> str:
     return "-" if nano is None else f"{nano // 10**9}.{nano % 10**9:09d}".rstrip("0").rstrip(".")
 
 
-def compare(connection: Connection, reader: Reader, report: LogReport) -> SpendingReport:
-    """Add up the entries of a log that was verified, and hold every domain against what the exchange says.
-
-    Findings are added to the report: what does not add up (codes 11, 14).
+class Tally:
+    """Adds up the entries of a log while it is verified, and keeps what each domain had spent at the moments
+    at which the exchange says something of it.
     """
-    from exchange.audit import leaf as leaves
-    from exchange.audit.spending import Spending
-    from exchange.audit.verify import published_leaves
 
-    size = report.size or 0
-    findings: list[Finding] = []
-    followed, told = Spending(), dict[str, DomainSpending]()
-    waiting = sorted(_said(connection), key=lambda one: one.entries, reverse=True)
-    for seq, leaf in enumerate(published_leaves(reader, size)):
-        while waiting and waiting[-1].entries <= seq:
-            one = waiting.pop()
-            told[one.domain] = _held(one, followed.of(one.domain))
-        findings += followed.add(leaves.decode(leaf))
-    for one in waiting:
-        told[one.domain] = _held(one, followed.of(one.domain) if one.entries == size else None)
-    for found in followed.domains():
-        told.setdefault(found.domain, DomainSpending(found.domain, found.rho_nano, None, found.entries))
-    domains = tuple(told[name] for name in sorted(told))
-    return SpendingReport(report.with_findings([*findings, *_contradictions(domains)]), domains)
+    def __init__(self, said: Iterable[Said]) -> None:
+        from exchange.audit.spending import Spending
+
+        self._spending = Spending()
+        self._waiting = sorted(said, key=lambda one: one.entries, reverse=True)
+        self._told: dict[str, DomainSpending] = {}
+
+    def read(self, documents: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
+        """Add a bundle's documents. What does not add up in them is found by the log's own verification."""
+        for document in documents:
+            self._tell(document["seq"])
+            self._spending.add(document)
+        return ()
+
+    def held(self, report: LogReport) -> SpendingReport:
+        """Every domain's two figures, and what contradicts among them, after a log that was found good."""
+        self._tell(report.size or 0)
+        for one in self._waiting:
+            self._told[one.domain] = DomainSpending(one.domain, None, one.rho_nano, 0)
+        for found in self._spending.domains():
+            self._told.setdefault(
+                found.domain, DomainSpending(found.domain, found.rho_nano, None, found.entries)
+            )
+        domains = tuple(self._told[name] for name in sorted(self._told))
+        return SpendingReport(report.with_findings(_contradictions(domains)), domains)
+
+    def _tell(self, entries: int) -> None:
+        """Settle what was said of a log of at most so many entries, as all of them are added up now."""
+        while self._waiting and self._waiting[-1].entries <= entries:
+            one = self._waiting.pop()
+            found = self._spending.of(one.domain)
+            self._told[one.domain] = DomainSpending(one.domain, found.rho_nano, one.rho_nano, found.entries)
 
 
 def _contradictions(domains: tuple[DomainSpending, ...]) -> Iterator[Finding]:
@@ -108,7 +122,8 @@ def _contradictions(domains: tuple[DomainSpending, ...]) -> Iterator[Finding]:
             yield Finding(ALTERED, text)
 
 
-def _said(connection: Connection) -> Iterator[_Said]:
+def said(connection: Connection) -> Iterator[Said]:
+    """Everything that the exchange says of its domains."""
     token: str | None = None
     while True:
         page = connection.get("/audit/spending", limit=_PAGE, page_token=token)
@@ -118,12 +133,5 @@ def _said(connection: Connection) -> Iterator[_Said]:
             return
 
 
-def _items(page: Mapping[str, Any]) -> list[_Said]:
-    return [_Said(int(page["entries"]), one["domain"], int(one["rho_nano_spent"])) for one in page["items"]]
-
-
-def _held(said: _Said, found: Spent | None) -> DomainSpending:
-    """One domain against the log as it was when the exchange said so; None where the log is not there yet."""
-    if found is None:
-        return DomainSpending(said.domain, None, said.rho_nano, 0)
-    return DomainSpending(said.domain, found.rho_nano, said.rho_nano, found.entries)
+def _items(page: Mapping[str, Any]) -> list[Said]:
+    return [Said(int(page["entries"]), one["domain"], int(one["rho_nano_spent"])) for one in page["items"]]
