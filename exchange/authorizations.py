@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
 
 metadata = MetaData()
@@ -167,6 +167,12 @@ def revoke_of(session: Session, subject: str, now: datetime, *, org: str | None 
     if org is not None:
         ended = ended.where(table.org == org)
     session.execute(ended.values(revoked_at=stamp(now)))
+
+
+def of_subject(subject: str) -> Select[tuple[str]]:
+    """Selects the ids of what somebody let in, in force or not."""
+    table = oauth_authorization.c
+    return select(table.id).where(table.subject == subject)
 
 
 def require_live(session: Session, authorization_id: str, now: datetime) -> tuple[Authorization, Actor]:

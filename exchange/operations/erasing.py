@@ -14,6 +14,7 @@ from exchange.audit import log
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import NotFound
 from exchange.identity import SYSTEM
+from exchange.operations import saved_searches
 from exchange.operations.securing import person_of
 from exchange.operations.signing_in import tries_key
 from exchange.persons import accounts, sessions, throttling
@@ -92,6 +93,7 @@ def _erase(
         authorizations.revoke_of(tx.session, person, tx.now)
         _, account = throttling.account(key, known.login, "")
         throttling.forgive(tx.session, [account, throttling.factor(key, person)])
+        saved_searches.forget(tx.session, person)
         sessions.erase(tx.session, person)
         accounts.erase(tx.session, known)
         return {"person": person}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 
+from exchange import authorizations
 from exchange.alerts.tables import saved_search
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import NotFound, RequestInvalid
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from exchange.identity import Actor
     from exchange.market import Market
-    from exchange.store import Tx
+    from exchange.store import Outcome, Tx
 
 MOST = 50
 _LONGEST_NAME, _LONGEST_FILTER = 80, 200
@@ -109,10 +110,10 @@ def save(
         kept = json.dumps(wanted, sort_keys=True)
         tx.session.execute(insert(saved_search).values(**made, **owner, filters=kept, created_at=at))
         tx.record(object=ObjectGroup(type="search", id=made["id"]))
-        return {"search": made["id"], "name": made["name"], "filters": wanted, "created_at": at}
+        return {"search": made["id"]}
 
     command = SaveSearch(name[:_LONGEST_NAME], json.dumps(filters, sort_keys=True, default=str))
-    return market.store.perform(actor, command, work, key=key).value
+    return _after(market, actor, market.store.perform(actor, command, work, key=key))
 
 
 def rename(
@@ -126,11 +127,10 @@ def rename(
         if row.name != name.strip():
             fresh = _free_name(tx.session, tx.actor, name)
             tx.session.execute(update(saved_search).where(saved_search.c.id == search_id).values(name=fresh))
-        return _told(_find(tx.session, tx.actor, search_id))
+        return {"search": search_id}
 
-    return market.store.perform(
-        actor, RenameSearch(search_id, name[: _LONGEST_NAME + 1]), work, key=key
-    ).value
+    command = RenameSearch(search_id, name[: _LONGEST_NAME + 1])
+    return _after(market, actor, market.store.perform(actor, command, work, key=key))
 
 
 def delete(market: Market, actor: Actor, search_id: str, *, key: str | None = None) -> dict[str, Any]:
@@ -143,6 +143,19 @@ def delete(market: Market, actor: Actor, search_id: str, *, key: str | None = No
         return {"search": search_id}
 
     return market.store.perform(actor, DeleteSearch(search_id), work, key=key).value
+
+
+def forget(session: Session, person: str) -> None:
+    """Delete what a person saved, also by programs that the person let in."""
+    programs = authorizations.of_subject(person)
+    theirs = or_(saved_search.c.owner == person, saved_search.c.owner.in_(programs))
+    session.execute(delete_from(saved_search).where(theirs))
+
+
+def _after(market: Market, actor: Actor, done: Outcome) -> dict[str, Any]:
+    """The search as it is now: no outcome that is kept for repeats holds its name or filters."""
+    search_id = done.value["search"]
+    return market.store.read(lambda session: _told(_find(session, actor, search_id)))
 
 
 def _own(actor: Actor) -> tuple[ColumnElement[bool], ...]:

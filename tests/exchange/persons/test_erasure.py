@@ -20,7 +20,7 @@ from exchange.persons import commitments, subjects
 from tests.exchange.persons import marked
 from tests.market import sample
 from tests.market.browser import PASSWORD, Browser, invited, member
-from tests.market.officers import set_restraint
+from tests.market.officers import officer, set_restraint
 from tests.market.stand import Stand
 
 LOGIN = "ada@acme.example"
@@ -120,6 +120,21 @@ def test_a_hold_keeps_whom_traces_tie_to_what_is_held(stand: Stand, subject: str
             with pytest.raises(LegalHold):
                 erasing.erase(stand.market, person, leave_without_admin=True)
         assert [one.document["code"] for one in stand.entries(kind="person.kept")] == ["held", "held"]
+
+
+def test_saved_searches_go_with_their_person(stand: Stand) -> None:
+    name, text_of = "calls of bo smith", "a slip of the pen"
+    with closing(officer(stand, "bo@cnil.example")) as browser:
+        assert name in browser.post("/officer/searches", name=name, q=text_of).text
+        there = joining.members(stand.market, joining.SYSTEM, org=stand.orgs["officer"])["items"]
+        body = {"name": f"{name} too", "filters": {"q": text_of}}
+        for _ in range(2):
+            kept = stand.post("officer", "/v1/audit/searches", body, key="once")
+            assert (kept.status_code, kept.json()["name"]) == (201, f"{name} too")
+        assert stand.call("officer", "DELETE", f"/v1/audit/searches/{kept.json()['search']}").is_success
+        assert marked.traces(stand, marked.needles([name, text_of]))
+        erasing.erase(stand.market, there[0]["person"], leave_without_admin=True)
+    assert not marked.traces(stand, marked.needles([name, text_of]))
 
 
 def test_erasing_again_changes_nothing_and_a_stranger_is_not_found(ada: Browser) -> None:
