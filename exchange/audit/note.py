@@ -209,6 +209,17 @@ def parse_note(data: bytes | str) -> Note:
     return Note(body + "\n", signatures)
 
 
+def parse_signatures(text: str, lines: bytes) -> Note:
+    """A note over `text` with the signature lines that somebody sent for it.
+
+    Raises Malformed also where they would be read as a note over another text.
+    """
+    note = parse_note(text.encode() + b"\n" + lines)
+    if note.text != text:
+        raise Malformed("What was sent is not signature lines alone.")
+    return note
+
+
 def verify_note(note: Note, keys: Sequence[VerifierKey]) -> tuple[VerifierKey, ...]:
     """The trusted keys that signed the note; signatures by unknown keys are ignored, as the format asks.
 

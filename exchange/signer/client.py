@@ -46,7 +46,7 @@ class SignerClient:
             SignerUnavailable: no answer, or none of a signer's.
         """
         body = self._ask(b"sign\n" + Growth(old_size, tuple(proof), text.encode()).encoded())
-        return notes.parse_note(text.encode() + b"\n" + body).signatures
+        return notes.parse_signatures(text, body).signatures
 
     def _ask(self, request: bytes) -> bytes:
         try:

@@ -32,7 +32,7 @@ from exchange.operations import auditing
 from exchange.signer import server
 from exchange.signer.client import SignerClient
 from exchange.signer.home import SignerHome
-from tests.exchange.audit.samples import NOW, ORIGIN
+from tests.exchange.audit.samples import NOW, ORIGIN, SIGNER
 from tests.market.stand import Stand
 
 ROOTS = [merkle.leaf_hash(bytes([number])) for number in range(40)]
@@ -130,6 +130,26 @@ def test_no_bytes_bring_it_down_and_none_are_signed(home: SignerHome, place: Pat
         assert head is not None
         assert head.size == 0
         assert asked.keys().newest
+
+
+def test_what_is_more_than_signatures_is_not_taken_for_them(place: Path) -> None:
+    """Whoever answers on the socket in the signer's place."""
+    longer = note.sign_note(f"{text(20)}\nmore\n", SIGNER).encoded().splitlines(True)[-1]
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place / "s"))
+        listening.listen()
+
+        def answer() -> None:
+            with listening.accept()[0] as connection:
+                while connection.recv(65_536):
+                    pass
+                connection.sendall(b"200\nmore\n\n" + longer)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(AuditError, match="signature lines alone"):
+            SignerClient(place / "s").sign_head(text(20), 0, [])
+        answering.join()
 
 
 def test_another_user_is_not_answered(
