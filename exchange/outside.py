@@ -7,11 +7,12 @@ followed, no proxy of the environment used, and what comes back is short and soo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
 import ssl
-import time
+import threading
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,13 @@ from exchange import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any, Self
 
     from exchange.addresses import IP, Address, Network
 
 LARGEST_BYTES = 256 << 10
 LONGEST_S = 10.0
+"""Seconds from the first connection to the end of an answer, however it drips."""
 _TIMEOUT_S = 5.0
 _MOST_ADDRESSES = 4
 
@@ -61,14 +64,22 @@ def ask(
         raise NotAsked(str(error)) from error
     found = _resolved(place, inside)
     # The transport alone: a client would look at redirects, cookies and the environment.
-    with httpx.HTTPTransport(verify=_trusted(os.environ.get("SSL_CERT_FILE")), trust_env=False) as transport:
+    verify = _trusted(os.environ.get("SSL_CERT_FILE"))
+    with _Deadline(LONGEST_S) as deadline, httpx.HTTPTransport(verify=verify, trust_env=False) as transport:
         for ip in found:
+            request = _request(place, ip, headers, body, timeout_s)
+            request.extensions["trace"] = deadline.traced
             try:
-                return _answer(transport, _request(place, ip, headers, body, timeout_s))
+                answer = _answer(transport, request)
             except httpx.ConnectError as error:
                 refused = error
+                continue
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise NotAsked(type(error).__name__) from error
+                reason = "the answer takes too long" if deadline.passed else type(error).__name__
+                raise NotAsked(reason) from error
+            if deadline.passed:  # what was cut off may look whole
+                raise NotAsked("the answer takes too long")
+            return answer
     raise NotAsked("nobody takes the connection") from refused
 
 
@@ -110,7 +121,6 @@ def _resolved(place: Address, inside: Sequence[Network]) -> list[IP]:
 
 
 def _answer(transport: httpx.HTTPTransport, request: httpx.Request) -> tuple[int, bytes]:
-    until = time.monotonic() + LONGEST_S
     reply = transport.handle_request(request)
     try:
         if reply.headers.get("Content-Encoding", "identity") != "identity":
@@ -118,8 +128,43 @@ def _answer(transport: httpx.HTTPTransport, request: httpx.Request) -> tuple[int
         held = bytearray()
         for block in reply.iter_raw():
             held += block
-            if len(held) > LARGEST_BYTES or time.monotonic() > until:
-                raise NotAsked("the answer is too long, or takes too long")
+            if len(held) > LARGEST_BYTES:
+                raise NotAsked("the answer is too long")
     finally:
         reply.close()
     return reply.status_code, bytes(held)
+
+
+class _Deadline:
+    """Ends the connections of a request at a moment. A timeout of httpx bounds each part of an answer alone,
+    and a head may have any number of parts.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self._connections: list[socket.socket] = []
+        self._timer = threading.Timer(within_s, self._end)
+        self._timer.daemon = True
+        self.passed = False
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        for connection in self._connections:
+            connection.close()
+
+    def traced(self, event: str, info: Mapping[str, Any]) -> None:
+        """Takes note of each connection that httpx makes (its extension `trace`)."""
+        if event == "connection.connect_tcp.complete":
+            # A second descriptor: TLS takes the first away.
+            self._connections.append(info["return_value"].get_extra_info("socket").dup())
+            if self.passed:
+                self._end()
+
+    def _end(self) -> None:
+        self.passed = True
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)

@@ -6,13 +6,13 @@ witness refuses is told in the log; the checkpoint stands without it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import re
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from exchange import outside
@@ -51,6 +51,10 @@ class _Asked:
     size: int = 0
     again: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it is asked."""
+
+
+_Answers = queue.SimpleQueue[tuple[_Asked, "Signature | None"]]
 
 
 def missing(checkpoint: Checkpoint, keys: Iterable[VerifierKey]) -> list[str]:
@@ -74,16 +78,17 @@ class Gatherer:
         due = [one for one in self._asked if one.key.name in absent and time.monotonic() >= one.again]
         if not due:
             return checkpoint
-        pool = ThreadPoolExecutor(len(due), thread_name_prefix="witness")
-        answers = [pool.submit(partial(self._ask, one, checkpoint)) for one in due]
-        done, _ = wait(answers, timeout=WITHIN_S)
-        pool.shutdown(wait=False)
-        for one, answer in zip(due, answers, strict=True):
-            if answer not in done:
+        answers = _Answers()
+        for one in due:
+            # A daemon: who does not answer does not keep the worker from ending.
+            arguments = (one, checkpoint, answers)
+            threading.Thread(target=self._ask, args=arguments, name="witness", daemon=True).start()
+        given = _received(answers, len(due))
+        for one in due:
+            if one.key not in given:
                 one.again = time.monotonic() + AGAIN_S
                 _LOG.warning("%s did not cosign in time", one.key.name)
-        given = [signature for answer in answers if answer in done and (signature := answer.result())]
-        return _with(checkpoint, given)
+        return _with(checkpoint, [signature for signature in given.values() if signature])
 
     def complete(self, checkpoint: Checkpoint) -> Checkpoint:
         """Ask those again who are missing on the published checkpoint, and publish what they gave."""
@@ -95,16 +100,22 @@ class Gatherer:
                 self._folder.replace(checkpoints.PATH, completed.encoded())
         return completed
 
-    def _ask(self, one: _Asked, checkpoint: Checkpoint) -> Signature | None:
-        with one.lock:
+    def _ask(self, one: _Asked, checkpoint: Checkpoint, answers: _Answers) -> None:
+        signature = None
+        if not one.lock.acquire(blocking=False):
+            _LOG.warning("%s has not answered what it was asked before", one.key.name)
+        else:
             try:
                 signature = self._cosignature(one, checkpoint)
             except (outside.NotAsked, AuditError, OSError) as error:
                 _LOG.warning("%s did not cosign: %s", one.key.name, error)
-                signature = None
-            if signature is None:
-                one.again = time.monotonic() + AGAIN_S
-            return signature
+            except Exception as error:  # whatever it sent: the others' signatures are published
+                _LOG.error("%s did not cosign: %s", one.key.name, type(error).__name__)
+            finally:
+                one.lock.release()
+        if signature is None:
+            one.again = time.monotonic() + AGAIN_S
+        answers.put((one, signature))
 
     def _cosignature(self, one: _Asked, checkpoint: Checkpoint) -> Signature | None:
         """Ask from the size that the witness was known to have, and once more from that which it tells."""
@@ -139,9 +150,20 @@ def gatherer(settings: Settings, folder: Folder) -> Gatherer | None:
     return Gatherer(asked, folder, settings.witnesses_inside) if asked else None
 
 
+def _received(answers: _Answers, count: int) -> dict[VerifierKey, Signature | None]:
+    """What so many witnesses answer within WITHIN_S."""
+    given: dict[VerifierKey, Signature | None] = {}
+    until = time.monotonic() + WITHIN_S
+    with contextlib.suppress(queue.Empty):
+        while len(given) < count:
+            one, signature = answers.get(timeout=max(0.0, until - time.monotonic()))
+            given[one.key] = signature
+    return given
+
+
 def _read(answer: bytes, checkpoint: Checkpoint, key: VerifierKey) -> Signature:
     """The witness's signature among those that it sent. Raises Malformed, SignatureInvalid."""
-    note = notes.parse_note(checkpoint.note.text.encode() + b"\n" + answer)
+    note = notes.parse_signatures(checkpoint.note.text, answer)
     notes.verify_note(note, [key])
     (signature,) = (one for one in note.signatures if (one.name, one.key_id) == (key.name, key.key_id))
     seconds = int.from_bytes(signature.value[:8], "big")

@@ -6,8 +6,10 @@ import contextlib
 import datetime
 import ipaddress
 import json
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -200,6 +202,39 @@ def test_an_answer_drop_by_drop_is_given_up(place: Place, monkeypatch: pytest.Mo
     place.blocks, place.pause_s = [b" "] * 1000, 0.05
     with pytest.raises(outside.NotAsked, match="takes too long"):
         outside.ask(place.url, inside=HERE)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["http", "https"])
+def test_a_head_drop_by_drop_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    monkeypatch.setattr("exchange.outside.LONGEST_S", 0.3)
+    pem = certificate(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(drip, listening, pem if packed else None)
+        address = f"{'https' if packed else 'http'}://localhost:{listening.getsockname()[1]}/"
+        with pytest.raises(outside.NotAsked, match="takes too long"):
+            outside.ask(address, inside=HERE)
+        assert ended.result()
+
+
+def drip(listening: socket.socket, pem: Path | None) -> bool:
+    """Answer a connection with headers that do not end; True where the other side ends it within 3 s."""
+    with listening.accept()[0] as plain, contextlib.ExitStack() as stack:
+        connection = plain
+        if pem is not None:
+            packing = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            packing.load_cert_chain(pem)
+            connection = stack.enter_context(packing.wrap_socket(plain, server_side=True))
+        try:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(60):
+                connection.sendall(b"a: b\r\n")
+                time.sleep(0.05)
+        except OSError:
+            return True
+    return False
 
 
 def test_a_proxy_of_the_environment_is_not_used(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

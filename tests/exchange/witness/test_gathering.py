@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from exchange import worker
+from exchange import outside, worker
 from exchange.addresses import networks
-from exchange.audit import checkpoint
+from exchange.audit import checkpoint, note
+from exchange.audit.heads import Growth
 from exchange.audit.integrate import integrate
 from exchange.audit.tiles import Folder
 from exchange.audit.verify import verify_log
@@ -118,6 +120,78 @@ def test_who_never_answers_delays_no_longer_than_the_bound(
         while any(one.name.startswith("witness") for one in threading.enumerate()):
             assert time.monotonic() < until, "their threads end"
             time.sleep(0.05)
+
+
+def test_who_never_ends_its_answer_takes_one_thread(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(witnessing, "WITHIN_S", 0.03)
+    monkeypatch.setattr(outside, "LONGEST_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dripping = threading.Thread(target=drip, args=(silent,))
+        dripping.start()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        gatherer = Gatherer([(WITNESSES[0].verifier, url)], folder, HERE)
+        for size in range(1, 12):
+            assert grow(folder, gatherer, size).size == size
+            asking = [one for one in threading.enumerate() if one.name.startswith("witness")]
+            assert len(asking) <= 2, "one is asked, one has just found that it is"
+            assert all(one.daemon for one in asking), "nobody keeps the worker from ending"
+        assert "has not answered what it was asked before" in caplog.text
+        dripping.join()
+    until = time.monotonic() + 10
+    while any(one.name.startswith("witness") for one in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def drip(listening: socket.socket) -> None:
+    """Answer one connection with headers that do not end, until the other side has enough."""
+    with listening.accept()[0] as connection, contextlib.suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            connection.sendall(b"a: b\r\n")
+            time.sleep(0.05)
+
+
+def test_a_signature_over_more_than_the_checkpoint_is_not_published(tmp_path: Path, folder: Folder) -> None:
+    """Signed by the witness's own key: put beneath the checkpoint, it would be a forged one to everybody."""
+    told, other = made(tmp_path / "1"), made(tmp_path / "2", 2)
+
+    class Longer(Witness):
+        def add_checkpoint(self, body: bytes) -> Answer:
+            shown = note.parse_note(Growth.parse(body).note)
+            longer = note.sign_note(f"{shown.text}\nmore\n", SIGNER)
+            line = note.cosign_note(longer, told.key, datetime.now(UTC)).encoded().splitlines(True)[-1]
+            return Answer(200, f"more\n\n{line.decode()}")
+
+    with serving(Longer(told, None)) as port, serving(witness(other)) as there:
+        asked = [(told.key.verifier, port), (other.key.verifier, there)]
+        gatherer = Gatherer([(key, f"http://127.0.0.1:{at}") for key, at in asked], folder, HERE)
+        grow(folder, gatherer, 20)
+    assert names(folder, told, other) == ("compliance.example/2",)
+
+
+def test_whatever_a_witness_breaks_the_others_signatures_are_published(
+    tmp_path: Path, folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told, other = made(tmp_path / "1"), made(tmp_path / "2", 2)
+    ask = outside.ask
+
+    def breaking(address: str, **options: Any) -> tuple[int, bytes]:
+        if address.startswith("http://127.0.0.2"):
+            raise ZeroDivisionError("a defect")
+        return ask(address, **options)
+
+    monkeypatch.setattr(outside, "ask", breaking)
+    with serving(witness(other)) as there:
+        asked = [
+            (told.key.verifier, "http://127.0.0.2:1"),
+            (other.key.verifier, f"http://127.0.0.1:{there}"),
+        ]
+        grow(folder, Gatherer(asked, folder, HERE), 20)
+    assert names(folder, told, other) == ("compliance.example/2",)
+    assert "compliance.example/1 did not cosign: ZeroDivisionError" in caplog.text
 
 
 class Liar(Witness):
