@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later with venv, and nothing else. Everything is installed into .venv, from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test audit fuzz soak check bench accuracy services services-stop venv lock lint clean
+.PHONY: help demo serve test audit fuzz soak check bench accuracy screens services services-stop venv lock lint clean
 
 # The first interpreter that is new enough and can make a virtual environment; `make PYTHON=... demo` names another.
 ifeq ($(origin PYTHON), undefined)
@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## the main job on real data: list, buy, ask, prove
 serve: $(INSTALLED)  ## the exchange at http://127.0.0.1:8000 with the demo's data and one login per role
 	@$(BIN)/python examples/flights/demo.py --serve
 
-test: lint  ## every check and the whole test suite (`make services` first for the tests on PostgreSQL and S3)
+test: lint  ## every check and the whole test suite (`make services` first for the tests on PostgreSQL, S3 and Chromium)
 	$(if $(ROOMY),TMPDIR=$(ROOMY)) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 audit: $(INSTALLED)  ## try to refute what answers promise: attacks at 99.9%, planted faults that must be caught; intervals
@@ -51,6 +51,9 @@ bench: $(INSTALLED)  ## all benchmarks (20 minutes): tables on the screen, JSON 
 
 accuracy: $(INSTALLED)  ## our errors beside those of five other engines, each in its own environment (about an hour)
 	$(BIN)/python -m bench.accuracy
+
+screens: $(INSTALLED)  ## take the pictures of pages in docs/screens/ again (`make services` first, for the browser)
+	@EXCHANGE_SCREENS=1 $(BIN)/python -m pytest --quiet tests/browser
 
 services: .python-found  ## install (if missing) and start what the service tests use
 	@$(PYTHON) -m services start

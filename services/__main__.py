@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services import postgres, seaweedfs
+from services import chromium, postgres, seaweedfs
 from services.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOM = Path(__file__).resolve().parent.parent / ".services"
-SERVICES: dict[str, ModuleType] = {"postgres": postgres, "seaweedfs": seaweedfs}
+SERVICES: dict[str, ModuleType] = {
+    "postgres": postgres,
+    "seaweedfs": seaweedfs,
+    "chromium": chromium,
+}
 
 
 @contextmanager

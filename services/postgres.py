@@ -20,7 +20,6 @@ from services.errors import ServiceError
 ROLE = "exchange"
 PROGRAMS = ("initdb", "pg_ctl", "postgres")
 ELSEWHERE = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
-INSTALL_TIMEOUT_S = 600
 COMMAND_TIMEOUT_S = 120
 SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -154,7 +153,7 @@ def _programs() -> Path:
     """The folder with PostgreSQL's programs; installs them where we may."""
     found = _find_programs()
     if found is None:
-        _install()
+        programs.install("PostgreSQL", "postgresql")
         found = _find_programs()
     if found is None:
         raise ServiceError("PostgreSQL is not installed: install it (initdb, pg_ctl, postgres) and repeat")
@@ -172,22 +171,6 @@ def _find_programs() -> Path | None:
 
 def _digits(folder: Path) -> list[str]:
     return "".join(letter if letter.isdigit() else " " for letter in str(folder)).split()
-
-
-def _install() -> None:
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
-        raise ServiceError(
-            "PostgreSQL is not installed and only root with apt-get can install it from here: install it"
-        )
-    print("services: installing PostgreSQL", flush=True)  # noqa: T201 - it takes a while
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
-        programs.run(
-            f"apt-get {arguments[0]}",
-            [apt, "-qq", *arguments],
-            timeout_s=INSTALL_TIMEOUT_S,
-            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-        )
 
 
 def _free_port() -> int:

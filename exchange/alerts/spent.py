@@ -75,11 +75,16 @@ def by_organisation(session: Session, domain: str, *, limit: int) -> list[tuple[
 
 def in_all(session: Session, domain: str) -> int:
     """Nano-rho of a domain by every entry of the log, those included that are not folded yet."""
-    table, entry = spending_day.c, audit_entry.c
+    table = spending_day.c
     folded = session.scalar(select(func.sum(table.rho_nano)).where(table.domain == domain)) or 0
+    return int(folded) + not_folded(session, domain)
+
+
+def not_folded(session: Session, domain: str) -> int:
+    """Nano-rho of a domain by the entries that are not folded yet."""
     fresh = spends(position.of(session, READER), size(session))
-    more = session.scalar(select(func.sum(entry.rho_nano)).where(*fresh, entry.domain == domain)) or 0
-    return int(folded) + int(more)
+    entry = audit_entry.c
+    return int(session.scalar(select(func.sum(entry.rho_nano)).where(*fresh, entry.domain == domain)) or 0)
 
 
 def days(until: str, count: int) -> Iterator[str]:

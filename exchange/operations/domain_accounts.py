@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from exchange.alerts import position, spent
-from exchange.audit import log
+from exchange.alerts import spent
 from exchange.errors import NotFound
 from exchange.identity import organisation_names
 from exchange.operations.auditing import note_reading
@@ -35,7 +34,7 @@ _FARTHEST_DAYS = 36_500
 def dashboard(market: Market, actor: Actor, domain: str) -> dict[str, Any]:
     """A domain's account, the nano-rho of each of the last 90 days, who spent it, and the forecast.
 
-    ``behind`` is how many entries of the log are not added up yet by the worker. Officers and operators only;
+    ``behind_nano`` is what entries spent that the worker has not added up yet. Officers and operators only;
     reading is an entry. Raises NotFound.
     """
     note_reading(market, actor, "domain", "")
@@ -58,7 +57,7 @@ def dashboard(market: Market, actor: Actor, domain: str) -> dict[str, Any]:
                 for org, rho, entries in asked
             ],
             "forecast": forecast(account, sums, today),
-            "behind": log.size(session) - position.of(session, spent.READER),
+            "behind_nano": spent.not_folded(session, domain),
         }
 
     return market.store.read(look)

@@ -79,10 +79,10 @@ def unknown_commands(sources: Iterable[Source], commands: Collection[str]) -> It
                     yield source.at(number, f"there is no `exchange {asked}`")
 
 
-def broken_links(sources: Iterable[Source]) -> Iterator[str]:
-    """A link inside the project leads to a file or folder of it."""
+def broken_links(sources: Iterable[Source], pictures: Collection[str] = ()) -> Iterator[str]:
+    """A link inside the project leads to a file or folder of it; ``pictures`` are its files without text."""
     files = list(sources)
-    there = {source.path for source in files}
+    there = {source.path for source in files} | set(pictures)
     there |= {str(parent) for path in there for parent in PurePosixPath(path).parents}
     for source in _documents(files):
         for found in LINK.finditer(FENCE.sub("", source.text)):

@@ -72,7 +72,9 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     assert environment.read_text() == ""
     capsys.readouterr()
     assert services.main(["status"]) == 0
-    assert capsys.readouterr().out == "services: postgres is stopped\nservices: seaweedfs is stopped\n"
+    assert capsys.readouterr().out == (
+        "services: postgres is stopped\nservices: seaweedfs is stopped\nservices: chromium is stopped\n"
+    )
 
 
 @pytest.mark.s3
@@ -94,4 +96,6 @@ def test_the_s3_server_is_found_again_after_a_crash(private_s3: PrivateS3) -> No
 @pytest.mark.parametrize("arguments", [[], ["begin"], ["start", "oracle"]])
 def test_wrong_usage_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert services.main(arguments) == 2
-    assert "usage: python -m services start|stop|status [postgres|seaweedfs]" in capsys.readouterr().err
+    assert (
+        "usage: python -m services start|stop|status [postgres|seaweedfs|chromium]" in capsys.readouterr().err
+    )

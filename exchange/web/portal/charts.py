@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WIDTH, HEIGHT, GAP, LINE = 720, 160, 1, 26
+WIDTH, HEIGHT, GAP, LINE, LABEL = 720, 160, 1, 26, 200.0
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ def upright(values: Sequence[tuple[str, int]]) -> list[Bar]:
 
 
 def lying(values: Sequence[tuple[str, int]]) -> list[Bar]:
-    """Bars below each other, the largest as long as half of the drawing."""
+    """Bars below each other, each behind the room for its label."""
     largest = max((value for _, value in values), default=0)
-    room = WIDTH / 2
+    room = WIDTH - LABEL
     return [
         Bar(
-            room,
+            LABEL,
             place * LINE + 4.0,
             max(2.0, room * value / largest) if value > 0 else 0.0,
             18.0,

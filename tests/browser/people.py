@@ -1,0 +1,61 @@
+"""A person in front of a browser: reads labels and presses buttons."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import TYPE_CHECKING
+
+import pyotp
+
+from tests.market.browser import PASSWORD, invited, path_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.market.stand import Stand
+
+
+class Person:
+    """Somebody with an authenticator app; ``page`` is what they look at."""
+
+    def __init__(self, stand: Stand, page: Page) -> None:
+        self.stand, self.page = stand, page
+        self.page.set_default_timeout(20_000)
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda told: self.errors.append(told.text) if told.type == "error" else None)
+        self._secret = ""
+
+    def join(self, who: str, login: str) -> None:
+        """Use an invitation's link, set a password and take an authenticator app into use."""
+        page = self.page
+        page.goto(path_of(invited(self.stand, who, login)))
+        page.get_by_label("Your name").fill(login.partition("@")[0].title())
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Join").click()
+        page.goto("/account")
+        page.get_by_role("button", name="Add an authenticator app").click()
+        self._secret = page.locator("div.notice pre").inner_text().strip()
+        page.get_by_label("The code of six digits").fill(self.code())
+        page.get_by_role("button", name="Take the app into use").click()
+        page.get_by_role("heading", name="Your recovery codes").wait_for()
+
+    def code(self) -> str:
+        """What the authenticator app shows."""
+        return pyotp.TOTP(self._secret).at(self.stand.clock())
+
+    def confirm(self) -> None:
+        """Show the second factor on the page that asks for it."""
+        assert urllib.parse.urlsplit(self.page.url).path == "/sign-in/confirm"
+        self.page.get_by_label("Code of six digits").fill(self.code())
+        self.page.get_by_role("button", name="Confirm").click()
+
+    def follow(self, name: str) -> None:
+        """Press a link of the page's navigation."""
+        self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+
+    def told(self, heading: str) -> dict[str, str]:
+        """The terms of the section under a heading, and what stands beside each."""
+        section = self.page.get_by_role("region", name=heading)
+        terms = section.locator("dt").all_inner_texts()
+        return dict(zip(terms, section.locator("dd").all_inner_texts(), strict=True))
