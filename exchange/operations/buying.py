@@ -152,9 +152,7 @@ def decide(
         text = f"Your request for {slug} was {request.state}{f': {reason}' if reason else '.'}"
         tell(tx, request.org, f"access.{request.state}", request.id, slug, text)
         if view is not None:
-            restraints.require_free(
-                tx.session, dataset=view.dataset_id, organisation=request.org, licence=view.licence_id
-            )
+            restraints.require_free(tx.session, **licensing.frozen_by(tx.session, request))
             plan = PricePlan.from_document(json.loads(request.plan))
             _issue(tx, market, request, plan, view, max_rho_nano=max_rho_nano, until=end_of(until, tx.now))
         return document_of(tx.session, request_id, actor.org)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exchange import queries
+from exchange.operations import listing
 from settlement import licences
 from settlement.errors import LicenceNotAccepted
 
@@ -21,20 +22,36 @@ if TYPE_CHECKING:
     from settlement import orders
 
 
+def used_under(
+    session: Session, use: orders.Grant | orders.AccessRequest, licence_id: str
+) -> licences.Acceptance:
+    """The acceptance by which a grant, or what a request asks for, is used: its own, or a newer one of the
+    licence that is on offer, for the same purpose and territory.
+    """
+    accepted = licences.find_acceptance(session, use.acceptance_id, org=use.org)
+    if accepted.licence_id != licence_id:
+        for newer in licences.acceptances_of(session, org=use.org, licence_id=licence_id):
+            if use.purpose in newer.purposes and use.territory == newer.territory:
+                return newer
+    return accepted
+
+
+def frozen_by(session: Session, use: orders.Grant | orders.AccessRequest) -> dict[str, str]:
+    """Whose freeze stops a grant, or what a request asks for: the dataset, the buyer, and the licence version
+    by which it is used now.
+    """
+    accepted = used_under(session, use, listing.any_view(session, use.dataset).licence_id)
+    return {"dataset": use.dataset, "organisation": use.org, "licence": accepted.licence_id}
+
+
 def in_force(
     session: Session, grant: orders.Grant, licence_id: str, now: datetime
 ) -> tuple[licences.Acceptance, licences.Licence]:
     """The acceptance by which a grant is used now, and its licence; its declared use is evaluated.
 
-    It is the grant's own, or a newer one of the licence that is on offer, for the same purpose and territory.
     LicenceNotAccepted where that licence changed materially since; another LicenceRefused where it denies.
     """
-    accepted = licences.find_acceptance(session, grant.acceptance_id, org=grant.org)
-    if accepted.licence_id != licence_id:
-        for newer in licences.acceptances_of(session, org=grant.org, licence_id=licence_id):
-            if grant.purpose in newer.purposes and grant.territory == newer.territory:
-                accepted = newer
-                break
+    accepted = used_under(session, grant, licence_id)
     licence = licences.find_licence(session, accepted.licence_id)
     if licence.id != licence_id:
         _require_immaterial(licence, licences.find_licence(session, licence_id), accepted)

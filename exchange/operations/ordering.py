@@ -18,7 +18,7 @@ from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
 from exchange.errors import LicenceNotShown, MarketError, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.notifications import told
-from exchange.operations import accepting, approving, buying, entitlements, listing
+from exchange.operations import accepting, approving, buying, entitlements, licensing, listing
 from settlement import ledger, licences, orders
 from settlement.errors import GrantMissing, OrderError, SettlementError
 from settlement.money import Money
@@ -169,7 +169,6 @@ def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None)
         if grant.state in ("withdrawn", "suspended"):
             orders.require_active(grant, tx.now)
         view = listing.published(tx.session, grant.dataset)
-        _require_free(tx.session, grant)
         plan = next((p for p in map(PricePlan.from_document, view.plans) if p.name == held.name), held)
         accepted = _acceptance(tx, grant, view, command)
         request = orders.request_access(
@@ -188,6 +187,7 @@ def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None)
             decided_within=timedelta(days=market.settings.request_days),
             renews=grant.id,
         )
+        _require_free(tx.session, request)
         about = ObjectGroup(type="request", id=request.id, version=view.version_id, dataset=view.slug)
         tx.record(object=about)
         accepting.name(tx, accepted, purpose=grant.purpose)
@@ -254,7 +254,7 @@ def _due(session: Session, now: Any) -> dict[str, list[str]]:
         plan = PricePlan.from_document(json.loads(grant.plan))
         if plan.period is None or orders.state_at(grant, now) != "active":
             continue
-        if restraints.is_frozen_use(session, **_uses(session, grant)):
+        if restraints.is_frozen_use(session, **licensing.frozen_by(session, grant)):
             continue  # nothing is paid for what cannot be used
         number = entitlements.current_period(grant, plan, now)
         if entitlements.is_open(session, grant, number):
@@ -314,7 +314,8 @@ def _is_earned(session: Session, grant: orders.Grant) -> bool:
     """
     if grant.state == "withdrawn":
         return False
-    return not restraints.was_frozen_use(session, grant.valid_until or "", **_uses(session, grant))
+    use = licensing.frozen_by(session, grant)
+    return not restraints.was_frozen_use(session, grant.valid_until or "", **use)
 
 
 def _renew_period(tx: Tx, *, market: Market, one: str) -> dict[str, Any]:
@@ -371,14 +372,9 @@ def _own(session: Session, actor: Actor, grant_id: str) -> tuple[orders.Grant, P
     return grant, PricePlan.from_document(json.loads(grant.plan))
 
 
-def _require_free(session: Session, grant: orders.Grant) -> None:
+def _require_free(session: Session, use: orders.Grant | orders.AccessRequest) -> None:
     """Raise Frozen where nothing can be asked under a grant: then nothing is paid for it either."""
-    restraints.require_free(session, **_uses(session, grant))
-
-
-def _uses(session: Session, grant: orders.Grant) -> dict[str, str]:
-    accepted = licences.find_acceptance(session, grant.acceptance_id, org=grant.org)
-    return {"dataset": grant.dataset, "organisation": grant.org, "licence": accepted.licence_id}
+    restraints.require_free(session, **licensing.frozen_by(session, use))
 
 
 def _any(session: Session, grant_id: str) -> orders.Grant:

@@ -21,6 +21,7 @@ from tests.market.browser import Browser
 from tests.market.officers import lift, officer, set_restraint
 from tests.market.stand import Stand, problem
 
+PURPOSES = "research", "journalism"
 RHO, PRICE = 10_000_000, 25
 ASYNC = {"Prefer": "respond-async"}
 REASON = "subject 4711 was recognised"
@@ -101,6 +102,35 @@ def test_every_use_is_refused_and_cites_the_freeze(stand: Stand, ada: Browser, s
     assert stand.broken_laws() == []
     stand.publish_log()
     assert stand.verify().exit_code == 0
+
+
+def test_what_is_paid_follows_the_licence_version_that_is_used(stand: Stand) -> None:
+    """A grant and a request of the first version, and an acceptance of the second: that is what is used."""
+    bundle = sample.plan("bundle", kind="credits", bundle="5.00", per_rho="15.00", max_rho="1.5")
+    club = sample.plan("club", approval="provider", per_rho="15.00", max_rho="1.5")
+    offered = {"plans": [sample.plan(max_rho="1.5"), bundle, club]}
+    stand.publish(manifest=sample.manifest(**offered))
+    grant = stand.request(plan="bundle").json()["grant"]["grant"]
+    asked = [stand.request(plan="club", purpose=purpose).json()["request"] for purpose in PURPOSES]
+    first = licence_of(stand)
+    stand.publish(manifest=sample.manifest(**offered, licence=sample.licence(text="Name no person.")))
+    shown = stand.get("buyer", f"/v1/datasets/{sample.SLUG}/licence").json()
+    body = {"purposes": ["research"], "territory": "EU", "licence_sha256": shown["text_sha256"]}
+    assert stand.post("buyer", f"/v1/datasets/{sample.SLUG}/licence/accept", body).status_code == 201
+
+    set_restraint(stand, licence=first)
+    assert stand.run(plan="bundle").status_code == 200
+    assert stand.post("buyer", f"/v1/grants/{grant}/top-up").status_code == 200
+    assert stand.post("provider", f"/v1/requests/{asked[0]}/approve").status_code == 200
+    problem(stand.post("provider", f"/v1/requests/{asked[1]}/approve"), 403, "frozen")
+
+    set_restraint(stand, licence=shown["id"])
+    before = stand.books()
+    problem(stand.run(sql=sample.BY_ZONE, plan="bundle"), 403, "frozen")
+    problem(stand.post("buyer", f"/v1/grants/{grant}/top-up"), 403, "frozen")
+    problem(stand.post("buyer", f"/v1/grants/{grant}/renew", {"accept_licence": True}), 403, "frozen")
+    assert stand.books() == before
+    assert stand.broken_laws() == []
 
 
 def test_others_go_on(sqlite_stand: Stand) -> None:
