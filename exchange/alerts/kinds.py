@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 
+MOST_OF_SAME_WORDS = 9
+"""So many questions a day may differ in several literals: a report is asked for with a span of dates."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -51,13 +54,13 @@ REFUSALS = Kind(
 )
 NEAR_DUPLICATES = Kind(
     "near_duplicates",
-    "Questions that differ in one literal",
+    "Questions that differ in literals alone",
     2,
     "count",
     DAY_S,
-    "{measure} questions of one organisation about one dataset within a day differ in a single literal: "
-    "more than {most}.",
-    "Compare the statements: a literal that walks along keys or bounds may be meant to single people out. "
+    "{measure} questions of one organisation about one dataset within a day differ in literals alone: more "
+    f"than {{most}} in a single one, or more than {MOST_OF_SAME_WORDS} in several.",
+    "Compare the statements: literals that walk along keys or bounds may be meant to single people out. "
     "Their privacy loss is charged and bounded all the same.",
 )
 SAME_QUERY = Kind(

@@ -19,6 +19,7 @@ from exchange.alerts.kinds import (
     BUDGET_LOW,
     EXHAUSTION_NEAR,
     FORFEITS,
+    MOST_OF_SAME_WORDS,
     NEAR_DUPLICATES,
     READING,
     REFUSALS,
@@ -27,7 +28,7 @@ from exchange.alerts.kinds import (
     SIGN_INS,
     Kind,
 )
-from exchange.alerts.likeness import alike
+from exchange.alerts.likeness import alike, same_words
 from exchange.audit import spending
 from exchange.audit.log import audit_entry
 from exchange.queries import SETTLED, query
@@ -200,8 +201,10 @@ def _near_duplicates(session: Session, org: str, slug: str, at: str, end: int) -
     own = query.c.org == org, query.c.slug == slug, query.c.reserved_at >= since
     newest = _answered(end, *own).order_by(query.c.reserved_at.desc()).limit(_MOST_QUERIES)
     rows = [row for row in session.execute(newest) if row.seq > after and row.rho_nano > 0]
-    found = alike(rows, lambda row: row.sql)
-    if len(found) > NEAR_DUPLICATES.most:
+    found, most = alike(rows, lambda row: row.sql), NEAR_DUPLICATES.most
+    if len(found) <= most:
+        found, most = same_words(rows, lambda row: row.sql), MOST_OF_SAME_WORDS
+    if len(found) > most:
         named = _some(row.entry_id for row in sorted(found, key=lambda row: row.seq))
         yield Found(NEAR_DUPLICATES, subject, len(found), end, named, dataset=slug)
 

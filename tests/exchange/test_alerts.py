@@ -276,6 +276,23 @@ def test_a_worker_that_dies_between_raises_nothing_twice(
     assert [row.times for row in seeded.rows()] == [1]
 
 
+@pytest.mark.parametrize(
+    ("statement", "enough"),
+    [
+        ("select count(*) from rides where minutes < {0} and {0} = {0}", 10),
+        ("select count(*) from rides where minutes < {0} and minutes in (" + "0, " * 200 + "{0})", 3),
+    ],
+    ids=["a second literal moves", "padded"],
+)
+def test_a_walk_is_found_though_it_is_disguised(seeded: Seeded, statement: str, enough: int) -> None:
+    for number in range(enough):
+        assert seeded.raised("near_duplicates") == 0
+        seeded.asked("buyer", statement.format(number))
+    assert seeded.raised("near_duplicates") == 1
+    (told,) = seeded.stand.get("officer", "/v1/alerts?kind=near_duplicates").json()["items"]
+    assert (told["measure"], len(told["entries"])) == (enough, enough)
+
+
 def test_two_workers_raise_one_alert(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both have found the same before either has written."""
     market = seeded.stand.market
