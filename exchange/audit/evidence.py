@@ -119,7 +119,7 @@ def verify_evidence(
 
     That every byte is covered by the signed manifest; that each entry is in the log under the checkpoint, and
     is one that the filters ask for; that each journal, acceptance and licence which an entry names is there
-    and is the one that was named. Where the filters are none, or an organisation alone, also that none is
+    and is the one that was named, an acceptance by an entry under the same checkpoint. Where the filters are none, or an organisation alone, also that none is
     left out.
 
     Args:
@@ -304,11 +304,21 @@ class _Evidence:
                 document, receipt_keys=self._receipt_keys, log_keys=self._keys, origin=self._origin, now=now
             )
             self._findings.extend(report.findings)
+            if report.good and not self._is_under_head(document["receipt"]):
+                text = "The acceptance's entry is not proved to be under the checkpoint here."
+                self._findings.add(ALTERED, text, path=name)
             accepted = leaves.parse(document["acceptance"]) if report.good else {}
             if report.good and acceptance_name(accepted["id"]) != name:
                 self._findings.add(ALTERED, "This is another acceptance.", path=name)
             self._policies |= {str(accepted["odrl_sha256"])} if accepted.get("odrl_sha256") else set()
             self._require(text_name(str(accepted.get("shown_sha256"))), name, wanted=report.good)
+
+    def _is_under_head(self, receipt: Mapping[str, Any]) -> bool:
+        """Whether a good receipt proves its entry by the very checkpoint here, whose witnesses were counted.
+        A promise is the receipt key's word alone, and another checkpoint may be one that nobody witnessed.
+        """
+        proved = receipt.get("inclusion")
+        return proved is not None and proved["checkpoint"].encode() == self._read(CHECKPOINT)
 
     def _check_licences(self) -> None:
         for policy in sorted(self._policies):

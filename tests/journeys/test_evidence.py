@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import pytest
 from exchange.audit import evidence, single_file, stored_zip
 from exchange.audit.evidence import verify_evidence
 from exchange.audit.note import SigningKey
+from exchange.audit.receipts import attach_inclusion
+from exchange.audit.tiles import Folder
 from exchange.audit.verify import LogReport
 from tests.market.prepared import copied
 from tests.market.stand import Stand, problem
@@ -238,6 +242,23 @@ def test_the_exchange_itself_cannot_forge_it(made: Any, tmp_path: Path) -> None:
             list(change),
             told,
         )
+
+
+def test_an_acceptance_is_proved_by_the_checkpoint_of_the_file(made: Any, tmp_path: Path) -> None:
+    """A promise is signed by the receipt key alone; another checkpoint may be one that no witness saw."""
+    data, _, keys, stand = made
+    contents = _contents(data)
+    name = next(name for name in contents if name.startswith("acceptances/"))
+    accepted, exported_at = json.loads(contents[name]), json.loads(contents["manifest.json"])["exported_at"]
+    leaf = base64.b64decode(accepted["receipt"]["leaf"])
+    promised = stand.market.receipts.issue(leaf, datetime.fromisoformat(exported_at))
+    later = attach_inclusion(promised, Folder(stand.settings.log_path), stand.publish_log())
+    same = {**promised, "inclusion": accepted["receipt"]["inclusion"]}
+    for code, receipt in ((0, same), (11, promised), (11, {**promised, "inclusion": None}), (11, later)):
+        forged = {name: evidence.json_line({**accepted, "receipt": receipt})}
+        report = _check(_resealed(stand, data, forged), keys, tmp_path)
+        assert report.exit_code == code, receipt
+        assert {finding.path for finding in report.findings} == ({name} if code else set())
 
 
 def test_other_keys_and_witnesses_are_not_enough(made: Any, tmp_path: Path) -> None:
