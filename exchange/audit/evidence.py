@@ -119,8 +119,8 @@ def verify_evidence(
 
     That every byte is covered by the signed manifest; that each entry is in the log under the checkpoint, and
     is one that the filters ask for; that each journal, acceptance and licence which an entry names is there
-    and is the one that was named, an acceptance by an entry under the same checkpoint. Where the filters are none, or an organisation alone, also that none is
-    left out.
+    and is the one that was named, an acceptance with a proof by the same checkpoint. Where the filters are
+    none, or an organisation alone, also that none is left out.
 
     Args:
         path: the file.

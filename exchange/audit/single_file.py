@@ -34,6 +34,8 @@ _HEADER = '''\
     python verify.py proof FILE.tlog-proof --key KEY [--leaf FILE] [--witness KEY]
     python verify.py evidence FILE.zip --key KEY --receipt-key KEY [--witness KEY]
 
+With --follow-keys [FILE], each also believes the keys that the log's published statements lead to.
+
 Needs Python 3.11 or later and the package `cryptography`; opens no network and no database. Exit code 0
 is good, 10 truncated, 11 altered, inserted or reordered, 12 fork, 13 signature, 14 gap, 15 malformed, 16 too
 few witnesses; 2 is wrong usage or a file that cannot be opened, 3 that `cryptography` is missing.

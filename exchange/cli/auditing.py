@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exchange.audit.verify import LogReport
-    from exchange.client import Exchange, Keys
+    from exchange.client import Exchange
     from exchange.client.spending import SpendingReport
 
 _SHOWN_FINDINGS = 50
 _PUBLISHED = "the published ones"
+_NOT_OF_EVIDENCE = (
+    "--checkpoint, --save-checkpoint, --local and --no-books are of the whole log: a file of evidence does "
+    "not prove that its checkpoint continues another"
+)
 
 
 def add_to(main: click.Group) -> None:
@@ -39,6 +43,66 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--since", help="Date or time of ISO 8601.")(command)
     command = click.option("--until", help="Date or time of ISO 8601.")(command)
     return click.option("--q", help="Words to look for.")(command)
+
+
+@dataclass(frozen=True)
+class _Trusted:
+    """Whose signatures are believed, as the options say."""
+
+    log_key: str | None
+    follow_keys: str | None
+    witnesses: tuple[str, ...]
+    required: int
+
+    def statements(self) -> str:
+        """The statements of the file that was named; nothing where none was."""
+        return "" if self.follow_keys in (None, _PUBLISHED) else _statements(Path(self.follow_keys))
+
+    def by(self, x: Exchange) -> dict[str, Any]:
+        """The arguments of the SDK that say the same; no keys where the profile has them, or nobody."""
+        from exchange.client import Keys
+
+        keys = None if self.log_key is None else Keys(self.log_key.strip(), "")
+        if statements := self.statements():
+            keys = replace(keys or x.keys(), log_statements=statements)
+        return {
+            "keys": keys,
+            "witnesses": self.witnesses,
+            "witnesses_required": self.required,
+            "follow_keys": self.follow_keys == _PUBLISHED,
+        }
+
+
+def _trusting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say whose signatures are believed; the command receives them as ``told``."""
+
+    @click.option("--log-key", help="The log's public key from a source that you trust.")
+    @click.option(
+        "--follow-keys",
+        is_flag=False,
+        flag_value=_PUBLISHED,
+        metavar="[FILE]",
+        help="From a key that was replaced, follow statements to the newest: those of FILE, else of the log.",
+    )
+    @click.option("--witness", "witnesses", multiple=True, help="Public key of a witness; may be repeated.")
+    @click.option(
+        "--witnesses-required",
+        type=click.IntRange(0),
+        help="How many of these witnesses must have signed; else all of them.",
+    )
+    @functools.wraps(command)
+    def run(
+        *args: Any,
+        log_key: str | None,
+        follow_keys: str | None,
+        witnesses: tuple[str, ...],
+        witnesses_required: int | None,
+        **rest: Any,
+    ) -> Any:
+        required = len(witnesses) if witnesses_required is None else witnesses_required
+        return command(*args, told=_Trusted(log_key, follow_keys, witnesses, required), **rest)
+
+    return run
 
 
 @audit.command()
@@ -61,25 +125,13 @@ def search(x: Exchange, limit: int, as_json: bool, **filters: str | None) -> Non
 @click.option(
     "--save-checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="Save the checkpoint seen."
 )
-@click.option("--log-key", help="The log's public key from a source that you trust.")
-@click.option(
-    "--follow-keys",
-    is_flag=False,
-    flag_value=_PUBLISHED,
-    metavar="[FILE]",
-    help="From a key that was replaced, follow statements to the newest: those of FILE, else the published.",
-)
-@click.option("--witness", "witnesses", multiple=True, help="Public key of a witness; may be repeated.")
-@click.option(
-    "--witnesses-required",
-    type=click.IntRange(0),
-    help="How many of these witnesses must have signed; else all of them.",
-)
+@_trusting
 @click.option("--receipt-key", help="The receipts' public key from such a source; for --evidence.")
 @click.option(
     "--evidence",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Verify a file of evidence instead; with both keys given, no exchange is asked.",
+    help="Verify a file of evidence instead; with both keys given, no exchange is asked. With the options of "
+    "keys and witnesses alone.",
 )
 @click.option("--local", is_flag=True, help="Verify the home on this machine, database and books included.")
 @click.option("--no-books", is_flag=True, help="Do not hold journals against the ledger (needs no officer).")
@@ -89,10 +141,6 @@ def search(x: Exchange, limit: int, as_json: bool, **filters: str | None) -> Non
 def verify(
     checkpoint: Path | None,
     save_checkpoint: Path | None,
-    log_key: str | None,
-    follow_keys: str | None,
-    witnesses: tuple[str, ...],
-    witnesses_required: int | None,
     receipt_key: str | None,
     evidence: Path | None,
     local: bool,
@@ -100,6 +148,7 @@ def verify(
     url: str | None,
     profile: str | None,
     as_json: bool,
+    told: _Trusted,
 ) -> None:
     """Verify the whole log: over HTTP where an exchange is configured, else the home on this machine.
 
@@ -107,13 +156,13 @@ def verify(
     13 signature, 14 gap in a sequence, 15 malformed, 16 too few witnesses.
     """
     if evidence is not None:
-        report = _verify_evidence(evidence, log_key, receipt_key, url, profile)
+        if checkpoint or save_checkpoint or local or no_books:
+            raise click.UsageError(_NOT_OF_EVIDENCE)
+        report = _verify_evidence(evidence, told, receipt_key, url, profile)
         show(as_json, report.as_document(), lambda: _draw(report))
         click.get_current_context().exit(report.exit_code)
     pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
-    required = len(witnesses) if witnesses_required is None else witnesses_required
     if local or not _is_configured(url, profile):
-        told = _Trusted(log_key, follow_keys, witnesses, required)
         report, seen = _verify_home(pinned, told, wanted=save_checkpoint is not None)
     else:
         with client(url, profile) as x:
@@ -121,11 +170,8 @@ def verify(
             verify_now = functools.partial(
                 x.audit.verify,
                 pinned=pinned,
-                keys=_keys(x, log_key, follow_keys),
                 checkpoint=seen or None,
-                witnesses=witnesses,
-                witnesses_required=required,
-                follow_keys=follow_keys == _PUBLISHED,
+                **told.by(x),
             )
             report = verify_now(books=False) if no_books else _with_books(verify_now)
     if save_checkpoint is not None and report.good:
@@ -138,17 +184,17 @@ def verify(
 @click.option(
     "--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Saved checkpoint."
 )
-@click.option("--log-key", help="The log's public key from a source that you trust.")
+@_trusting
 @json_option
 @connected
-def spending(x: Exchange, checkpoint: Path | None, log_key: str | None, as_json: bool) -> None:
+def spending(x: Exchange, checkpoint: Path | None, told: _Trusted, as_json: bool) -> None:
     """Add up what each privacy domain has spent, from the public log alone; needs no token.
 
     The log is verified first. Exit codes as for `verify`; 11 also where the exchange says something else than
     the log, 14 where an entry is missing between two others of a domain.
     """
     pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
-    report = x.audit.spending(pinned=pinned, keys=_keys(x, log_key, None))
+    report = x.audit.spending(pinned=pinned, **told.by(x))
     found = [{**asdict(one), "agree": one.agree} for one in report.domains]
     show(as_json, {**report.log.as_document(), "domains": found}, lambda: _draw_spending(report))
     click.get_current_context().exit(report.log.exit_code)
@@ -221,17 +267,21 @@ def verifier(file: Path, as_json: bool) -> None:
 
 
 def _verify_evidence(
-    file: Path, log_key: str | None, receipt_key: str | None, url: str | None, profile: str | None
+    file: Path, told: _Trusted, receipt_key: str | None, url: str | None, profile: str | None
 ) -> LogReport:
     from exchange.client import Keys
     from exchange.client.audit import verify_evidence
 
-    if log_key and receipt_key:
-        return verify_evidence(file, Keys(log_key.strip(), receipt_key.strip()))
+    counted: dict[str, Any] = {"witnesses": told.witnesses, "witnesses_required": told.required}
+    saved = "" if told.follow_keys in (None, _PUBLISHED) else _statements(Path(told.follow_keys))
+    if told.log_key and receipt_key and told.follow_keys != _PUBLISHED:
+        return verify_evidence(file, Keys(told.log_key.strip(), receipt_key.strip(), saved), **counted)
     with client(url, profile) as x:
         known = x.keys()
-    keys = Keys((log_key or known.log_key).strip(), (receipt_key or known.receipt_key).strip())
-    return verify_evidence(file, keys)
+        keys = Keys(
+            (told.log_key or known.log_key).strip(), (receipt_key or known.receipt_key).strip(), saved
+        )
+        return x.audit.verify_evidence(file, keys=keys, follow_keys=told.follow_keys == _PUBLISHED, **counted)
 
 
 def _is_configured(url: str | None, profile: str | None) -> bool:
@@ -259,28 +309,8 @@ def _with_books(verify_now: Callable[..., LogReport]) -> LogReport:
         return verify_now(books=False)
 
 
-def _keys(x: Exchange, log_key: str | None, follow_keys: str | None) -> Keys | None:
-    """The pinned keys; None where the profile has them, or nobody."""
-    from exchange.client import Keys
-
-    keys = None if log_key is None else Keys(log_key.strip(), "")
-    if follow_keys in (None, _PUBLISHED):
-        return keys
-    return replace(keys or x.keys(), log_statements=_statements(Path(follow_keys)))
-
-
 def _statements(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
-
-
-@dataclass(frozen=True)
-class _Trusted:
-    """Whose signatures are believed, as the options say."""
-
-    log_key: str | None
-    follow_keys: str | None
-    witnesses: tuple[str, ...]
-    required: int
 
 
 def _verify_home(pinned: str | None, told: _Trusted, *, wanted: bool) -> tuple[LogReport, str]:
@@ -297,12 +327,11 @@ def _verify_home(pinned: str | None, told: _Trusted, *, wanted: bool) -> tuple[L
             "Nothing has been published yet.", hint="Run `exchange worker --once`, then verify again."
         )
     key = told.log_key or published.read_text(encoding="utf-8")
-    statements = ""
     if told.log_key is None or told.follow_keys == _PUBLISHED:
         of_home = settings.log_path / succession.PATH
         statements = _statements(of_home) if of_home.is_file() else ""
-    elif told.follow_keys is not None:
-        statements = _statements(Path(told.follow_keys))
+    else:
+        statements = told.statements()
     market = open_market(settings)
     try:
         report = auditing.verify(

@@ -223,57 +223,58 @@ class Audit(Control):
         Returns:
             A report with ``good``, ``exit_code`` (0, 10 to 16) and ``findings``; a bad log does not raise.
         """
-        from exchange.audit.errors import CryptographyMissing
-        from exchange.audit.verify import Finding, LogReport, verify_log
+        return self._verified(
+            _Published(self._connection, checkpoint),
+            self._trusted(keys, follow_keys=follow_keys),
+            also=self._books if books else None,
+            pinned=pinned,
+            witnesses=witnesses,
+            required=_required(witnesses, witnesses_required),
+        )
 
-        trusted = keys or self._connection.keys()
-        reader = _Published(self._connection, checkpoint)
-        if follow_keys:
-            trusted = replace(trusted, log_statements=(reader.read("keys") or b"").decode("utf-8", "replace"))
-        try:
-            return verify_log(
-                reader,
-                origin=trusted.origin,
-                keys=verdicts.log_keys(trusted),
-                pinned=pinned,
-                witnesses=witnesses,
-                required=len(witnesses) if witnesses_required is None else witnesses_required,
-                also=self._books if books else None,
-            )
-        except CryptographyMissing:
-            raise errors.missing("cryptography", "verify", "checking signatures") from None
-        except errors.VerificationFailed as broken:
-            return LogReport(broken.exit_code, (Finding(broken.exit_code, str(broken)),), trusted.origin)
-
-    def spending(self, *, pinned: str | bytes | None = None, keys: Keys | None = None) -> SpendingReport:
+    def spending(
+        self,
+        *,
+        pinned: str | bytes | None = None,
+        keys: Keys | None = None,
+        witnesses: Sequence[str] = (),
+        witnesses_required: int | None = None,
+        follow_keys: bool = False,
+    ) -> SpendingReport:
         """Verify the public log, add up each domain's rho from it, and compare with what the exchange says.
 
         Needs no token. Args and exit codes as for :meth:`verify`; 11 also where the two differ, 14 where an
         entry is missing between two others of a domain.
         """
-        from exchange.audit.errors import CryptographyMissing
-        from exchange.audit.verify import verify_log
-
-        trusted = keys or self._connection.keys()
-        reader = _Published(self._connection, self.checkpoint())
+        head = self.checkpoint()
         tally = spendings.Tally(spendings.said(self._connection))
-        try:
-            report = verify_log(
-                reader, origin=trusted.origin, keys=[trusted.log_key], pinned=pinned, also=tally.read
-            )
-        except CryptographyMissing:
-            raise errors.missing("cryptography", "verify", "checking signatures") from None
+        report = self._verified(
+            _Published(self._connection, head),
+            self._trusted(keys, follow_keys=follow_keys),
+            also=tally.read,
+            pinned=pinned,
+            witnesses=witnesses,
+            required=_required(witnesses, witnesses_required),
+        )
         if not report.good:
             return spendings.SpendingReport(report, ())
         return tally.held(report)
 
-    def verify_evidence(self, path: str | Path, *, keys: Keys | None = None) -> LogReport:
+    def verify_evidence(
+        self,
+        path: str | Path,
+        *,
+        keys: Keys | None = None,
+        witnesses: Sequence[str] = (),
+        witnesses_required: int | None = None,
+        follow_keys: bool = False,
+    ) -> LogReport:
         """Check a file of evidence here: every byte, every proof, and what the entries name.
 
-        ``keys`` are the exchange's public keys from a source that you trust; else those of the profile or,
-        failing these, those that the exchange publishes. A bad file does not raise.
+        Args as for :meth:`verify`; ``keys`` with the key of receipts too. A bad file does not raise.
         """
-        return verify_evidence(path, keys or self._connection.keys())
+        trusted = self._trusted(keys, follow_keys=follow_keys)
+        return verify_evidence(path, trusted, witnesses=witnesses, witnesses_required=witnesses_required)
 
     def export(
         self,
@@ -332,6 +333,26 @@ class Audit(Control):
             if not token:
                 return
 
+    def _trusted(self, keys: Keys | None, *, follow_keys: bool) -> Keys:
+        """The keys that were given, or are known of the exchange; with the statements that it publishes."""
+        trusted = keys or self._connection.keys()
+        if not follow_keys:
+            return trusted
+        published = _Published(self._connection, None).read("keys") or b""
+        return replace(trusted, log_statements=published.decode("utf-8", "replace"))
+
+    def _verified(self, reader: _Published, trusted: Keys, **options: Any) -> LogReport:
+        """The report of the log's verification, by the keys that statements lead to."""
+        from exchange.audit.errors import CryptographyMissing
+        from exchange.audit.verify import verify_log
+
+        try:
+            return verify_log(reader, origin=trusted.origin, keys=verdicts.log_keys(trusted), **options)
+        except CryptographyMissing:
+            raise errors.missing("cryptography", "verify", "checking signatures") from None
+        except errors.VerificationFailed as broken:
+            return _broken(broken, trusted.origin)
+
     def _books(self, documents: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         from exchange.audit.verify import verify_journals
 
@@ -373,21 +394,41 @@ def _time(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
-def verify_evidence(path: str | Path, keys: Keys) -> LogReport:
+def verify_evidence(
+    path: str | Path, keys: Keys, *, witnesses: Sequence[str] = (), witnesses_required: int | None = None
+) -> LogReport:
     """Check a file of evidence against the exchange's public keys, without a connection."""
     from exchange.audit import evidence
     from exchange.audit.errors import CryptographyMissing
 
     try:
         return evidence.verify_evidence(
-            path, origin=keys.origin, keys=[keys.log_key], receipt_keys=[keys.receipt_key]
+            path,
+            origin=keys.origin,
+            keys=verdicts.log_keys(keys),
+            receipt_keys=[keys.receipt_key],
+            witnesses=witnesses,
+            required=_required(witnesses, witnesses_required),
         )
     except CryptographyMissing:
         raise errors.missing("cryptography", "verify", "checking signatures") from None
+    except errors.VerificationFailed as broken:
+        return _broken(broken, keys.origin)
     except OSError as error:
         raise errors.InvalidRequest(
             f"{path} cannot be read: {error.strerror}", hint="Check the path."
         ) from None
+
+
+def _required(witnesses: Sequence[str], required: int | None) -> int:
+    return len(witnesses) if required is None else required
+
+
+def _broken(failed: errors.VerificationFailed, origin: str) -> LogReport:
+    """The report that the chain of keys cannot be followed."""
+    from exchange.audit.verify import Finding, LogReport
+
+    return LogReport(failed.exit_code, (Finding(failed.exit_code, str(failed)),), origin)
 
 
 def _format_of(path: Path) -> str:
