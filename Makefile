@@ -47,7 +47,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)  ## all benchmarks (20 minutes): tables on the screen, JSON and a chart in bench/results/
 	@mkdir -p bench/results
-	@set -e; for program in overhead atrest ingest growth concurrency bombs planning books search audit load upload road; do echo "== $$program"; $(BIN)/python -m bench.$$program; done
+	@set -e; for program in overhead atrest ingest growth concurrency bombs planning books search audit publishing load upload road; do echo "== $$program"; $(BIN)/python -m bench.$$program; done
 
 accuracy: $(INSTALLED)  ## our errors beside those of five other engines, each in its own environment (about an hour)
 	$(BIN)/python -m bench.accuracy
