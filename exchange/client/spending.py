@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exchange.audit.report import Finding
     from exchange.audit.verify import LogReport
 
-_PAGE = 500
+_PAGE = 50
 
 
 @dataclass(frozen=True)

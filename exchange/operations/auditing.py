@@ -22,7 +22,7 @@ from exchange.checks import journals as journals_law
 from exchange.errors import NotFound
 from exchange.identity import Role, organisation_names
 from exchange.operations.receipting import newest_checkpoint, receipt_of_entry
-from exchange.operations.terms import budget, moment, money
+from exchange.operations.terms import budgets, moment, money
 from exchange.persons import commitments
 from exchange.store import our_id
 from settlement import ledger, licences
@@ -146,7 +146,7 @@ def domains(market: Market, actor: Actor) -> dict[str, Any]:
 
     def look(session: Session) -> dict[str, Any]:
         owners = select(ledger.account.c.owner).where(ledger.account.c.kind == "domain_granted").distinct()
-        return {"items": [budget(session, domain) for domain in sorted(session.scalars(owners))]}
+        return {"items": budgets(session, sorted(session.scalars(owners)))}
 
     return market.store.read(look)
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from exchange.audit import log
 from exchange.errors import NotFound, RequestInvalid
-from exchange.operations.terms import budget
+from exchange.operations.terms import budget, budgets
 from settlement import ledger
 
 if TYPE_CHECKING:
@@ -21,20 +21,22 @@ if TYPE_CHECKING:
     from exchange.audit.log import Record
     from exchange.market import Market
 
-_LONGEST = 200
+_LONGEST, _MOST = 200, 50
 
 
 def domains(market: Market, *, limit: int, page_token: str | None = None) -> dict[str, Any]:
     """Domains by name with what was granted and spent, and ``entries``: how many the log had at that moment.
 
-    A domain whose budget was granted and of which nothing was spent is there too.
+    A domain whose budget was granted and of which nothing was spent is there too. At most 50 are on a page,
+    whatever the limit: anybody may ask.
     """
+    limit = min(limit, _MOST)
 
     def look(session: Session) -> dict[str, Any]:
         owner = ledger.account.c.owner
         names = select(owner).where(ledger.account.c.kind == "domain_granted", owner > (page_token or ""))
         found = session.scalars(names.distinct().order_by(owner).limit(limit + 1)).all()
-        shown = [_told(budget(session, domain)) for domain in found[:limit]]
+        shown = [_told(one) for one in budgets(session, found[:limit])]
         token = found[limit - 1] if len(found) > limit else None
         return {"entries": log.size(session), "items": shown, "next_page_token": token}
 
@@ -44,9 +46,10 @@ def domains(market: Market, *, limit: int, page_token: str | None = None) -> dic
 
 
 def entries(market: Market, domain: str, *, limit: int, page_token: str | None = None) -> dict[str, Any]:
-    """The entries that spent of a domain, newest first. A page may hold fewer than there are and still have a
-    next. Raises :class:`NotFound` for a domain that has no budget.
+    """The entries that spent of a domain, newest first, at most 50. A page may hold fewer than there are and
+    still have a next. Raises :class:`NotFound` for a domain that has no budget.
     """
+    limit = min(limit, _MOST)
 
     def look(session: Session) -> dict[str, Any]:
         known = select(ledger.account.c.owner).where(

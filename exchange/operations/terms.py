@@ -12,6 +12,8 @@ from settlement import money as amounts
 from settlement.ledger import chart
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
 NANO, PICO = 9, 12
@@ -47,14 +49,40 @@ def moment(name: str, text: str) -> datetime:
 
 def budget(session: Session, domain: str) -> dict[str, Any]:
     """A privacy domain's lifetime account: granted, spent, reserved, remaining; also as epsilon."""
-    rho, delta = chart.rho_unit(domain), chart.delta_unit(domain)
-    given, left, deltas = ledger.balances(
-        session,
-        (chart.domain_granted(domain), rho),
-        (chart.domain_available(domain), rho),
-        (chart.domain_granted(domain, "delta"), delta),
-    )
-    granted, delta_granted, kept = -given.posted, -deltas.posted, set_aside(session, domain)
+    return budgets(session, [domain])[0]
+
+
+def budgets(session: Session, domains: Sequence[str]) -> list[dict[str, Any]]:
+    """The same of several domains, in two statements however many there are."""
+    accounts: list[tuple[str, str]] = []
+    for domain in domains:
+        rho, delta = chart.rho_unit(domain), chart.delta_unit(domain)
+        accounts += [(chart.domain_granted(domain), rho), (chart.domain_available(domain), rho)]
+        accounts.append((chart.domain_granted(domain, "delta"), delta))
+    found, kept = ledger.balances(session, *accounts), _set_aside(session, domains)
+    by_domain = zip(domains, found[::3], found[1::3], found[2::3], strict=True)
+    return [_budget(domain, given, left, deltas, kept[domain]) for domain, given, left, deltas in by_domain]
+
+
+def set_aside(session: Session, domain: str) -> ledger.Balance:
+    """What grants that bought the rest of a domain's rho still have of it."""
+    return _set_aside(session, [domain])[domain]
+
+
+def _set_aside(session: Session, domains: Sequence[str]) -> dict[str, ledger.Balance]:
+    held = ledger.balances_of_owners(session, domains, "domain_set_aside")
+    return {domain: _sum(held.get((domain, chart.rho_unit(domain)), [])) for domain in domains}
+
+
+def _sum(kept: Sequence[ledger.Balance]) -> ledger.Balance:
+    posted, pending = sum(one.posted for one in kept), sum(one.pending_out for one in kept)
+    return ledger.Balance(posted, pending, sum(one.pending_in for one in kept), posted - pending)
+
+
+def _budget(
+    domain: str, given: ledger.Balance, left: ledger.Balance, deltas: ledger.Balance, kept: ledger.Balance
+) -> dict[str, Any]:
+    granted, delta_granted = -given.posted, -deltas.posted
     spent = granted - left.posted - kept.posted
     return {
         "domain": domain,
@@ -67,10 +95,3 @@ def budget(session: Session, domain: str) -> dict[str, Any]:
         "epsilon_granted": accounting.epsilon(granted, delta_granted),
         "epsilon_spent": accounting.epsilon(spent, delta_granted) if spent else 0.0,
     }
-
-
-def set_aside(session: Session, domain: str) -> ledger.Balance:
-    """What grants that bought the rest of a domain's rho still have of it."""
-    kept = ledger.balances_of_owner(session, domain, "domain_set_aside", chart.rho_unit(domain))
-    posted, pending = sum(one.posted for one in kept), sum(one.pending_out for one in kept)
-    return ledger.Balance(posted, pending, sum(one.pending_in for one in kept), posted - pending)

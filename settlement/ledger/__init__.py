@@ -12,7 +12,7 @@ from settlement.ledger.accounts import (
     Balance,
     balance,
     balances,
-    balances_of_owner,
+    balances_of_owners,
     ensure_account,
     ensure_unit,
 )
@@ -71,7 +71,7 @@ __all__ = [
     "balance",
     "balance_before",
     "balances",
-    "balances_of_owner",
+    "balances_of_owners",
     "beancount",
     "chart",
     "check",

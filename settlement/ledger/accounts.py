@@ -13,6 +13,8 @@ from settlement.ledger.tables import unit as unit_table
 from settlement.schema import insert_once
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy.orm import Session
 
 
@@ -62,17 +64,19 @@ def balances(session: Session, *accounts: tuple[str, str]) -> tuple[Balance, ...
     return tuple(_balance(rows[one]) for one in accounts)
 
 
-def balances_of_owner(session: Session, owner: str, kind: str, unit: str) -> tuple[Balance, ...]:
-    """The cached balances of an owner's accounts of a kind in a unit."""
-    rows = session.execute(_OF_OWNER, {"owner": owner, "kind": kind, "unit": unit})
-    return tuple(map(_balance, rows))
+def balances_of_owners(
+    session: Session, owners: Iterable[str], kind: str
+) -> dict[tuple[str, str], list[Balance]]:
+    """The cached balances of the owners' accounts of a kind, by (owner, unit), in one statement."""
+    found: dict[tuple[str, str], list[Balance]] = {}
+    for row in session.execute(_OF_OWNERS, {"owners": list(owners), "kind": kind}):
+        found.setdefault((row.owner, row.unit), []).append(_balance(row))
+    return found
 
 
 _THESE = select(account).where(account.c.id.in_(bindparam("these", expanding=True)))
-_OF_OWNER = select(account).where(
-    account.c.owner == bindparam("owner"),
-    account.c.kind == bindparam("kind"),
-    account.c.unit == bindparam("unit"),
+_OF_OWNERS = select(account).where(
+    account.c.owner.in_(bindparam("owners", expanding=True)), account.c.kind == bindparam("kind")
 )
 
 

@@ -55,6 +55,7 @@ account = Table(
     CheckConstraint("NOT floor OR credits_posted - debits_posted - debits_pending >= 0", name="floor"),
     *(CheckConstraint(f"{name} >= 0 AND {name} < {AMOUNT_LIMIT}", name=name) for name in COUNTERS),
     Index(None, "owner", "kind"),
+    Index(None, "kind", "owner"),
 )
 
 journal = Table(

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from exchange.audit import spending
 from exchange.cli import main
 from exchange.client import Exchange, Keys
+from settlement import ledger
+from settlement.ledger import chart, entries
 from tests.market import sample
 from tests.market.stand import Stand, problem
 
@@ -114,6 +120,36 @@ def test_a_page_of_entries_leads_to_the_next(sqlite_stand: Stand) -> None:
     problem(stand.get(None, path + "&page_token=x"), 422, "page_token_invalid")
     problem(stand.get(None, "/audit/spending/entries?domain=nobody:there"), 404, "not_found")
     problem(stand.get(None, "/audit/spending?limit=0"), 422, "request_invalid")
+
+
+def test_a_page_of_domains_costs_the_same_however_many_it_shows(stand: Stand) -> None:
+    """Anybody may ask, without an account: fifty at most, and no statement for each."""
+    names = [f"riders:{number:03}" for number in range(60)]
+
+    def grant(session: Session, now: datetime) -> None:
+        for name in names:
+            chart.open_domain(session, name)
+            legs: Any = entries.budget_granted(name, rho_nano=10**9, delta_pico=10**6)
+            given: dict[str, Any] = {
+                "kind": "budget_granted",
+                "business_key": name,
+                "actor": "test",
+                "legs": legs,
+            }
+            ledger.post(session, journal=f"jnl_{name}", now=now, **given)
+
+    stand.market.store.jot(grant)
+    said, pages = list[str](), dict[int, int]()
+    event.listen(stand.market.store.engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    for limit in (1, 500):
+        said.clear()
+        told = stand.get(None, f"/audit/spending?limit={limit}").json()
+        pages[len(told["items"])] = len([one for one in said if one.startswith("SELECT")])
+    assert pages[1] == pages[50]
+    rest = stand.get(None, f"/audit/spending?limit=500&page_token={told['next_page_token']}").json()
+    found = [one["domain"] for one in told["items"] + rest["items"]]
+    assert found == sorted({sample.DOMAIN, *names, *found})
+    assert len(stand.get(None, f"/audit/spending/entries?domain={names[0]}").json()["items"]) == 0
 
 
 def test_a_page_looks_at_so_many_entries_and_no_more(
