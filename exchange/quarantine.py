@@ -189,9 +189,10 @@ def known(session: Session, ids: Collection[str]) -> set[str]:
     return set(session.scalars(select(upload.c.id).where(upload.c.id.in_(ids))))
 
 
-def forget(session: Session, ids: Collection[str]) -> None:
-    """Forget that these uploads began."""
-    session.execute(delete(upload).where(upload.c.id.in_(ids)))
+def forget(session: Session, ids: Collection[str], *, but: Select[tuple[str]]) -> list[str]:
+    """Forget that these uploads began, ``but`` those of some organisations; returns which were forgotten."""
+    gone = delete(upload).where(upload.c.id.in_(ids), upload.c.org.not_in(but))
+    return list(session.scalars(gone.returning(upload.c.id)))
 
 
 def untouched(folder: Path, ids: Iterable[str], seconds: float) -> list[str]:

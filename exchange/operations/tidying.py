@@ -84,9 +84,7 @@ def purge_uploads(market: Market) -> int:
     begun = partial(quarantine.begun, before=before, but=held, limit=_UPLOADS)
     while found := market.store.read(partial(begun, after=after)):
         after = found[-1]
-        gone = tuple(quarantine.untouched(place, found, day))
-        if gone:
-            market.store.perform(SYSTEM, PurgeUploads(gone), partial(_purge, gone=gone))
+        gone = _forget_uploads(market, tuple(quarantine.untouched(place, found, day)))
         for upload in gone:
             quarantine.discard(place, upload)
         purged += len(gone)
@@ -98,9 +96,13 @@ def purge_uploads(market: Market) -> int:
     return purged
 
 
-def _purge(tx: Tx, *, gone: tuple[str, ...]) -> dict[str, Any]:
-    quarantine.forget(tx.session, gone)
-    return {"uploads": len(gone)}
+def _forget_uploads(market: Market, ids: tuple[str, ...]) -> list[str]:
+    """Forget those of these that no hold is on when they go: it may have come since they were listed."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        return {"uploads": quarantine.forget(tx.session, ids, but=restraints.held_organisations())}
+
+    return market.store.perform(SYSTEM, PurgeUploads(ids), work).value["uploads"] if ids else []
 
 
 def _unheld(key: Column[Any], ended: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -115,6 +115,23 @@ def test_uploads_of_a_held_organisation_stay(sqlite_stand: Stand, monkeypatch: p
     assert round_once(stand.market)["uploads"] == 1
 
 
+def test_a_hold_that_comes_just_before_uploads_are_purged_wins(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {who: stand.upload(who, b"abc") for who in ("provider", "rival")}
+    stand.clock.advance(days=3)
+
+    def held_first(_place: Any, ids: Any, _seconds: float) -> list[str]:
+        set_restraint(stand, "hold", organisation="city")
+        return list(ids)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("exchange.quarantine.untouched", held_first)
+        assert round_once(stand.market)["uploads"] == 1
+    left = {who: stand.call(who, "HEAD", f"/v1/uploads/{one}").status_code for who, one in made.items()}
+    assert left == {"provider": 200, "rival": 404}
+
+
 def test_a_member_of_a_held_organisation_is_disabled_and_not_removed(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     member(stand, "buyer", "ada@acme.example").close()
