@@ -240,17 +240,22 @@ class Audit(Control):
         witnesses: Sequence[str] = (),
         witnesses_required: int | None = None,
         follow_keys: bool = False,
+        wait_s: float = 75.0,
     ) -> SpendingReport:
         """Verify the public log, add up each domain's rho from it, and compare with what the exchange says.
 
-        Needs no token. Args and exit codes as for :meth:`verify`; 11 also where the two differ, 14 where an
-        entry is missing between two others of a domain.
+        Needs no token. Args and exit codes as for :meth:`verify`; 11 also where the two differ or the
+        exchange speaks of an earlier log than it has signed, 10 where no checkpoint covers what it speaks of
+        within ``wait_s`` seconds (it has promised 65), 14 where an entry is missing between two others of a
+        domain.
         """
-        head = self.checkpoint()
-        tally = spendings.Tally(spendings.said(self._connection))
+        trusted = self._trusted(keys, follow_keys=follow_keys)
+        before, said = self.checkpoint(), list(spendings.said(self._connection))
+        newest = spendings.covering(self.checkpoint, max(page.entries for page in said), wait_s)
+        reader, tally = _Published(self._connection, newest), spendings.Tally(said)
         report = self._verified(
-            _Published(self._connection, head),
-            self._trusted(keys, follow_keys=follow_keys),
+            reader,
+            trusted,
             also=tally.read,
             pinned=pinned,
             witnesses=witnesses,
@@ -258,7 +263,8 @@ class Audit(Control):
         )
         if not report.good:
             return spendings.SpendingReport(report, ())
-        return tally.held(report)
+        least, broken = spendings.grown_from(reader, before, report, trusted)
+        return tally.held(report.with_findings(broken), least)
 
     def verify_evidence(
         self,

@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import text
 
-from exchange.audit import tiles
+from exchange import config
+from exchange.audit import checkpoint, note, tiles
+from exchange.audit.note import SigningKey
+from exchange.audit.signing import parse_keys
 from exchange.client import Exchange
 from tests.market import sample
 from tests.market.stand import Stand
@@ -109,3 +113,85 @@ def test_books_are_held_against_the_entries_that_were_verified(sqlite_stand: Sta
         report = x.audit.verify()
     assert report.exit_code == 11
     assert {finding.journal for finding in report.findings} == {journal}
+
+
+def saying(entries: Callable[[int], int], rho_nano: int) -> Answer:
+    """What the exchange says of its domains, as of other entries and with another sum."""
+
+    def answer(request: httpx.Request, before: int, data: bytes) -> bytes:
+        if request.url.path != "/audit/spending":
+            return data
+        told = json.loads(data)
+        told["entries"] = entries(told["entries"])
+        told["items"][0]["rho_nano_spent"] = rho_nano
+        return json.dumps(told).encode()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("entries", "code"), [(lambda now: 0, 11), (lambda now: now - 1, 11), (lambda now: 10**15, 10)]
+)
+def test_the_exchange_does_not_choose_the_entries_by_which_it_is_measured(
+    sqlite_stand: Stand, entries: Callable[[int], int], code: int
+) -> None:
+    """Nothing was spent before the first entry, and nothing is known of entries that never come."""
+    stand = sqlite_stand
+    asked(stand, "0.01")
+    stand.publish_log()
+    with lied_to(stand, saying(entries, 0)) as x:
+        report = x.audit.spending(wait_s=0)
+    assert report.log.exit_code == code
+    assert not report.good
+
+
+def test_the_checkpoint_before_is_one_of_this_log(sqlite_stand: Stand) -> None:
+    """The first checkpoint shows what the exchange has signed: not one of nobody, of another, or of none."""
+    stand = sqlite_stand
+    stand.publish_log()
+    asked(stand, "0.01")
+    key = log_key(stand)
+    text_of_fork = checkpoint.text_of(stand.settings.log_origin, 3, bytes(32))
+    fork = note.sign_note(text_of_fork, key).encoded()
+    stranger = note.sign_note(text_of_fork, SigningKey(key.name, bytes(32))).encoded()
+    stand.publish_log()
+    for shown, code in ((fork, 12), (stranger, 13), (b"nothing\n", 15)):
+
+        def answer(request: httpx.Request, before: int, data: bytes, shown: bytes = shown) -> bytes:
+            return shown if request.url.path == "/audit/checkpoint" and not before else data
+
+        with lied_to(stand, answer) as x:
+            report = x.audit.spending(wait_s=0)
+        assert report.log.exit_code == code, report.log.findings
+
+
+def log_key(stand: Stand) -> SigningKey:
+    return parse_keys(config.log_key_of(stand.home, stand.environ))[-1]
+
+
+def test_no_domain_is_left_out_or_named_twice(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    asked(stand, "0.01")
+    stand.publish_log()
+    changes: list[Callable[[list[dict[str, Any]]], None]] = [
+        lambda items: items.clear(),
+        lambda items: items.append(items[0]),
+    ]
+    for change in changes:
+
+        def answer(
+            request: httpx.Request,
+            before: int,
+            data: bytes,
+            change: Callable[[list[dict[str, Any]]], None] = change,
+        ) -> bytes:
+            if request.url.path != "/audit/spending":
+                return data
+            told = json.loads(data)
+            change(told["items"])
+            return json.dumps(told).encode()
+
+        with lied_to(stand, answer) as x:
+            report = x.audit.spending()
+        assert report.log.exit_code == 11
+        assert len(report.log.findings) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -51,14 +52,20 @@ def test_anybody_adds_up_what_was_spent(stand: Stand) -> None:
     assert sample.DOMAIN in report._repr_html_()
 
 
-def test_what_is_not_published_yet_is_no_contradiction(sqlite_stand: Stand) -> None:
+def test_what_is_not_published_yet_is_waited_for_and_not_found_good_without(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     stand.publish_log()
     asked(stand, "0.01")
     with anybody(stand) as x:
-        report = x.audit.spending()
-    assert report.good
-    assert [one.log_rho_nano for one in report.domains] == [None]
+        report = x.audit.spending(wait_s=0)
+        assert report.log.exit_code == 10
+        assert [(one.log_rho_nano, one.agree) for one in report.domains] == [(None, False)]
+        soon = threading.Timer(0.2, stand.publish_log)
+        soon.start()
+        report = x.audit.spending(wait_s=30)
+        soon.join()
+    assert report.good, report.log.findings
+    assert [one.log_rho_nano for one in report.domains] == [stand.budget()["rho_nano_spent"]]
 
 
 class Saying(httpx.BaseTransport):
