@@ -12,6 +12,9 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 MOST_OF_SAME_WORDS = 9
 """So many questions a day may differ in several literals: a report is asked for with a span of dates."""
 
+EXPORT_COUNTS = 60
+"""So many readings an export of the log counts for: it takes away what would be many."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -135,7 +138,8 @@ READING = Kind(
     300,
     "count",
     HOUR_S,
-    "One officer or operator read the log {measure} times within an hour: more than {most}.",
+    "One officer or operator read the log {measure} times within an hour: more than {most}. An export counts "
+    f"as {EXPORT_COUNTS} readings.",
     "Ask the person, or a second officer to ask: reading is an entry too, so the log says what was read.",
 )
 FORFEITS = Kind(

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from exchange import authorizations
 from exchange.alerts import queue, spent
 from exchange.alerts.kinds import (
     BUDGET_LOW,
     EXHAUSTION_NEAR,
+    EXPORT_COUNTS,
     FORFEITS,
     MOST_OF_SAME_WORDS,
     NEAR_DUPLICATES,
@@ -31,6 +33,7 @@ from exchange.alerts.kinds import (
 from exchange.alerts.likeness import alike, same_words
 from exchange.audit import spending
 from exchange.audit.log import audit_entry
+from exchange.errors import NotFound, RoleMissing
 from exchange.queries import SETTLED, query
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ _NOBODYS = ("unknown", "system")
 _MEDIAN_DAYS, _LEAST_DAYS = 28, 5
 _PACE_DAYS = 30
 _FORFEITED = ("query.forfeited", "profile.forfeited")
+_EXPORTED = "audit.exported"
+_READING = ("log.read", _EXPORTED)
 _SIGN_IN = ("session.refused", "token.refused")
 _COLUMNS = [
     audit_entry.c[name]
@@ -82,6 +87,28 @@ class Account:
     spent: int
 
 
+class _Behind:
+    """Who stands behind an entry: the person, however many programs and tokens of theirs read; else whatever
+    acted.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, str] = {}
+
+    def __call__(self, row: Row[Any]) -> str:
+        ref = row.actor_ref or ""
+        if ref not in self._known:
+            self._known[ref] = self._of(ref)
+        return self._known[ref]
+
+    def _of(self, ref: str) -> str:
+        try:
+            return authorizations.subject_of(self._session, ref)
+        except (NotFound, RoleMissing):
+            return ref
+
+
 def entries_between(session: Session, start: int, stop: int) -> list[Row[Any]]:
     """The entries ``start`` <= seq < ``stop``, without their leaves."""
     columns = audit_entry.c
@@ -96,7 +123,7 @@ def of_entries(session: Session, fresh: Sequence[Row[Any]]) -> Iterator[Found]:
     end = fresh[-1].seq
     yield from _refusals(session, fresh, end)
     yield from _bursts(session, fresh, end, SIGN_INS, _SIGN_IN, lambda _: "sign-ins")
-    yield from _bursts(session, fresh, end, READING, ("log.read",), lambda row: row.actor_ref)
+    yield from _bursts(session, fresh, end, READING, _READING, _Behind(session))
     yield from _bursts(session, fresh, end, FORFEITS, _FORFEITED, lambda row: row.dataset)
     asked = [row for row in fresh if row.kind == "query.settled" and row.query_id]
     if asked:
@@ -167,17 +194,23 @@ def _burst(session: Session, kind: Kind, subject: str, rows: Sequence[Row[Any]],
     """More than so many of these entries, which are in order, within the kind's window."""
     after = queue.taken_until(session, kind.name, subject)
     rows = [row for row in rows if row.seq > after]
-    window, first, largest = timedelta(seconds=kind.window_s), 0, (0, 0)
+    window, first, count, largest = timedelta(seconds=kind.window_s), 0, 0, (0, 0, 0)
     times = [datetime.fromisoformat(row.time) for row in rows]
     for last, time in enumerate(times):
+        count += _counts(rows[last])
         while time - times[first] > window:
+            count -= _counts(rows[first])
             first += 1
-        largest = max(largest, (last - first + 1, last))
-    count, last = largest
+        largest = max(largest, (count, last, first))
+    count, last, first = largest
     if count > kind.most:
-        named = rows[last - count + 1 : last + 1]
+        named = rows[first : last + 1]
         dataset = named[-1].dataset if kind is FORFEITS else None
         yield Found(kind, subject, count, end, _some(row.id for row in named), dataset=dataset)
+
+
+def _counts(row: Row[Any]) -> int:
+    return EXPORT_COUNTS if row.kind == _EXPORTED else 1
 
 
 def _of_queries(session: Session, asked: Sequence[Row[Any]], end: int) -> Iterator[Found]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +25,7 @@ from settlement import ledger
 from settlement.ledger import chart
 from settlement.payments.tables import reconciliation
 from tests.market import sample
+from tests.market.browser import member
 from tests.market.stand import Stand
 
 GRANTED = 2_000_000_000
@@ -291,6 +294,34 @@ def test_a_walk_is_found_though_it_is_disguised(seeded: Seeded, statement: str, 
     assert seeded.raised("near_duplicates") == 1
     (told,) = seeded.stand.get("officer", "/v1/alerts?kind=near_duplicates").json()["items"]
     assert (told["measure"], len(told["entries"])) == (enough, enough)
+
+
+def test_exports_count_as_readings(seeded: Seeded) -> None:
+    export = seeded.of("officer", "audit.exported")
+    seeded.entries(*[export] * 5)
+    assert seeded.raised("reading_volume") == 0
+    reading(seeded, 1)
+    assert seeded.raised("reading_volume") == 1
+    assert [row.measure for row in seeded.rows()] == [301]
+
+
+def test_readings_by_several_tokens_of_one_person_count_together(stand: Stand) -> None:
+    """150 with each of two tokens, and one on a page."""
+    seeded = Seeded(stand)
+    stand.publish_log()
+    with closing(member(stand, "officer", "ada@cnil.example", admin=True)) as ada:
+        assert ada.add_app().status_code == 200
+        for _ in range(2):
+            made = re.search(r"<pre>(tok_[^<]+)</pre>", ada.post("/tokens", expires="2099-01-31").text)
+            assert made is not None
+            assert stand.get(made[1], "/v1/alerts").status_code == 200
+            actor = stand.entries(kind="log.read")[-1].document["actor"]
+            seeded.entries(*[Entry(kind="log.read", outcome="done", actor=actor)] * 149)
+        assert seeded.raised("reading_volume") == 0
+        assert ada.get("/officer/alerts").status_code == 200
+        person = stand.entries(kind="log.read")[-1].document["actor"]["ref"]
+    assert seeded.raised("reading_volume") == 1
+    assert [(row.subject, row.measure) for row in seeded.rows()] == [(person, 301)]
 
 
 def test_two_workers_raise_one_alert(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
