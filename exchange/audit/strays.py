@@ -1,4 +1,5 @@
-"""Files beside the newest tree: earlier partial tiles and bundles, which readers may still fetch.
+"""Files beside the newest tree: partial tiles and bundles of earlier trees, which readers may still fetch,
+and of the next one, whose checkpoint is not signed yet.
 
 A partial file is the beginning of the file that replaced it, so that each one can be held against the newest.
 """
@@ -9,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from exchange.audit import tiles
+from exchange.audit.errors import Malformed
 from exchange.audit.report import ALTERED, Finding
 
 if TYPE_CHECKING:
@@ -20,23 +22,26 @@ _PARTIAL = re.compile(r"(tile/(?:entries|[0-9]+)/(?:x[0-9]{3}/)*[0-9]{3})\.p/([0
 
 
 def strays(folder: Folder, size: int) -> Iterator[Finding]:
-    """Files of the log's folder that are not the beginning of what the tree of ``size`` leaves now holds."""
+    """Files of the log's folder that are neither the beginning of what the tree of ``size`` leaves holds nor
+    its continuation. What lies wholly behind that tree is held against nothing: nobody has signed it.
+    """
     for path in sorted(folder.root.glob("tile/**/*")):
-        if path.is_dir():
-            continue
         name = path.relative_to(folder.root).as_posix()
         match = _PARTIAL.fullmatch(name)
-        if match is None:
+        if match is None or not (width := _width(match[1], size)):
             continue
-        newest = _newest(folder, match[1], size)
-        if newest is None or not newest.startswith(path.read_bytes()):
-            yield Finding(ALTERED, "The file is not the beginning of the one that replaced it.", path=name)
-
-
-def _newest(folder: Folder, full_path: str, size: int) -> bytes | None:
-    """The widest file of a tile or bundle that belongs to the tree of ``size`` leaves."""
-    found = tiles.find(folder, full_path, _width(full_path, size))
-    return None if found is None else found[1]
+        try:
+            held, signed = folder.read(name), tiles.find(folder, match[1], width)
+        except Malformed as error:
+            yield Finding(ALTERED, str(error), path=name)
+            continue
+        if held is None:
+            continue  # the integrator removed it meanwhile
+        pair = [held, signed[1] if signed else b""]
+        earlier, later = reversed(pair) if int(match[2]) > width else pair
+        if signed is None or not later.startswith(earlier):
+            text = "The file is neither the beginning nor the continuation of the one that is signed."
+            yield Finding(ALTERED, text, path=name)
 
 
 def _width(full_path: str, size: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from exchange.audit.errors import HeadRefused
+from exchange.audit.errors import HeadRefused, SignerUnavailable
 from exchange.audit.note import SigningKey
 from exchange.audit.verify import LogReport
 from exchange.operations import auditing
@@ -152,6 +152,33 @@ def test_a_missing_file_is_named(lived: Stand, pattern: str) -> None:
     report = lived.verify()
     assert report.exit_code == 10
     assert named(report, path=path.relative_to(lived.settings.log_path).as_posix())
+
+
+def test_files_of_a_tree_that_is_not_signed_yet_are_no_finding(
+    lived: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signer is away: the next tree's files are written, and lie ahead of the checkpoint for a while."""
+    before = {path for path in lived.settings.log_path.glob("tile/**/*") if path.is_file()}
+    assert lived.run(sql=sample.MINUTES).status_code == 200
+
+    def away(*_: object) -> None:
+        raise SignerUnavailable("The signer does not answer.")
+
+    with monkeypatch.context() as without:
+        without.setattr("exchange.audit.signing.LogSigner.sign_head", away)
+        with pytest.raises(SignerUnavailable):
+            lived.publish_log()
+    ahead = {path for path in lived.settings.log_path.glob("tile/**/*") if path.is_file()} - before
+    assert len(ahead) == 2, "a tile and a bundle"
+    assert lived.verify().exit_code == 0
+    for path in sorted(ahead):
+        flip(path, 0)
+        report = lived.verify()
+        assert report.exit_code == 11
+        assert named(report, path=path.relative_to(lived.settings.log_path).as_posix())
+        flip(path, 0)
+    lived.publish_log()
+    assert lived.verify().exit_code == 0
 
 
 def checkpoint_line(number: int, change: Callable[[str], str]) -> Callable[[str], str]:
