@@ -363,7 +363,7 @@ class Store:
         first, booked = bookings.named(session, tx.entry)
         appended = append(session, self.commits(session, _signed(first, actor)), tx.now)
         for entry in (*booked, *tx.further):
-            append(session, _signed(entry, actor), tx.now)
+            append(session, self.commits(session, _signed(entry, actor)), tx.now)
         outcome = json.dumps(value, sort_keys=True)
         if keyed:
             key, digest = keyed

@@ -20,7 +20,7 @@ from exchange.persons import commitments, subjects
 from tests.exchange.persons import marked
 from tests.market import sample
 from tests.market.browser import PASSWORD, Browser, invited, member
-from tests.market.officers import officer, set_restraint
+from tests.market.officers import lift, officer, set_restraint
 from tests.market.stand import Stand
 
 LOGIN = "ada@acme.example"
@@ -186,6 +186,17 @@ def test_an_entry_is_opened_to_its_person_until_that_person_is_erased(ada: Brows
     assert stand.market.store.read(lambda session: commitments.opening(session, entry.document)) is None
     stand.publish_log()
     assert stand.verify().exit_code == GOOD
+
+
+def test_every_entry_of_a_step_says_whom_it_concerns(stand: Stand) -> None:
+    """What an officer approves is done in that transaction, and has an entry of its own."""
+    with closing(officer(stand)) as browser:
+        lift(stand, browser, set_restraint(stand, dataset=sample.SLUG))
+    for kind in ("approval.approved", "freeze.lifted"):
+        (entry,) = stand.entries(kind=kind)
+        shown = stand.get("officer", f"/v1/audit/entries/{entry.id}").json()["concerns"]
+        assert shown["login"] == "ada@cnil.example"
+        assert shown["person"] == entry.document["actor"]["ref"]
 
 
 def test_keys_of_persons_turn_with_the_master_key(ada: Browser) -> None:
