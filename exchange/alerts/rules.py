@@ -37,7 +37,7 @@ from exchange.errors import NotFound, RoleMissing
 from exchange.queries import SETTLED, query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.orm import Session
@@ -130,21 +130,24 @@ def of_entries(session: Session, fresh: Sequence[Row[Any]]) -> Iterator[Found]:
         yield from _of_queries(session, asked, end)
 
 
-def touched(fresh: Iterable[Row[Any]]) -> dict[str, str]:
-    """Domains of which new entries spent, with the day of the last of them."""
-    spent_of = (row for row in fresh if row.kind in spending.KINDS and row.domain and row.rho_nano)
-    return {row.domain: row.time[:10] for row in spent_of}
+def touched(fresh: Iterable[Row[Any]]) -> dict[str, dict[str, int]]:
+    """Domains of which new entries spent, with the last of them on each day."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in fresh:
+        if row.kind in spending.KINDS and row.domain and row.rho_nano:
+            found[row.domain][row.time[:10]] = row.seq
+    return found
 
 
-def of_domain(session: Session, account: Account, day: str, end: int) -> Iterator[Found]:
-    """What follows from what was spent of a domain up to a day."""
-    about: dict[str, Any] = {"subject": account.domain, "until_seq": end, "domain": account.domain}
-    since = next(spent.days(day, max(_MEDIAN_DAYS + 1, _PACE_DAYS)))
+def of_domain(session: Session, account: Account, days: Mapping[str, int], end: int) -> Iterator[Found]:
+    """What follows from what was spent of a domain on some days, each with its last entry, and up to the last
+    of them.
+    """
+    day = max(days)
+    since = next(spent.days(min(days), max(_MEDIAN_DAYS + 1, _PACE_DAYS)))
     sums = spent.by_day(session, account.domain, since)
-    window = set(spent.days(day, _MEDIAN_DAYS + 1)) - {day}
-    before = [rho for on, rho in sums.items() if on in window]
-    if len(before) >= _LEAST_DAYS and sums.get(day, 0) > RHO_BURN.most * median(before):
-        yield Found(RHO_BURN, measure=sums[day], occasion=day, **about)
+    yield from _burning(account.domain, sums, days)
+    about: dict[str, Any] = {"subject": account.domain, "until_seq": end, "domain": account.domain}
     left = account.granted - account.spent
     if left * 100 < BUDGET_LOW.most * account.granted:
         share = left * 100 // account.granted
@@ -153,6 +156,15 @@ def of_domain(session: Session, account: Account, day: str, end: int) -> Iterato
     if left < pace:  # in 30 days as many again are spent: more than there are
         lasts = left * _PACE_DAYS // pace
         yield Found(EXHAUSTION_NEAR, measure=lasts, occasion=day[:7], **about)
+
+
+def _burning(domain: str, sums: Mapping[str, int], days: Mapping[str, int]) -> Iterator[Found]:
+    """Days that spent far more than those before them, in their order."""
+    for day, last in sorted(days.items()):
+        window = set(spent.days(day, _MEDIAN_DAYS + 1)) - {day}
+        before = [rho for on, rho in sums.items() if on in window]
+        if len(before) >= _LEAST_DAYS and sums.get(day, 0) > RHO_BURN.most * median(before):
+            yield Found(RHO_BURN, domain, sums[day], last, occasion=day, domain=domain)
 
 
 def _refusals(session: Session, fresh: Sequence[Row[Any]], end: int) -> Iterator[Found]:

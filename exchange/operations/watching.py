@@ -89,8 +89,8 @@ def _of_log(session: Session) -> tuple[list[Found], int, int]:
     stop = max(start, min(start + _AT_ONCE, position.of(session, spent.READER)))
     fresh = rules.entries_between(session, start, stop)
     found = list(rules.of_entries(session, fresh))
-    for domain, day in sorted(rules.touched(fresh).items()):
-        found += rules.of_domain(session, _account(session, domain), day, stop - 1)
+    for domain, days in sorted(rules.touched(fresh).items()):
+        found += rules.of_domain(session, _account(session, domain), days, stop - 1)
     return [one for one in found if _is_new(session, one)], start, stop
 
 

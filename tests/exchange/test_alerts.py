@@ -296,6 +296,19 @@ def test_a_walk_is_found_though_it_is_disguised(seeded: Seeded, statement: str, 
     assert (told["measure"], len(told["entries"])) == (enough, enough)
 
 
+def test_a_burning_day_is_told_of_though_the_worker_comes_days_later(seeded: Seeded) -> None:
+    """What is found on two days at once is one alert, found twice."""
+    now = seeded.stand.clock()
+    for back in range(9, 4, -1):
+        seeded.entries(seeded.spent(1_000), at=now - timedelta(days=back))
+    for back, rho in ((4, 6_000), (3, 7_000), (2, 1_000), (1, 1_000)):
+        seeded.entries(seeded.spent(rho), at=now - timedelta(days=back))
+    assert seeded.raised("rho_burn") == 1
+    (row,) = (one for one in seeded.rows() if one.kind == "rho_burn")
+    burnt = now - timedelta(days=3)
+    assert (row.measure, row.times, row.occasion) == (7_000, 2, f"{burnt:%Y-%m-%d}")
+
+
 def test_exports_count_as_readings(seeded: Seeded) -> None:
     export = seeded.of("officer", "audit.exported")
     seeded.entries(*[export] * 5)
