@@ -164,6 +164,18 @@ def offered(session: Session) -> tuple[str, ...]:
     return tuple(session.scalars(found.order_by(listing.c.version)))
 
 
+def last_offered(session: Session, domain: str) -> list[ListingView]:
+    """The version that was offered last of each dataset of a privacy domain, also of those that were
+    withdrawn; the newest first.
+    """
+    statement = (
+        select_views()
+        .where(dataset_version.c.domain == domain, listing.c.version == dataset_version.c.id)
+        .order_by(publication.c.published_at.desc(), dataset_version.c.id)
+    )
+    return with_tables(session, session.execute(statement).all())
+
+
 def licences_offered(session: Session, dataset_id: str) -> list[str]:
     """The licences that a dataset's published versions have been under, in the order of its versions."""
     rows = session.scalars(

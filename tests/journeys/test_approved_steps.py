@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from exchange.errors import ApprovalNeeded
 from exchange.identity import Role
-from exchange.operations import administering, approving, loosening
+from exchange.operations import administering, approving, policy_changes
 from privacy import Policy
-from tests.market import sample
+from tests.market import officers, sample
 from tests.market.browser import Browser
 from tests.market.officers import approve, officer, shown
 from tests.market.stand import Stand, problem
@@ -135,6 +137,21 @@ def test_without_the_setting_bounds_are_free_and_budgets_fixed(
 
 
 OLD = sample.policy()
+COLUMNS = [f"trips.{name}: column" for name in ("zone", "kind", "minutes", "cents", "paid", "rider")]
+
+
+def changed(table: str, **settings: Any) -> dict[str, Any]:
+    """The sample's policy with other settings of a table; None removes one."""
+    document = sample.policy()
+    merged = {**document["tables"][table], **settings}
+    document["tables"][table] = {name: value for name, value in merged.items() if value is not None}
+    return document
+
+
+def renamed(old: str, new: str, document: dict[str, Any]) -> dict[str, Any]:
+    """A policy with another name for a table."""
+    document["tables"][new] = document["tables"].pop(old)
+    return document
 
 
 @pytest.mark.parametrize(
@@ -155,19 +172,57 @@ OLD = sample.policy()
         (policy(zone={"keys": ["north"]}), []),
         (policy(kind={"keys": ["taxi"]}), ["rides.kind: keys"]),
         (policy(paid={"bounds": [0, 1]}), ["rides.paid: bounds"]),
+        (sample.policy(profile_rho=1.0), []),
+        (sample.policy(profile_rho=1.01), ["profile_rho"]),
+        (policy(tip={}), ["rides.tip: column"]),
+        (renamed("rides", "trips", policy(minutes={"bounds": [0, 9]})), ["trips: table", *COLUMNS]),
+        (renamed("zones", "areas", sample.policy()), ["areas: table"]),
+        (changed("rides", unit="RIDER"), []),
+        (changed("rides", unit="zone"), ["rides: unit"]),
+        (changed("zones", public=False, unit="zone"), ["zones.zone: column"]),
+        (changed("rides", public=True, unit=None), ["rides: table"]),
     ],
     ids=str,
 )
 def test_what_counts_as_looser(new: dict[str, Any], named: list[str]) -> None:
     read = [Policy.from_document(one, None) for one in (OLD, new)]
-    assert loosening.changes(*read) == named
+    assert [one.what for one in policy_changes.changes(*read)] == named
 
 
-def test_another_unit_is_looser() -> None:
-    other = sample.policy()
-    other["tables"]["rides"]["unit"] = "zone"
-    read = [Policy.from_document(one, None) for one in (OLD, other)]
-    assert "rides: unit" in loosening.changes(*read)
+def test_the_first_listing_and_revisions_of_the_rows_take_no_approval(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    stand.publish(files=sample.files(seed=8))
+    stand.publish(manifest=sample.manifest(title="Rides", plans=[sample.plan(fee="0.07")]))
+    stand.publish(manifest=sample.manifest(slug="city/rides-of-may"), files=sample.files(seed=9))
+    assert stand.entries(kind="approval.requested") == []
+
+
+def test_a_column_that_comes_back_is_new(sqlite_stand: Stand) -> None:
+    """Left out for one version, it is not held against what it was before that: it could be anything."""
+    stand = sqlite_stand
+    rides = pq.read_table(io.BytesIO(sample.rides()))
+    without = io.BytesIO()
+    pq.write_table(rides.drop_columns(["minutes"]), without)
+    tight = policy()
+    del tight["tables"]["rides"]["columns"]["minutes"]
+    files = {"rides": without.getvalue(), "zones": sample.zones()}
+    stand.publish(manifest=sample.manifest(policy=tight), files=files)
+    asked = waits(stand.post("provider", PATH, draft(stand, policy(minutes={"bounds": [0, 999]}))))
+    assert shown(stand, asked)["reason"].endswith("on offer: rides.minutes: column")
+
+
+def test_a_second_dataset_of_the_domain_tells_no_more_than_the_first(sqlite_stand: Stand) -> None:
+    """Neither beside it nor in its place: the people are the same."""
+    stand = sqlite_stand
+    wider = policy(minutes={"bounds": [0, 240]})
+    drafted = stand.draft(manifest=sample.manifest(slug="city/more", policy=wider)).json()
+    where, body = "/v1/datasets/city/more/publish", {"version": drafted["version"]}
+    asked = waits(stand.post("provider", where, body))
+    assert shown(stand, asked)["reason"].endswith("on offer: rides.minutes: bounds")
+    assert stand.post("provider", f"/v1/datasets/{sample.SLUG}/withdraw", {}).status_code == 200
+    assert waits(stand.post("provider", where, body)) == asked
+    officers.publish(stand, "city/more", drafted["version"])
+    assert stand.broken_laws() == []
 
 
 def grants(stand: Stand) -> list[dict[str, Any]]:

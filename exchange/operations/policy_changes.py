@@ -1,0 +1,127 @@
+"""What one privacy policy tells more of than another, as declared: no row is looked at.
+
+What is larger, wider or more counts, and every table and column that is new: under another name it could be
+anything. What is tighter is the provider's own to decide.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exchange.operations.terms import NANO, PICO, decimal_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from privacy.policy import Column, Policy, Table
+    from privacy.values import Value
+
+NOTHING = "nothing"
+_AMOUNTS = (
+    ("max_rho_per_query", "max_rho_per_query_nano", NANO),
+    ("max_delta_per_query", "max_delta_per_query_pico", PICO),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is looser: its name, and what was and is declared of it, in words."""
+
+    what: str
+    before: str
+    after: str
+
+
+def changes(old: Policy, new: Policy) -> list[Change]:
+    """What a policy allows more of than another: rho or delta, answers, tables, columns, keys, bounds."""
+    return [*_in_amounts(old, new), *_in_tables(old, new)]
+
+
+def _in_amounts(old: Policy, new: Policy) -> Iterator[Change]:
+    for name, field, digits in _AMOUNTS:
+        before, after = getattr(old, field), getattr(new, field)
+        if after > before:
+            yield Change(name, decimal_text(before, digits), decimal_text(after, digits))
+    most = max(old.profile_rho_nano, old.max_rho_per_query_nano)
+    if new.profile_rho_nano > most:  # up to then a profile tells no more than one answer might
+        yield Change("profile_rho", decimal_text(most, NANO), decimal_text(new.profile_rho_nano, NANO))
+    if _answers_more(old, new):
+        least = [decimal_text(one.min_rho_per_query_nano, NANO) for one in (old, new)]
+        yield Change("min_rho_per_query", *least)
+
+
+def _answers_more(old: Policy, new: Policy) -> bool:
+    """Whether its lifetime budget is enough for more questions of the least rho than the other's.
+
+    The least rho is rounded up to 1e-9; what rounding alone does is no change. So a smaller budget, whose
+    least rho is smaller where none is declared, is not looser.
+    """
+    return new.rho_nano * (old.min_rho_per_query_nano - 1) >= old.rho_nano * new.min_rho_per_query_nano
+
+
+def _in_tables(old: Policy, new: Policy) -> Iterator[Change]:
+    for name, table in new.tables.items():
+        before = old.tables.get(name)
+        if before is None or (before.private and not table.private):
+            yield Change(
+                f"{table.name}: table", NOTHING if before is None else _protected(before), _protected(table)
+            )
+        elif before.private and _protected(before).lower() != _protected(table).lower():
+            yield Change(f"{table.name}: unit", _protected(before), _protected(table))
+        yield from _in_columns(before, table)
+
+
+def _in_columns(old: Table | None, new: Table) -> Iterator[Change]:
+    for name, column in new.columns.items():
+        before = old.columns.get(name) if old is not None else None
+        if before is None:
+            yield Change(f"{new.name}.{column.name}: column", NOTHING, _declared(column))
+        elif old is not None and old.private and new.private:
+            yield from _in_column(f"{new.name}.{column.name}", before, column)
+
+
+def _in_column(name: str, old: Column, new: Column) -> Iterator[Change]:
+    added = [key for key in new.keys or () if key not in (old.keys or ())]
+    if added:
+        yield Change(f"{name}: keys", _keys(old.keys), f"{'also ' if old.keys else ''}{_keys(added)}")
+    if new.selectable and not old.selectable:
+        yield Change(f"{name}: selectable", "no", "yes")
+    if new.low is not None and new.high is not None and _is_wider(old, new):
+        yield Change(f"{name}: bounds", _bounds(old), _bounds(new))
+
+
+def _is_wider(old: Column, new: Column) -> bool:
+    """Whether bounds, scaled by their decimals, reach further, or are there where none were."""
+    if old.low is None or old.high is None or new.low is None or new.high is None:
+        return True
+    ours, theirs = 10**new.decimals, 10**old.decimals
+    return bool(new.low * theirs < old.low * ours or new.high * theirs > old.high * ours)
+
+
+def _protected(table: Table) -> str:
+    """The privacy unit of a table and the way to it, or that it is public."""
+    way = "".join(f" by {hop.column} to {hop.table}.{hop.key}" for hop in table.path)
+    return f"private, unit {table.unit}{way}" if table.private else "public"
+
+
+def _declared(column: Column) -> str:
+    """All that a policy says of a column."""
+    said = [column.type or "of no known type", f"keys {_keys(column.keys)}"]
+    if column.low is not None:
+        said.append(f"bounds {_bounds(column)}")
+    return ", ".join(said if column.selectable else [*said, "not selectable"])
+
+
+def _keys(keys: Sequence[Value] | None) -> str:
+    """Keys as JSON, so that none can be taken for two."""
+    if keys is None:
+        return "private"
+    return ", ".join(json.dumps(key, ensure_ascii=False, default=str) for key in keys)
+
+
+def _bounds(column: Column) -> str:
+    if column.low is None or column.high is None:
+        return NOTHING
+    return f"{decimal_text(column.low, column.decimals)} to {decimal_text(column.high, column.decimals)}"
