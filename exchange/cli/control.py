@@ -168,4 +168,11 @@ def _show_approval(one: Approval, as_json: bool) -> None:
     pairs = [("approval", one.id), ("what", one.in_words), ("state", one.state), ("reason", one.reason)]
     pairs += [("asked for by", one.requested_by), ("until", one.expires_at), ("digest", one.digest)]
     pairs += [("decided by", one.decided_by or ""), ("done at", one.used_at or "")]
-    show(as_json, one.document, lambda: facts(pairs))
+
+    def told() -> None:
+        facts(pairs)
+        if one.changes:
+            rows = [(change["what"], change["before"], change["after"]) for change in one.changes]
+            table(("what it tells more of", "before", "in this version"), rows)
+
+    show(as_json, one.document, told)

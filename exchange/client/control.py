@@ -66,7 +66,9 @@ class Restraint:
 class Approval:
     """What was asked for and what became of it. ``state`` is "open", "approved", "declined" or "expired".
 
-    ``digest`` binds the command with its ``parameters``; ``used_at`` is when it was done.
+    ``digest`` binds the command with its ``parameters``; ``used_at`` is when it was done. ``changes`` are all
+    that a version tells more of than what is on offer, each with "what", "before" and "after"; lists of
+    approvals leave them out.
     """
 
     id: str
@@ -84,6 +86,7 @@ class Approval:
     decided_at: str | None
     used_at: str | None
     document: dict[str, Any] = field(repr=False)
+    changes: list[dict[str, str]] = field(default_factory=list, repr=False)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Approval:

@@ -8,7 +8,7 @@ asked for it, in the transaction that does it.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +17,7 @@ from exchange.audit import log
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import ApprovalChanged, ApprovalClosed, ApprovalNeeded, InProgress, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id, organisation_names
-from exchange.operations import auditing
+from exchange.operations import auditing, policy_changes
 from exchange.operations.terms import NANO, decimal_text
 
 if TYPE_CHECKING:
@@ -40,15 +40,17 @@ READERS = (Role.OFFICER, Role.OPERATOR)
 LONGEST_REASON = 1000
 
 _MOST_WAITING, _AT_ONCE = 100, 100
-_WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    LIFT_FREEZE: lambda given: f"Lift the freeze {given['freeze']}",
-    LIFT_HOLD: lambda given: f"Lift the legal hold {given['hold']}",
-    REGISTER: lambda given: f"Register {given['name']} as a {given['role']}",
-    LOOSEN: lambda given: f"Offer {given['version']} of {given['dataset']}, which tells more",
-    GRANT: lambda given: (
-        f"Grant {given['org']} rho {decimal_text(given['rho_nano'], NANO)} of {given['dataset']}"
+_WORDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, str]], str]] = {
+    LIFT_FREEZE: lambda given, _: f"Lift the freeze {given['freeze']}",
+    LIFT_HOLD: lambda given, _: f"Lift the legal hold {given['hold']}",
+    REGISTER: lambda given, _: f"Register {given['name']} as a {given['role']}",
+    LOOSEN: lambda given, _: f"Offer version {given['version_number']} of {given['slug']}, which tells more",
+    GRANT: lambda given, names: (
+        f"Grant {names.get(given['org'], given['org'])} "
+        f"rho {decimal_text(given['rho_nano'], NANO)} of {given['slug']}"
     ),
 }
+"""An approval in words, from its parameters and the names of organisations."""
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,20 @@ def listed(market: Market, actor: Actor, *, state: str | None) -> dict[str, Any]
 
 
 def show(market: Market, actor: Actor, approval_id: str) -> dict[str, Any]:
-    """One approval with all that it is bound to. Officers and operators only; logged."""
+    """One approval with all that it is bound to; of a version also what it tells more of, before and now.
+
+    Officers and operators only; logged.
+    """
     auditing.note_reading(market, actor, "approval", approval_id)
     now = market.store.clock()
-    return market.store.read(lambda session: document(session, approvals.find(session, approval_id), now))
+
+    def look(session: Session) -> dict[str, Any]:
+        row = approvals.find(session, approval_id)
+        told = document(session, row, now)
+        more = policy_changes.of_version(session, told["parameters"]) if row.command == LOOSEN else []
+        return told | {"changes": [asdict(one) for one in more]}
+
+    return market.store.read(look)
 
 
 def about(row: Row[Any]) -> ObjectGroup:
@@ -219,15 +231,15 @@ def about(row: Row[Any]) -> ObjectGroup:
 
 def document(session: Session, row: Row[Any], now: datetime) -> dict[str, Any]:
     """An approval as officers see it; what nobody decided in time is expired before the worker says so."""
-    orgs = [org for org in (row.requested_org, row.decided_org) if org]
-    names = organisation_names(session, orgs)
     parameters = approvals.parameters_of(row)
+    orgs = [org for org in (row.requested_org, row.decided_org, parameters.get("org")) if org]
+    names = organisation_names(session, orgs)
     late = row.state == approvals.OPEN and approvals.is_over(row, now)
     return {
         "approval": row.id,
         "command": row.command,
         "parameters": parameters,
-        "in_words": _WORDS[row.command](parameters),
+        "in_words": _WORDS[row.command](parameters, names),
         "reason": row.reason,
         "digest": row.digest,
         "state": approvals.EXPIRED if late else row.state,

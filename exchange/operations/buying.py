@@ -333,6 +333,7 @@ def _require_approval(
         approving.GRANT,
         {
             "dataset": request.dataset,
+            "slug": listing.any_view(tx.session, request.dataset).slug,
             "org": request.org,
             "plan": plan.name,
             "plan_sha256": plan.sha256,

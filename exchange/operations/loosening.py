@@ -12,12 +12,11 @@ from catalog import listings
 from catalog.errors import NotFound
 from exchange.approvals import Wanted
 from exchange.errors import ApprovalNeeded
-from exchange.operations import approving, domains, listing
-from exchange.operations.policy_changes import Change, changes
-from exchange.operations.terms import NANO, PICO, decimal_text
+from exchange.operations import approving, listing
+from exchange.operations.policy_changes import Change, changes, larger_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Row
@@ -40,12 +39,14 @@ def approved(session: Session, market: Market, view: ListingView, now: datetime)
         return None
     policy = listing.policy_of(view)
     before, found = _least_changed([own] if own else _of_domain(session, view.domain), policy)
-    found = [*_larger_budget(session, policy), *found]
+    found = [*larger_budget(session, policy), *found]
     wanted = Wanted(
         approving.LOOSEN,
         {
             "dataset": view.dataset_id,
+            "slug": view.slug,
             "version": view.version_id,
+            "version_number": view.version_number,
             "instead_of": before.version_id if before else None,
             "policy_sha256": policy.sha256,
         },
@@ -66,16 +67,6 @@ def _least_changed(offered: Sequence[ListingView], policy: Policy) -> tuple[List
 def _few(found: list[Change]) -> str:
     more = len(found) - _NAMED
     return ", ".join(one.what for one in found[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _larger_budget(session: Session, policy: Policy) -> Iterator[Change]:
-    """The domain's lifetime budget, where more than it was granted is asked for."""
-    granted = domains.granted(session, policy.domain) if policy.domain else (0, 0)
-    if granted != (0, 0):
-        rho, delta = (policy.rho_nano, granted[0], NANO), (policy.delta_pico, granted[1], PICO)
-        for name, (asked, had, digits) in (("rho", rho), ("delta", delta)):
-            if asked > had:
-                yield Change(f"budget: {name}", decimal_text(had, digits), decimal_text(asked, digits))
 
 
 def _on_offer(session: Session, view: ListingView) -> ListingView | None:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from catalog import listings
+from exchange.errors import ApprovalChanged
+from exchange.operations import domains, listing
 from exchange.operations.terms import NANO, PICO, decimal_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
 
     from privacy.policy import Column, Policy, Table
     from privacy.values import Value
@@ -37,6 +42,30 @@ class Change:
 def changes(old: Policy, new: Policy) -> list[Change]:
     """What a policy allows more of than another: rho or delta, answers, tables, columns, keys, bounds."""
     return [*_in_amounts(old, new), *_in_tables(old, new)]
+
+
+def larger_budget(session: Session, policy: Policy) -> Iterator[Change]:
+    """The domain's lifetime budget, where more than it was granted is asked for."""
+    granted = domains.granted(session, policy.domain) if policy.domain else (0, 0)
+    if granted != (0, 0):
+        rho, delta = (policy.rho_nano, granted[0], NANO), (policy.delta_pico, granted[1], PICO)
+        for name, (asked, had, digits) in (("rho", rho), ("delta", delta)):
+            if asked > had:
+                yield Change(f"budget: {name}", decimal_text(had, digits), decimal_text(asked, digits))
+
+
+def of_version(session: Session, given: Mapping[str, Any]) -> list[Change]:
+    """What a version tells more of, whose approval is asked for with these parameters: all of it.
+
+    Raises :class:`ApprovalChanged` where its policy is not the one that is to be approved.
+    """
+    policy = listing.policy_of(listings.version_of(session, given["version"]))
+    if policy.sha256 != given["policy_sha256"]:
+        raise ApprovalChanged("the version's policy is not the one that the approval was asked for")
+    found = list(larger_budget(session, policy))
+    if given["instead_of"] is not None:
+        found += changes(listing.policy_of(listings.version_of(session, given["instead_of"])), policy)
+    return found
 
 
 def _in_amounts(old: Policy, new: Policy) -> Iterator[Change]:

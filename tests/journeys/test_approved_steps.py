@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import closing
+from html import unescape
 from typing import Any
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from exchange.client.control import Approval
 from exchange.errors import ApprovalNeeded
 from exchange.identity import Role
 from exchange.operations import administering, approving, policy_changes
@@ -71,6 +73,35 @@ def test_wider_bounds_are_offered_once_an_officer_approves(sqlite_stand: Stand, 
     another = draft(stand, policy(minutes={"bounds": [0, 480]}))
     assert waits(stand.post("provider", PATH, another)) != asked, "an approval is of one version"
     assert stand.broken_laws() == []
+
+
+def test_the_approver_is_shown_all_that_is_looser(sqlite_stand: Stand, ada: Browser) -> None:
+    """Before and after, each key, by the dataset's name: on the page, in the API and the SDK."""
+    stand = sqlite_stand
+    zones = [zone for zone, _, _ in sample.ZONES]
+    new = {
+        "minutes": {"bounds": [0, 240]},
+        "zone": {"keys": [*zones, *(f"zone {i}" for i in range(40))]},
+        "kind": {"keys": ["taxi", "<b>, bike"]},
+    }
+    body = draft(stand, {**policy(**new), "rho": 3.0, "max_rho_per_query": 1.5})
+    asked = waits(stand.post("provider", PATH, body))
+    told = shown(stand, asked)
+    assert told["in_words"] == "Offer version 2 of city/rides, which tells more"
+    found = {one["what"]: (one["before"], one["after"]) for one in told["changes"]}
+    assert found["budget: rho"] == ("2", "3")
+    assert found["max_rho_per_query"] == ("1", "1.5")
+    assert found["rides.minutes: bounds"] == ("0 to 120", "0 to 240")
+    assert found["rides.kind: keys"] == ("private", '"taxi", "<b>, bike"')
+    before, after = found["rides.zone: keys"]
+    assert before == ", ".join(f'"{zone}"' for zone in zones)
+    assert after == "also " + ", ".join(f'"zone {i}"' for i in range(40))
+    page = unescape(ada.get(f"/officer/approvals/{asked}").text)
+    assert "<b>, bike" in page
+    for what in ("city/rides", "2</td><td>3", "0 to 120</td><td>0 to 240", after):
+        assert what in page, what
+    assert "changes" not in stand.get("officer", "/v1/officer/approvals").json()["items"][0]
+    assert Approval.from_document(told).changes == told["changes"]
 
 
 def test_an_approval_is_used_once(sqlite_stand: Stand, ada: Browser) -> None:
@@ -255,6 +286,7 @@ def test_a_large_grant_takes_an_approval(
     asked = waits(step())
     assert grants(stand) == []
     assert shown(stand, asked)["parameters"]["rho_nano"] == 5_000_000_000
+    assert shown(stand, asked)["in_words"] == "Grant globex rho 5 of city/rides"
     assert approve(ada, asked).status_code == 200
     assert step().status_code in (200, 201)
     (grant,) = grants(stand)
