@@ -141,12 +141,13 @@ class TableContent:
 
 @dataclass(frozen=True, slots=True)
 class VersionContent:
-    """What a version consists of. ``policy`` and ``plans`` are JSON documents that are opaque here."""
+    """What a version consists of. ``policy``, ``plans`` and ``declarations`` are JSON documents."""
 
     tables: tuple[TableContent, ...]
     policy: Mapping[str, Any]
     licence_id: str
     plans: tuple[Mapping[str, Any], ...]
+    declarations: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,9 @@ def create_dataset(
 
 
 def content_sha256(content: VersionContent) -> str:
-    """The hash that tells versions apart: tables (schemas, objects, order), policy, licence, plans."""
+    """The hash that tells versions apart: tables (schemas, objects, order), policy, licence, plans, and
+    what is declared where anything is.
+    """
     tables = [
         {"schema": table.schema.document(), "objects": [sha256 for sha256, _ in table.parts]}
         for table in content.tables
@@ -199,6 +202,7 @@ def content_sha256(content: VersionContent) -> str:
         "policy": content.policy,
         "licence": content.licence_id,
         "plans": list(content.plans),
+        **({} if content.declarations is None else {"declarations": content.declarations}),
     }
     return sha256_hex(canonical(document))
 
@@ -209,7 +213,7 @@ def content_of(view: ListingView) -> VersionContent:
         TableContent(table.schema, tuple((sha256, 0) for sha256 in table.objects), rows=0)
         for table in view.tables
     )
-    return VersionContent(tables, view.policy, view.licence_id, view.plans)
+    return VersionContent(tables, view.policy, view.licence_id, view.plans, view.declarations)
 
 
 def add_version(
@@ -242,6 +246,7 @@ def add_version(
             policy=canonical(content.policy),
             licence=content.licence_id,
             plans=canonical(list(content.plans)),
+            declarations=None if content.declarations is None else canonical(dict(content.declarations)),
             created_at=_text(now),
         )
     )

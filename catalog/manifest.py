@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalog import declarations
 from catalog.errors import InvalidManifest, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FIELDS = ("slug", "title", "description", "keywords", "tables", "licence", "plans", "policy")
+_FIELDS = ("slug", "title", "description", "keywords", "tables", "licence", "plans", "policy", "declarations")
 _LICENCE_FIELDS = ("title", "text")
 _SLUG = re.compile(r"[a-z0-9-]+/[a-z0-9-]+", re.ASCII)
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)
@@ -63,6 +64,7 @@ class Manifest:
     licence: Licence
     plans: tuple[dict[str, Any], ...]
     policy: dict[str, Any]
+    declared: declarations.Declarations | None = None
 
     @property
     def document(self) -> dict[str, Any]:
@@ -76,6 +78,7 @@ class Manifest:
             "licence": {"title": self.licence.title, "text": self.licence.text, **self.licence.terms},
             "plans": list(self.plans),
             "policy": self.policy,
+            **({"declarations": self.declared.document()} if self.declared else {}),
         }
 
     @classmethod
@@ -107,6 +110,7 @@ def _manifest(document: dict[str, Any], folder: Path | None) -> Manifest:
         licence=_licence(document.get("licence"), folder),
         plans=_plans(document.get("plans")),
         policy=_policy(document.get("policy"), folder),
+        declared=declarations.read(document.get("declarations")),
     )
 
 

@@ -48,6 +48,7 @@ dataset_version = Table(
     Column("licence", _ID, nullable=False),
     Column("plans", Text, nullable=False),
     Column("created_at", _TIME, nullable=False),
+    Column("declarations", Text),
     UniqueConstraint("dataset", "number"),
 )
 

@@ -65,7 +65,8 @@ class ListingView:
     ``policy_text`` is the policy as it is stored, in canonical JSON. ``published_at`` is when this version
     was first offered, None for one that never was. ``current`` tells whether it is the version on offer now.
     ``contribution_profile`` is the JSON text of what was released before the first offer about how much one
-    privacy unit contributes, None where nothing was.
+    privacy unit contributes, None where nothing was. ``declarations`` is what the provider declares of the
+    data's origin, None where nothing is.
     """
 
     dataset_id: str
@@ -87,6 +88,7 @@ class ListingView:
     current: bool
     policy_text: str
     contribution_profile: str | None = None
+    declarations: dict[str, Any] | None = None
 
     def table(self, name: str) -> ListedTable | None:
         """The table of that name, in any letter case."""
@@ -386,4 +388,5 @@ def _view(row: Row[Any], tables: tuple[ListedTable, ...]) -> ListingView:
         current=row.offered == row.id and row.state == PUBLISHED,
         policy_text=row.policy,
         contribution_profile=row.contribution_profile,
+        declarations=None if row.declarations is None else json.loads(row.declarations),
     )

@@ -342,6 +342,13 @@ class Frozen(MarketError):
     hint = "Quote the freeze's id when you ask the operator. Nothing was charged; trying again does not help."
 
 
+class PartyUnidentified(MarketError):
+    """The law of a listing's data asks who both parties are, and of one of them it is not on record."""
+
+    code = "party_unidentified"
+    hint = "Send the operator legal name, country, registration and a proof, for `exchange org identify`."
+
+
 class LegalHold(MarketError):
     """A legal hold keeps it: nothing of it is removed, whatever its time says."""
 

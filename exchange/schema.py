@@ -11,6 +11,7 @@ from exchange import (
     data_keys,
     identity,
     notifications,
+    parties,
     profiles,
     quarantine,
     queries,
@@ -24,6 +25,7 @@ from settlement import ledger
 
 metadatas = [
     identity.metadata,
+    parties.metadata,
     clients.metadata,
     authorizations.metadata,
     credentials.metadata,
@@ -43,7 +45,7 @@ metadatas = [
 ]
 
 #: Tables whose rows never change; the first migration gives them triggers.
-append_only = [*ledger.append_only, *listings.append_only, *log.append_only]
+append_only = [*ledger.append_only, *listings.append_only, *log.append_only, *parties.append_only]
 
 #: View name -> CREATE VIEW statement, the same on both databases.
 views = {**ledger.views, **queries.views}

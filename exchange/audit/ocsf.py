@@ -56,8 +56,8 @@ _VERBS = {
     UPDATE: (
         "changed moved set approved declined decided confirmed accepted signed granted renewed rotated "
         "settled reserved enabled disabled kept closed rebuilt reconciled stuck forfeited voided released "
-        "assigned noted resolved renamed lifted not_retired not_rotated connected credit_ended none refused "
-        "failed"
+        "assigned noted resolved renamed lifted identified not_retired not_rotated connected "
+        "credit_ended none refused failed"
     ),
 }
 _OF_VERB = {verb: activity for activity, verbs in _VERBS.items() for verb in verbs.split()}

@@ -145,6 +145,22 @@ def create_org(name: str, role: str, as_json: bool) -> None:
     show(as_json, made, lambda: facts(made.items()))
 
 
+@org.command("identify")
+@click.argument("name")
+@click.option("--legal-name", required=True, help="As the register has it.")
+@click.option("--country", required=True, help="Of ISO 3166-1, as CN.")
+@click.option("--registration", required=True, help="Its number in that country's register.")
+@click.option("--evidence", required=True, help="What you verified it by, as a register's extract of a day.")
+@json_option
+def identify_org(name: str, as_json: bool, **said: str) -> None:
+    """Record who an organisation is, as you have verified it; an earlier record stays in the books."""
+    from exchange.operations import administering
+
+    with opened() as market:
+        made = administering.identify(market, org=name, said=said)
+    show(as_json, made, lambda: facts(made.items()))
+
+
 @click.group()
 def token() -> None:
     """Tokens."""

@@ -118,6 +118,7 @@ class PermissionDenied(ExchangeError):
         "role_missing",
         "scope_missing",
         "frozen",
+        "party_unidentified",
         "second_person_needed",
         "second_operator_needed",
         "second_factor_missing",

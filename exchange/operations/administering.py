@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from exchange import identity
+from exchange import identity, parties
 from exchange.approvals import Wanted
-from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
+from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, ResultGroup
 from exchange.errors import ApprovalNeeded, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations import approving
@@ -40,6 +40,19 @@ class CreateOrganisation:
 
     def entry(self) -> Entry:
         """The audit entry: an organisation, by id once it has one."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="organisation"))
+
+
+@dataclass(frozen=True)
+class IdentifyOrganisation:
+    """Record who an organisation is, as the operator has verified it."""
+
+    org: str
+    kind: ClassVar[str] = "organisation.identified"
+    refused: ClassVar[str] = "organisation.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: an organisation; the digest of what is recorded, and nothing of it."""
         return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="organisation"))
 
 
@@ -114,6 +127,21 @@ def register(tx: Tx, parameters: Mapping[str, Any], approval: str) -> None:
     name, role = parameters["name"], Role(parameters["role"])
     org = identity.create_organisation(tx.session, id=new_id("org"), name=name, role=role, now=tx.now)
     tx.also("organisation.created", object=ObjectGroup(type="organisation", id=org))
+
+
+def identify(market: Market, *, org: str, said: Mapping[str, str]) -> dict[str, Any]:
+    """Record the legal name, country, registration of an organisation and by what it was verified.
+
+    Nothing is overwritten: the newest record is the one in force. Raises RequestInvalid, NotFound.
+    """
+
+    def work(tx: Tx) -> dict[str, Any]:
+        found, _ = identity.find_organisation(tx.session, org)
+        digest = parties.record(tx.session, found, said, by=tx.actor.ref, now=tx.now)
+        tx.record(object=ObjectGroup(type="organisation", id=found), result=ResultGroup(sha256=digest))
+        return {"org": found, "name": org, **(parties.find(tx.session, found) or {})}
+
+    return market.store.perform(SYSTEM, IdentifyOrganisation(org), work).value
 
 
 def create_token(market: Market, *, org: str, role: Role, expires: datetime | None = None) -> dict[str, Any]:

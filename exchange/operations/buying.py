@@ -14,7 +14,16 @@ from exchange.approvals import Wanted
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import ApprovalNeeded, LicenceNotShown, NotFound, RequestInvalid
 from exchange.identity import Role, new_id
-from exchange.operations import accepting, approving, entitlements, licensing, listing, pricing, settling
+from exchange.operations import (
+    accepting,
+    approving,
+    entitlements,
+    gates,
+    licensing,
+    listing,
+    pricing,
+    settling,
+)
 from exchange.operations.terms import NANO, moment, money
 from settlement import ledger, licences, orders
 from settlement.ledger import chart, entries
@@ -92,6 +101,7 @@ def request_access(
         restraints.require_free(
             tx.session, dataset=view.dataset_id, organisation=actor.org, licence=licence.id
         )
+        gates.check_parties(tx.session, view, actor.org)
         plan = _plan(view, command.plan, actor, tx.now)
         until = end_of(command.until, tx.now)
         held = _held(tx, actor, view, command, plan)

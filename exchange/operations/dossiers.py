@@ -8,15 +8,18 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from exchange import queries
+from catalog import listings
+from exchange import parties, queries
 from exchange.audit import log, spending
 from exchange.identity import organisation_names
-from exchange.operations import auditing
+from exchange.operations import auditing, gates
 from exchange.operations.receipting import newest_checkpoint
 from settlement import ledger, orders
 from settlement.errors import SettlementError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
@@ -44,6 +47,7 @@ def dossier(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
             "query": row.id,
             "asked": auditing.asked(session, row.id, names),
             "grant": _grant(session, row),
+            **_origin(session, row, names),
             "plan": _plan(row),
             "privacy": _privacy(lines, row.id),
             "journals": [_journal(session, line) for line in lines if (line["money"] or {}).get("journal")],
@@ -62,6 +66,19 @@ def _grant(session: Session, row: Row[Any]) -> dict[str, Any] | None:
         return None
     names = ("id", "plan_name", "purpose", "territory", "state", "issued_at", "valid_until")
     return {**{name: getattr(grant, name) for name in names}, "rho_nano": grant.allowance_rho_nano}
+
+
+def _origin(session: Session, row: Row[Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Who provider and buyer are, as it is on record, and what is declared of the data's origin."""
+    view = listings.version_of(session, row.version)
+    both = {"provider": view.org, "buyer": row.org}
+    return {
+        "parties": {
+            role: {"org": org, "name": names.get(org, org), "identity": parties.find(session, org)}
+            for role, org in both.items()
+        },
+        "declarations": gates.shown(view),
+    }
 
 
 def _plan(row: Row[Any]) -> dict[str, Any]:

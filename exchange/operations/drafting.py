@@ -17,7 +17,7 @@ from exchange import authorizations, data_keys, quarantine, scratch, sealing
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import RequestInvalid, UploadIncomplete
 from exchange.identity import Role, new_id
-from exchange.operations import domains, pricing, uploading
+from exchange.operations import domains, gates, pricing, uploading
 from privacy import confinement
 from settlement import licences
 from settlement.documents import canonical, sha256_hex
@@ -25,6 +25,7 @@ from settlement.errors import LicenceInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -78,7 +79,7 @@ def draft(market: Market, actor: Actor, command: DraftListing, *, key: str | Non
         return done.value
     with market.ingests.place(actor.org, "another ingest"), market.store.refusing(actor, command):
         actor.require(Role.PROVIDER)
-        manifest = _checked(command.manifest)
+        manifest = _checked(command.manifest, market.store.clock().date())
         market.objects.ensure_writable()  # before an hour of ingest, perhaps
         with scratch.working(market.settings.scratch_path) as folder:
             made = _ingest(market, actor, manifest, command.files, folder)
@@ -97,12 +98,13 @@ def _unused(session: Session, made: _Draft) -> set[str]:
     return objects - data_keys.named(session, objects)
 
 
-def _checked(document: Mapping[str, Any]) -> Manifest:
+def _checked(document: Mapping[str, Any], today: date) -> Manifest:
     """The manifest in good form; plans and licence terms are checked by the package that owns them."""
     manifest = Manifest.from_document(document)
     listings.check_slug(manifest.slug)
     pricing.check_plans(manifest.plans)
-    _written_out(manifest)
+    _, _, terms = _written_out(manifest)
+    gates.check_manifest(manifest, terms, today)
     domain = manifest.policy.get("domain")
     if isinstance(domain, str) and (len(domain) > _LONGEST_DOMAIN or not domain.isprintable()):
         raise privacy.PolicyError("domain", f"must be at most {_LONGEST_DOMAIN} printable characters")
@@ -190,6 +192,7 @@ def _store(tx: Tx, ring: KeyRing, made: _Draft, manifest_sha256: str) -> dict[st
         policy=made.policy.document,
         licence_id=_licence(tx, org, manifest),
         plans=tuple(manifest.plans),
+        declarations=None if manifest.declared is None else manifest.declared.document(),
     )
     version = listings.add_version(
         tx.session, version_id=new_id("ver"), dataset_id=dataset_id, content=content, now=tx.now

@@ -14,7 +14,7 @@ from catalog.errors import NotFound as VersionMissing
 from exchange import profiles, quarantine
 from exchange.errors import NotFound
 from exchange.identity import Role, organisation_names
-from exchange.operations import contributions, pricing
+from exchange.operations import contributions, gates, pricing
 from exchange.operations.terms import NANO, budget, decimal_text
 from exchange.plans import Plans
 from settlement import ledger, licences
@@ -202,6 +202,7 @@ def detail(session: Session, view: ListingView) -> dict[str, Any]:
         "tables": [_table(view, table) for table in view.tables],
         "policy": view.policy,
         "profile": _contributions(session, view),
+        "declarations": gates.shown(view),
         "budget": budget(session, view.domain),
     }
 

@@ -10,7 +10,7 @@ from exchange import identity
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import InProgress
 from exchange.identity import Role
-from exchange.operations import approving, domains, listing, loosening, profile_reuse, profiling
+from exchange.operations import approving, domains, gates, listing, loosening, profile_reuse, profiling
 from settlement import licences
 from settlement.errors import PriceInvalid
 from settlement.ledger import chart
@@ -120,6 +120,7 @@ def _offerable(session: Session, market: Market, actor: Actor, dataset: str, ver
     actor.require(Role.PROVIDER)
     view = profile_reuse.offerable(session, actor, dataset, version)
     _check_private(session, view.plans)
+    gates.check_parties(session, view, view.org)
     if market.settings.licence_approval:
         licences.require_approved(session, view.licence_id)
     return view

@@ -44,6 +44,7 @@ STATUS: dict[str, int] = {
     "not_found": 404,
     # what officers decide
     "frozen": 403,
+    "party_unidentified": 403,
     "held": 409,
     "approval_needed": 409,
     "approval_closed": 409,

@@ -45,7 +45,7 @@ from settlement.licences.tables import (
     licence_withdrawal,
 )
 from settlement.licences.templates import Template, find_template, templates, written_out
-from settlement.licences.terms import JOINS, LicenceTerms
+from settlement.licences.terms import JOINS, LicenceTerms, territory_within
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -91,6 +91,7 @@ __all__ = [
     "require_approved",
     "signature_of",
     "templates",
+    "territory_within",
     "to_odrl",
     "uid_of",
     "withdraw_licence",

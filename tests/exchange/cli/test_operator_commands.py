@@ -85,6 +85,9 @@ def test_config_masks_every_password(
 def test_organisations_tokens_and_wallets(run: Run, home: Path) -> None:
     made = json.loads(run("org", "create", "lab", "--role", "buyer", "--json").stdout)
     assert made == json.loads(run("org", "create", "lab", "--role", "buyer", "--json").stdout)
+    who = ("--legal-name", "The Lab", "--country", "KR", "--registration", "110111", "--evidence", "extract")
+    said = json.loads(run("org", "identify", "lab", *who, "--json").stdout)
+    assert (said["org"], said["legal_name"], len(said["sha256"])) == (made["org"], "The Lab", 64)
     token = run("token", "create", "--org", "lab", "--role", "buyer", "--expires", "2099-01-01")
     assert token.stdout.startswith("tok_")
     assert len(token.stdout.splitlines()) == 1

@@ -1,0 +1,172 @@
+"""Gates taken from law: what a provider declares of the data's origin, and who the parties are."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from exchange.errors import NotFound, RequestInvalid
+from exchange.operations import administering
+from tests.market import sample
+from tests.market.officers import officer
+from tests.market.stand import Stand, problem
+
+ASSESSMENT = {"date": "2026-01-31", "sha256": "ab" * 32}
+REGISTRATION = {"number": "GY-2026-0017", "authority": "Guizhou Data Bureau"}
+SAID = {
+    "source": "Collected from the city's own meters, under its statute of 2021; persons were told.",
+    "jurisdiction": "CN",
+    "impact_assessment": ASSESSMENT,
+    "registration": REGISTRATION,
+}
+WHO = {
+    "legal_name": "City of Rides",
+    "country": "CN",
+    "registration": "91520000MA6D",
+    "evidence": "extract of 2026-11-01",
+}
+
+
+def declared(*missing: str, licence: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """The sample's manifest with declarations."""
+    said = {name: value for name, value in {**SAID, **changes}.items() if name not in missing}
+    return sample.manifest(declarations=said, licence=sample.licence(**(licence or {})))
+
+
+def identify(stand: Stand, *orgs: str) -> None:
+    for org in orgs:
+        administering.identify(stand.market, org=org, said=WHO)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "path", "law"),
+    [
+        (declared("source"), "declarations.source", "article 33"),
+        (declared("registration"), "declarations.registration", "registering data products"),
+        (declared("impact_assessment"), "declarations.impact_assessment", "articles 55 and 56"),
+        (
+            declared(impact_assessment={**ASSESSMENT, "date": "2999-01-01"}),
+            "declarations.impact_assessment.date",
+            "in the future",
+        ),
+        (declared(classification="core"), "declarations.classification", "article 21"),
+        (
+            declared(classification="important", licence={"territories": ["CN-52", "CN", "EU"]}),
+            "licence.territories[2]",
+            "article 31",
+        ),
+        (
+            declared(classification="important", licence={"territories": ["*"]}),
+            "licence.territories[0]",
+            "CN",
+        ),
+        (declared(minors=True), "licence.purposes[0]", "article 31"),
+    ],
+)
+def test_a_demand_that_is_not_met_is_refused_with_its_law(
+    shared_sqlite_stand: Stand, manifest: dict[str, Any], path: str, law: str
+) -> None:
+    told = problem(shared_sqlite_stand.draft(manifest=manifest), 422, "manifest_invalid")
+    assert told["path"] == path
+    assert law in told["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"sourse": "x"}, "declarations.sourse"),
+        ({"source": " "}, "declarations.source"),
+        ({"jurisdiction": "China"}, "declarations.jurisdiction"),
+        ({"jurisdiction": ["CN"]}, "declarations.jurisdiction"),
+        ({"classification": "secret"}, "declarations.classification"),
+        ({"classification": ["core"]}, "declarations.classification"),
+        ({"minors": "no"}, "declarations.minors"),
+        (
+            {"impact_assessment": {"date": "2026-02-30", "sha256": "ab" * 32}},
+            "declarations.impact_assessment.date",
+        ),
+        (
+            {"impact_assessment": {"date": "2026-02-03", "sha256": "AB" * 32}},
+            "declarations.impact_assessment.sha256",
+        ),
+        ({"impact_assessment": "yes"}, "declarations.impact_assessment"),
+        ({"registration": {"number": "1"}}, "declarations.registration.authority"),
+        ({"registration": {**REGISTRATION, "until": "2027"}}, "declarations.registration.until"),
+    ],
+)
+def test_a_field_that_is_not_in_good_form_is_named(
+    shared_sqlite_stand: Stand, changes: dict[str, Any], path: str
+) -> None:
+    told = problem(shared_sqlite_stand.draft(manifest=declared(**changes)), 422, "manifest_invalid")
+    assert told["path"] == path
+
+
+def test_elsewhere_nothing_is_asked_and_important_data_need_a_place(shared_sqlite_stand: Stand) -> None:
+    stand = shared_sqlite_stand
+    silent = declared("source", "registration", "impact_assessment", jurisdiction="US")
+    assert stand.draft(manifest=silent).status_code == 201
+    nowhere = declared("jurisdiction", classification="important")
+    told = problem(stand.draft(manifest=nowhere), 422, "manifest_invalid")
+    assert told["path"] == "declarations.jurisdiction"
+    assert stand.draft(manifest=sample.manifest(declarations=[])).status_code == 422
+
+
+def test_children_may_be_counted_for_what_the_law_permits(shared_sqlite_stand: Stand) -> None:
+    licence = {"purposes": ["education", "health"], "territories": ["CN", "EU"]}
+    assert shared_sqlite_stand.draft(manifest=declared(minors=True, licence=licence)).status_code == 201
+
+
+def test_both_parties_are_on_record_before_data_pass(stand: Stand) -> None:
+    made = stand.draft(manifest=declared())
+    assert made.status_code == 201, made.text
+    version, where = made.json()["version"], f"/v1/datasets/{sample.SLUG}/publish"
+    problem(stand.post("provider", where, {"version": version}), 403, "party_unidentified")
+    identify(stand, "city")
+    assert stand.post("provider", where, {"version": version}).status_code == 200
+    shown = stand.get("buyer", f"/v1/datasets/{sample.SLUG}").json()["declarations"]
+    assert shown == {**SAID, "classification": "general", "assessment_kept_until": "2029-01-31"}
+
+    told = problem(stand.request(purpose="journalism"), 403, "party_unidentified")
+    assert "article 33" in told["detail"]
+    assert stand.entries()[-1].document["code"] == "party_unidentified"
+    identify(stand, "acme")
+    assert stand.request(purpose="journalism").status_code in (200, 201)
+    recorded = stand.entries(kind="organisation.identified")
+    assert [entry.document["object"]["id"] for entry in recorded] == [
+        stand.orgs["provider"],
+        stand.orgs["buyer"],
+    ]
+    assert not any(WHO["legal_name"] in str(entry.document) for entry in recorded)
+
+
+def test_what_is_declared_makes_a_version_and_stands_in_the_dossier(stand: Stand) -> None:
+    identify(stand, "city", "acme")
+    first = stand.draft(manifest=declared()).json()
+    assert stand.draft(manifest=declared()).json()["version"] == first["version"]
+    again = stand.draft(manifest=declared(registration={**REGISTRATION, "number": "GY-2026-0018"})).json()
+    assert again["version"] != first["version"]
+    done = stand.post("provider", f"/v1/datasets/{sample.SLUG}/publish", {"version": again["version"]})
+    assert done.status_code == 200, done.text
+    answer = stand.run(key="q").json()
+    with closing(officer(stand)) as ada:
+        page = ada.get(f"/officer/queries/{answer['query']}").text
+        listed = ada.get(f"/datasets/{sample.SLUG}").text
+    for text in ("GY-2026-0018", SAID["source"].replace("'", "&#39;"), "kept until 2029-01-31"):
+        assert text in page
+        assert text in listed
+    assert page.count("City of Rides, CN 91520000MA6D") == 2
+    assert stand.broken_laws() == []
+
+
+def test_a_record_of_who_somebody_is_stays(stand: Stand) -> None:
+    first = administering.identify(stand.market, org="city", said=WHO)
+    assert administering.identify(stand.market, org="city", said=WHO) == first
+    second = administering.identify(stand.market, org="city", said={**WHO, "registration": "2"})
+    assert second["sha256"] != first["sha256"]
+    for wrong in ({"country": "cn"}, {"country": "CHN"}, {"legal_name": " "}, {"evidence": "a\x1b[31m"}):
+        with pytest.raises(RequestInvalid):
+            administering.identify(stand.market, org="city", said={**WHO, **wrong})
+    with pytest.raises(NotFound):
+        administering.identify(stand.market, org="nobody", said=WHO)
