@@ -13,7 +13,7 @@ from exchange import approvals, authorizations
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import ApprovalChanged, RoleMissing, SecondFactorMissing, SecondPersonNeeded
 from exchange.identity import Role
-from exchange.operations import administering, approving, restraining
+from exchange.operations import administering, approving, restraining, second_persons
 from exchange.persons import accounts
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from exchange.identity import Actor
     from exchange.market import Market
+    from exchange.persons.accounts import Member
     from exchange.persons.sessions import SignedIn
     from exchange.store import Tx
 
@@ -62,12 +63,12 @@ def approve(
     """
 
     def work(tx: Tx) -> dict[str, Any]:
-        _require_person(tx, who)
+        member = _require_person(tx, who)
         row = approving.open_one(tx.session, approval_id, tx.now)
         if digest != row.digest:
             raise ApprovalChanged("the approval is not the one that was shown")
         approving.check(tx.session, row)
-        by = _second(tx.session, actor, row)
+        by = _second(tx.session, actor, row, member)
         approvals.decide(
             tx.session,
             row,
@@ -88,8 +89,10 @@ def approve(
     return market.store.perform(actor, GiveApproval(approval_id, digest), work).value
 
 
-def _require_person(tx: Tx, who: SignedIn | None) -> None:
-    """Raise unless a person who is an officer now has shown a second factor within the last five minutes."""
+def _require_person(tx: Tx, who: SignedIn | None) -> Member:
+    """The membership of who approves. Raises unless it is a person, an officer now, who has shown a second
+    factor within the last five minutes.
+    """
     tx.actor.require(Role.OFFICER)
     if who is None or who.person is None or who.person != tx.actor.ref or not who.has_factor:
         raise SecondFactorMissing(
@@ -100,11 +103,13 @@ def _require_person(tx: Tx, who: SignedIn | None) -> None:
     if member is None or not member.active or member.role != Role.OFFICER:
         raise RoleMissing("this needs an officer")
     who.require_fresh_factor(tx.now)
+    return member
 
 
-def _second(session: Session, actor: Actor, row: Row[Any]) -> str:
+def _second(session: Session, actor: Actor, row: Row[Any], member: Member) -> str:
     """The approver, who is another person than the one who asked, by whatever token or program they did."""
     by = authorizations.subject_of(session, actor.ref)
     if by in (row.requested_by, row.requested_ref):
         raise SecondPersonNeeded("who asks for an approval does not give it")
+    second_persons.require_second(session, member, row)
     return by

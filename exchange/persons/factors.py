@@ -61,6 +61,13 @@ def of_person(session: Session, person: str) -> Factors:
     )
 
 
+def since(session: Session, person: str) -> str | None:
+    """Since when a person has had a second factor that is in force now; None without one."""
+    app = select(totp.c.confirmed_at).where(totp.c.person == person, totp.c.confirmed_at.is_not(None))
+    keys = select(passkey.c.created_at).where(passkey.c.person == person)
+    return min([*session.scalars(app), *session.scalars(keys)], default=None)
+
+
 def begin_totp(session: Session, person: str, sealed: bytes, now: datetime) -> None:
     """Keep the key of an authenticator app that has shown no code yet, in place of one that never did."""
     session.execute(delete(totp).where(totp.c.person == person, totp.c.confirmed_at.is_(None)))

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import httpx
@@ -14,7 +14,9 @@ import pytest
 from sqlalchemy import text
 
 from exchange import restraints
-from exchange.operations import approving, deciding
+from exchange.identity import SYSTEM
+from exchange.operations import approving, deciding, joining
+from tests.exchange.persons.test_members import link_on, member_ids
 from tests.journeys.crashes import Died
 from tests.market import sample
 from tests.market.browser import Browser, member
@@ -92,8 +94,10 @@ def test_two_persons_lift_a_freeze(stand: Stand, officers: tuple[Browser, Browse
 def test_who_asks_does_not_approve_whatever_it_is_asked_with(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     freeze = set_restraint(stand, dataset=sample.SLUG)["freeze"]
-    with closing(member(stand, "officer", "ada@cnil.example", admin=True)) as ada:
+    with ExitStack() as stack:
+        ada = stack.enter_context(closing(member(stand, "officer", "ada@cnil.example", admin=True)))
         assert ada.add_app().status_code == 200
+        bo = stack.enter_context(closing(officer(stand, "bo@cnil.example")))
         csrf = ada.csrf("/tokens")
         made = re.search(r"tok_[0-9a-f]{24}\.[A-Za-z0-9_-]{43}", ada.post("/tokens", csrf=csrf).text)
         assert made is not None
@@ -107,10 +111,63 @@ def test_who_asks_does_not_approve_whatever_it_is_asked_with(sqlite_stand: Stand
         assert posted.status_code == 403
         assert stand.entries(kind="approval.refused")[-1].document["code"] == "second_person_needed"
         assert is_frozen(stand)
-        with closing(officer(stand, "bo@cnil.example")) as bo:
-            assert approve(bo, asked["approval"]).status_code == 200
+        assert approve(bo, asked["approval"]).status_code == 200
     assert not is_frozen(stand)
     assert stand.broken_laws() == []
+
+
+def puppet(stand: Stand, link: str, login: str) -> Browser:
+    """An account that whoever made its link opened for themselves, with a second factor."""
+    browser = Browser(stand)
+    assert browser.join(link).status_code == 200
+    assert browser.add_app().status_code == 200
+    return browser
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_who_resets_a_colleague_does_not_approve_as_the_colleague(sqlite_stand: Stand, when: str) -> None:
+    stand = sqlite_stand
+    freeze = set_restraint(stand, dataset=sample.SLUG)["freeze"]
+    with closing(member(stand, "officer", "ada@cnil.example", admin=True)) as ada:
+        ada.add_app()
+        officer(stand, "bo@cnil.example").close()
+        asked = ask(ada, freeze) if when == "after" else ""
+        reset = ada.post(f"/members/{member_ids(ada)['bo@cnil.example']}/reset")
+        with closing(puppet(stand, link_on(reset.text), "bo@cnil.example")) as bo:
+            told = approve(bo, asked or ask(ada, freeze))
+            refused(told, "second_person_needed")
+            if when == "before":  # the operator lets Bo in anew, and Bo is another person again
+                link = again(stand, "bo@cnil.example")
+                with closing(puppet(stand, link, "bo@cnil.example")) as himself:
+                    refused(approve(himself, ask(ada, freeze)), "second_person_needed")
+                    stand.post("officer", f"/v1/officer/approvals/{ask(ada, freeze)}/decline")
+                    assert approve(himself, ask(ada, freeze)).status_code == 200
+    assert is_frozen(stand) is (when == "after")
+    assert stand.broken_laws() == []
+
+
+def again(stand: Stand, login: str) -> str:
+    """The link for a new password that the operator makes at the machine."""
+    made = joining.member_named(stand.market, org=stand.orgs["officer"], login=login)
+    return str(joining.reset(stand.market, SYSTEM, org=stand.orgs["officer"], member=made)["link"])
+
+
+@pytest.mark.parametrize("asks", ["admin", "invited"])
+def test_who_invites_an_account_is_no_second_person_beside_it(sqlite_stand: Stand, asks: str) -> None:
+    stand = sqlite_stand
+    freeze = set_restraint(stand, dataset=sample.SLUG)["freeze"]
+    with closing(member(stand, "officer", "ada@cnil.example", admin=True)) as ada:
+        ada.add_app()
+        link = link_on(ada.post("/members", login="zed@cnil.example").text)
+        with closing(puppet(stand, link, "zed@cnil.example")) as zed:
+            one, other = (ada, zed) if asks == "admin" else (zed, ada)
+            asked = ask(one, freeze)
+            refused(approve(other, asked), "second_person_needed")
+            with closing(officer(stand, "bo@cnil.example")) as late:
+                refused(approve(late, asked), "second_person_needed")
+                stand.post("officer", f"/v1/officer/approvals/{asked}/decline")
+                assert approve(late, ask(one, freeze)).status_code == 200
+    assert not is_frozen(stand)
 
 
 def test_a_token_asks_and_approves_nothing(sqlite_stand: Stand) -> None:
@@ -145,10 +202,10 @@ def test_nobody_else_decides(shared_sqlite_stand: Stand, who: str, verb: str) ->
 def test_an_approval_takes_a_fresh_second_factor(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     freeze = set_restraint(stand, dataset=sample.SLUG)["freeze"]
-    asked = stand.post("officer", f"/v1/officer/freezes/{freeze}/lift", {"reason": "settled"}).json()[
-        "approval"
-    ]
     with closing(officer(stand)) as ada:
+        asked = stand.post("officer", f"/v1/officer/freezes/{freeze}/lift", {"reason": "settled"}).json()[
+            "approval"
+        ]
         stand.clock.advance(minutes=6)
         sent = approve(ada, asked)
         assert sent.url.path == "/sign-in/confirm"

@@ -37,8 +37,8 @@ def publish(stand: Stand, slug: str, version: str) -> str:
     provider does it; returns the approval.
     """
     where, body = f"/v1/datasets/{slug}/publish", {"version": version}
-    asked: str = problem(stand.post("provider", where, body), 409, "approval_needed")["approval"]
     with closing(officer(stand)) as browser:
+        asked: str = problem(stand.post("provider", where, body), 409, "approval_needed")["approval"]
         assert approve(browser, asked).status_code == 200
     done = stand.post("provider", where, body)
     assert done.status_code == 200, done.text
