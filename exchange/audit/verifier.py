@@ -198,9 +198,12 @@ def _opened(place: Path) -> Iterator[Reader]:
 
 
 def _bytes(path: Path, most: int) -> bytes:
-    """A file's bytes, and at most one more than `most`, which whatever reads them then refuses."""
+    """A file's bytes, which are all of them. Raises Malformed for more than `most`."""
     with path.open("rb") as file:
-        return file.read(most + 1)
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise Malformed(f"{path} is larger than {most} bytes.")
+    return data
 
 
 def _count(text: str) -> int:

@@ -265,6 +265,21 @@ def test_a_receipt_is_checked_with_its_result(place: Path, tmp_path: Path) -> No
     assert run(place, "receipt", file, *trust).returncode == 15
 
 
+def test_a_file_that_is_too_large_is_refused_and_not_cut(place: Path, tmp_path: Path) -> None:
+    """What stands behind the first megabyte of a receipt is part of it."""
+    receipt, leaf = tmp_path / "receipt.json", tmp_path / "leaf"
+    trust = [*TRUST, "--receipt-key", str(RECEIPTS.verifier)]
+    document = json.dumps(receipt_of(place, 6))
+    receipt.write_text(document.ljust(1 << 20))
+    assert run(place, "receipt", receipt, *trust).returncode == 0
+    receipt.write_text(document.ljust(1 << 20) + ' {"and": "more"}')
+    told = json.loads(run(place, "receipt", receipt, *trust, "--json").stdout)
+    assert (told["exit_code"], told["state"]) == (15, "invalid")
+    assert "larger than 1048576 bytes" in told["findings"][0]["message"]
+    leaf.write_bytes(LEAVES[6].ljust(70_000))
+    assert run(place, "proof", proof_of(place, tmp_path), *TRUST, "--leaf", leaf).returncode == 15
+
+
 def test_a_proof_is_checked_with_the_leaf_that_it_carries_or_another(place: Path, tmp_path: Path) -> None:
     file, leaf = proof_of(place, tmp_path), tmp_path / "leaf"
     done = run(place, "proof", file, *TRUST)
