@@ -13,7 +13,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -383,9 +383,11 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
     if not good:
         raise Malformed("The manifest does not have the members of its format.")
     try:
-        datetime.fromisoformat(manifest["exported_at"])
+        utc = datetime.fromisoformat(manifest["exported_at"]).utcoffset() == timedelta(0)
     except ValueError:
-        raise Malformed("The manifest's time is not one of ISO 8601.") from None
+        utc = False
+    if not utc:
+        raise Malformed("The manifest's time is not one of ISO 8601 in UTC.")
 
 
 def _entry(line: Any) -> tuple[int, bytes, list[bytes]]:

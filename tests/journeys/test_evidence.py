@@ -234,6 +234,10 @@ def test_the_exchange_itself_cannot_forge_it(made: Any, tmp_path: Path) -> None:
         (11, {}, {"size": 1}),
         (14, {}, {"filters": {}}),
         (15, {}, {"filters": {"colour": "red"}}),
+        (15, {}, {"exported_at": "2026-11-23T12:00:00"}),
+        (15, {}, {"exported_at": "2026-11-23T12:00:00+01:00"}),
+        (15, {}, {"exported_at": "0001-01-01T00:00:00+23:59"}),
+        (15, {}, {"exported_at": "today"}),
         (15, {"entries.jsonl": b"{}\n"}, {}),
         (15, {"entries.jsonl": b"not json\n"}, {}),
     ]
