@@ -119,8 +119,9 @@ def verify_evidence(
 
     That every byte is covered by the signed manifest; that each entry is in the log under the checkpoint, and
     is one that the filters ask for; that each journal, acceptance and licence which an entry names is there
-    and is the one that was named, an acceptance with a proof by the same checkpoint. Where the filters are
-    none, or an organisation alone, also that none is left out.
+    and is the one that was named, an acceptance with a proof by the same checkpoint. Where there are no
+    filters, also that no entry under the checkpoint is left out; where they are an organisation alone, that
+    none of its entries is left out before the last one here: what it did afterwards, nothing here tells.
 
     Args:
         path: the file.

@@ -63,9 +63,9 @@ What the answer means, as an exit code:
     16  too few witnesses have signed the checkpoint
 
 What it does not say. The file holds the entries that match the filters in manifest.json and that
-were under the checkpoint. Where the filters are none or an organisation alone, the check finds a
-gap between the entries. For other filters, whether more entries match is seen in the whole log:
-exchange audit verify.
+were under the checkpoint. Without filters, the check finds each entry that is left out. With an
+organisation alone, it finds those that are left out before its last entry here. Whether it did more
+afterwards, or more entries match other filters, is seen in the whole log: exchange audit verify.
 """
 
 

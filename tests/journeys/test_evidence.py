@@ -248,6 +248,21 @@ def test_the_exchange_itself_cannot_forge_it(made: Any, tmp_path: Path) -> None:
         )
 
 
+def test_what_an_organisation_did_last_is_seen_in_the_whole_log_alone(made: Any, tmp_path: Path) -> None:
+    """The end of an organisation's numbers is in no proof; the end of the log is in the checkpoint."""
+    data, of_buyer, keys, stand = made
+    for file, code in ((of_buyer, 0), (data, 14)):
+        lines = _contents(file)["entries.jsonl"].splitlines(keepends=True)
+        # Without the last entries that name nothing: what they named would be missed.
+        while b'\\"licence\\":null,\\"money\\":null' in lines[-1]:
+            lines = lines[:-1]
+        cut = {"entries.jsonl": b"".join(lines)}
+        assert lines != _contents(file)["entries.jsonl"].splitlines(keepends=True)
+        assert _check(_resealed(stand, file, cut, entries=len(lines)), keys, tmp_path).exit_code == code
+    readme = _contents(of_buyer)["README.txt"].decode()
+    assert "left out before its last entry here" in readme
+
+
 def test_an_acceptance_is_proved_by_the_checkpoint_of_the_file(made: Any, tmp_path: Path) -> None:
     """A promise is signed by the receipt key alone; another checkpoint may be one that no witness saw."""
     data, _, keys, stand = made
