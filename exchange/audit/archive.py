@@ -10,14 +10,14 @@ import os
 import struct
 import zipfile
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from exchange.audit import checkpoint as checkpoints
 from exchange.audit.errors import Malformed
-from exchange.audit.tiles import MAX_FILE_BYTES
+from exchange.audit.tiles import MAX_FILE_BYTES, open_plain
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
 MAX_MEMBERS = 200_000
@@ -48,7 +48,7 @@ class Archive:
         or that an honest program would not have made; OSError for a file that cannot be opened.
         """
         self._most_bytes = most_bytes
-        self._file = Path(path).open("rb")  # noqa: SIM115 - closed by `close`
+        self._file = open_plain(path)
         self._prefix = ""
         try:
             _check_directory_size(self._file)

@@ -14,7 +14,6 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exchange.audit import checkpoint as checkpoints
@@ -24,10 +23,12 @@ from exchange.audit.acceptances import verify_acceptance
 from exchange.audit.errors import Malformed, SignatureInvalid
 from exchange.audit.report import ALTERED, GAP, MALFORMED, SIGNATURE, WITNESSES, exit_code_of
 from exchange.audit.scan import Findings
+from exchange.audit.tiles import open_plain
 from exchange.audit.verify import LogReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
     from typing import IO
 
     from exchange.audit.checkpoint import Checkpoint
@@ -141,7 +142,7 @@ def verify_evidence(
         logs, receipts, observers = (
             [note.as_verifier(key) for key in some] for some in (keys, receipt_keys, witnesses)
         )
-        with Path(path).open("rb") as file:
+        with open_plain(path) as file:
             found = _Evidence(file, origin, logs, receipts)
             found.check(observers, required)
             return found.report()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exchange.audit import merkle, tiles
+from exchange.audit.errors import Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,11 @@ class Rebuild:
 
     def _compare(self, level: int, edge: Sequence[bytes]) -> None:
         number = self._numbers[level - 1]
-        found = tiles.find(self._reader, tiles.tile_path(level, number), len(edge))
+        try:
+            found = tiles.find(self._reader, tiles.tile_path(level, number), len(edge))
+        except Malformed:
+            self._note(tiles.tile_path(level, number, len(edge)), DIFFERENT)
+            return
         expected = b"".join(edge)
         if found is None:
             self._note(tiles.tile_path(level, number, len(edge)), MISSING)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from exchange.audit import merkle
 from exchange.audit.errors import LogDiverged, Malformed
@@ -55,9 +56,11 @@ class Folder:
         self._numbers = itertools.count()
 
     def read(self, path: str) -> bytes | None:
-        """The bytes under `path`, or None. Raises Malformed for a file larger than any file of a log."""
+        """The bytes under `path`, or None. Raises Malformed for what is no plain file, or larger than any
+        file of a log.
+        """
         try:
-            with (self.root / path).open("rb") as file:
+            with open_plain(self.root / path) as file:
                 data = file.read(MAX_FILE_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
@@ -118,6 +121,22 @@ class Folder:
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
             _sync_folder(path.parent)
+
+
+def open_plain(path: Path | str) -> BinaryIO:
+    """A plain file, open for reading. Raises OSError; Malformed for a pipe or a device, which whoever packed
+    a folder may have put in a file's place, and which would keep its reader waiting for ever.
+    """
+    return open(path, "rb", opener=_opened)
+
+
+def _opened(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a folder is refused by `open` itself
+        os.close(descriptor)
+        raise Malformed(f"{path} is not a plain file.")
+    return descriptor
 
 
 def tile_path(level: int, index: int, width: int = WIDTH) -> str:

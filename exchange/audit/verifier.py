@@ -22,7 +22,7 @@ from exchange.audit.errors import CryptographyMissing, Malformed, SignatureInval
 from exchange.audit.evidence import verify_evidence
 from exchange.audit.receipts import MAX_BYTES, ReceiptReport, verify_receipt
 from exchange.audit.report import MALFORMED, SIGNATURE, Finding, printable
-from exchange.audit.tiles import Folder
+from exchange.audit.tiles import Folder, open_plain
 from exchange.audit.tlog_proof import MAX_PROOF_BYTES, ProofReport, verify_tlog_proof
 from exchange.audit.verify import LogReport, verify_log
 
@@ -199,7 +199,7 @@ def _opened(place: Path) -> Iterator[Reader]:
 
 def _bytes(path: Path, most: int) -> bytes:
     """A file's bytes, which are all of them. Raises Malformed for more than `most`."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise Malformed(f"{path} is larger than {most} bytes.")

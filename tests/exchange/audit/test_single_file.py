@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -263,6 +264,41 @@ def test_a_receipt_is_checked_with_its_result(place: Path, tmp_path: Path) -> No
     assert run(place, "receipt", file, *trust).returncode == 10, "promised long ago, and still not proved"
     file.write_text("{")
     assert run(place, "receipt", file, *trust).returncode == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("checkpoint", 15),
+        ("keys", 15),
+        ("tile/entries/000", 11),
+        ("tile/0/001.p/44", 11),
+        ("tile/1/000.p/1", 11),
+    ],
+)
+def test_a_pipe_in_a_log_keeps_nobody_waiting(place: Path, tmp_path: Path, name: str, code: int) -> None:
+    log = write(tmp_path / "log", load(place / "log"))
+    (log / name).unlink(missing_ok=True)
+    os.mkfifo(log / name)
+    done = run(place, "log", log, *TRUST, "--follow-keys")
+    assert (done.returncode, name in done.stdout) == (code, True)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+def test_what_is_no_file_is_malformed_wherever_it_is_named(place: Path, tmp_path: Path, kind: str) -> None:
+    odd, receipts = tmp_path / "odd", ("--receipt-key", str(RECEIPTS.verifier))
+    os.mkfifo(odd) if kind == "a pipe" else odd.symlink_to("/dev/zero")
+    for asked in (
+        ["log", odd],
+        ["log", place / "log", "--checkpoint", odd],
+        ["log", place / "log", "--follow-keys", odd],
+        ["receipt", odd, *receipts],
+        ["proof", odd],
+        ["proof", proof_of(place, tmp_path), "--leaf", odd],
+        ["evidence", odd, *receipts],
+    ):
+        done = run(place, *asked, *TRUST)
+        assert (done.returncode, "is not a plain file" in done.stdout) == (15, True), asked
 
 
 def test_a_file_that_is_too_large_is_refused_and_not_cut(place: Path, tmp_path: Path) -> None:
