@@ -82,7 +82,8 @@ def subject_given(kind: str, given: Mapping[str, Any]) -> tuple[str, str]:
 def impose(
     market: Market, actor: Actor, kind: str, subject: tuple[str, str], reason: str, *, key: str | None = None
 ) -> dict[str, Any]:
-    """Put a freeze or a legal hold in force; one that is in force on the subject is returned as it is.
+    """Put a freeze or a legal hold in force; one that is in force on the subject is returned as it is. What a
+    repeated key set may have been lifted since: it is returned, and ends nothing.
 
     A freeze then ends every query of its subject: what was not started is voided, the rest is forfeited -
     money returned, privacy loss kept - as when a buyer cancels.
@@ -115,11 +116,13 @@ def impose(
 
     made = market.store.perform(actor, command, work, key=key).value
     if kind == FREEZE:
-        under = market.store.read(
-            lambda session: restraints.open_under(session, restraints.find(session, made[kind], kind=kind))
-        )
-        end_frozen(market, actor, under)
+        end_frozen(market, actor, market.store.read(lambda session: _open_under(session, made[kind])))
     return market.store.read(lambda session: _document(session, market, kind, made[kind]))
+
+
+def _open_under(session: Session, freeze: str) -> Sequence[Row[Any]]:
+    row = restraints.find(session, freeze, kind=FREEZE)
+    return [] if row.lifted_at is not None else restraints.open_under(session, row)
 
 
 def end_frozen(market: Market, actor: Actor, rows: Sequence[Row[Any]]) -> dict[str, int]:

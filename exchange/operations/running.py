@@ -72,7 +72,7 @@ def cancel(market: Market, actor: Actor, query_id: str) -> None:
 
 def stop(market: Market, actor: Actor, query_id: str, *, org: str | None, code: str) -> str | None:
     """End a query, of one organisation unless ``org`` is None, with this code; returns the state that it was
-    in, or None where it ended by itself.
+    in, or None where it ended by itself, or goes on because the freeze that was to end it was lifted.
     """
     left = None
     for _ in range(_CANCEL_TRIES):
@@ -83,6 +83,8 @@ def stop(market: Market, actor: Actor, query_id: str, *, org: str | None, code: 
             settling.cancel(market, actor, query_id, leave=row.state, code=code)
             left = str(row.state)
             break
+    else:  # a query moves on less often than that
+        return None
     market.runs.stop(query_id)
     return left
 

@@ -261,6 +261,8 @@ def _end(
         row = queries.find(tx.session, query_id)
         if row.state != leave:
             raise InProgress("another process moved this query on")
+        if code == queries.FROZEN and not restraints.is_frozen(tx.session, query_id):
+            raise InProgress("the freeze was lifted")
         done, state, why = ending, enter, code
         if ending == "settle" and restraints.is_frozen(tx.session, query_id):
             done, state, why = "forfeit", queries.FORFEITED, queries.FROZEN

@@ -238,6 +238,54 @@ def test_an_answer_that_is_settled_does_not_leave_after_the_freeze(
     assert stand.broken_laws() == []
 
 
+def test_a_freeze_that_was_lifted_ends_nothing_when_its_key_comes_again(
+    stand: Stand, ada: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"dataset": sample.SLUG, "reason": REASON}
+    made = stand.post("officer", "/v1/officer/freezes", body, key="freeze").json()
+    lift(stand, ada, made)
+    with gated(monkeypatch) as gate:
+        where = submit(stand).headers["Location"]
+        gate.await_arrival()
+        again = stand.post("officer", "/v1/officer/freezes", body, key="freeze").json()
+        assert (again["freeze"], again["state"], again["queries_ended"]) == (made["freeze"], "lifted", 0)
+        gate.open()
+        assert ended(stand, where)["state"] == "succeeded"
+    assert stand.states() == ["SETTLED"]
+    assert stand.broken_laws() == []
+
+
+@pytest.mark.parametrize("by", ["officer", "sweeper"])
+def test_a_freeze_that_is_lifted_before_it_ends_a_query_does_not_end_it(
+    sqlite_stand: Stand, ada_: Browser, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Its queries were listed just before."""
+    stand, end = sqlite_stand, restraining.end_frozen
+    with gated(monkeypatch) as gate, monkeypatch.context() as patch:
+        where = submit(stand).headers["Location"]
+        gate.await_arrival()
+
+        def lifted_first(market: Any, actor: Any, rows: Any) -> dict[str, int]:
+            patch.undo()
+            assert len(rows) == 1
+            frozen = stand.get("officer", "/v1/officer/freezes").json()["items"][0]
+            lift(stand, ada_, frozen)
+            return end(market, actor, rows)
+
+        if by == "officer":
+            patch.setattr(restraining, "end_frozen", lifted_first)
+            set_restraint(stand, dataset=sample.SLUG)
+        else:
+            patch.setattr(restraining, "end_frozen", lambda *_: {"voided": 0, "forfeited": 0})
+            set_restraint(stand, dataset=sample.SLUG)
+            patch.setattr(restraining, "end_frozen", lifted_first)
+            stand.sweep()
+        gate.open()
+        assert ended(stand, where)["state"] == "succeeded"
+    assert stand.states() == ["SETTLED"]
+    assert stand.broken_laws() == []
+
+
 def test_the_sweeper_ends_what_a_dead_officers_process_left(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
