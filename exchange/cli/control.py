@@ -168,6 +168,9 @@ def _show_approval(one: Approval, as_json: bool) -> None:
     pairs = [("approval", one.id), ("what", one.in_words), ("state", one.state), ("reason", one.reason)]
     pairs += [("asked for by", one.requested_by), ("until", one.expires_at), ("digest", one.digest)]
     pairs += [("decided by", one.decided_by or ""), ("done at", one.used_at or "")]
+    if one.lifts:
+        pairs += [("lifts what is on", f"{one.lifts['subject_type']} {one.lifts['name']}")]
+        pairs += [("set because", one.lifts["reason"])]
 
     def told() -> None:
         facts(pairs)

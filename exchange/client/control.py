@@ -67,8 +67,8 @@ class Approval:
     """What was asked for and what became of it. ``state`` is "open", "approved", "declined" or "expired".
 
     ``digest`` binds the command with its ``parameters``; ``used_at`` is when it was done. ``changes`` are all
-    that a version tells more of than what is on offer, each with "what", "before" and "after"; lists of
-    approvals leave them out.
+    that a version tells more of than what is on offer, each with "what", "before" and "after"; ``lifts``
+    is the freeze or hold that it lifts, with its subject and reason. Lists of approvals leave both out.
     """
 
     id: str
@@ -87,6 +87,7 @@ class Approval:
     used_at: str | None
     document: dict[str, Any] = field(repr=False)
     changes: list[dict[str, str]] = field(default_factory=list, repr=False)
+    lifts: dict[str, str] | None = field(default=None, repr=False)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Approval:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from exchange import approvals, authorizations
+from exchange import approvals, authorizations, restraints
 from exchange.audit import log
 from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import ApprovalChanged, ApprovalClosed, ApprovalNeeded, InProgress, RequestInvalid
@@ -208,7 +208,8 @@ def listed(market: Market, actor: Actor, *, state: str | None) -> dict[str, Any]
 
 
 def show(market: Market, actor: Actor, approval_id: str) -> dict[str, Any]:
-    """One approval with all that it is bound to; of a version also what it tells more of, before and now.
+    """One approval with all that it is bound to; of a version also what it tells more of, before and now, and
+    of a freeze or hold what it is on and why it was set.
 
     Officers and operators only; logged.
     """
@@ -219,9 +220,21 @@ def show(market: Market, actor: Actor, approval_id: str) -> dict[str, Any]:
         row = approvals.find(session, approval_id)
         told = document(session, row, now)
         more = policy_changes.of_version(session, told["parameters"]) if row.command == LOOSEN else []
-        return told | {"changes": [asdict(one) for one in more]}
+        return told | {"changes": [asdict(one) for one in more], "lifts": _lifted(session, told)}
 
     return market.store.read(look)
+
+
+def _lifted(session: Session, told: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The freeze or hold that an approval lifts: what it is on, why and when it was set; None for others."""
+    kinds = {LIFT_FREEZE: restraints.FREEZE, LIFT_HOLD: restraints.HOLD}
+    if told["command"] not in kinds:
+        return None
+    kind = kinds[told["command"]]
+    row = restraints.find(session, told["parameters"][kind], kind=kind)
+    return {
+        name: getattr(row, name) for name in ("kind", "subject_type", "name", "reason", "set_at", "set_by")
+    }
 
 
 def about(row: Row[Any]) -> ObjectGroup:

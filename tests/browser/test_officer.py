@@ -113,6 +113,11 @@ def test_a_freeze_stops_a_running_job_and_two_persons_lift_it(
     expect(bo.page.get_by_role("region", name="What is approved, to the letter")).to_contain_text(
         "settled with"
     )
+    lifted = bo.told("What is lifted")
+    assert (lifted["On"], lifted["Because"]) == (
+        f"dataset {sample.SLUG}",
+        "A person was recognised in an answer",
+    )
     album.take(bo.page, "officer-approval")
     bo.page.get_by_role("button", name="Approve").click()
     bo.confirm()

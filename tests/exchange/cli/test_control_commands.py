@@ -49,7 +49,9 @@ def test_a_freeze_from_the_command_line(run: Run, marketplace: Marketplace) -> N
     approval = json.loads(asked.stdout)
     assert (approval["state"], approval["command"]) == ("open", "freeze.lift")
     assert approval["approval"] in run("approvals", "list", "--state", "open").stdout.replace("\n", "")
-    assert "it was settled" in run("approvals", "show", approval["approval"]).stdout
+    told = run("approvals", "show", approval["approval"]).stdout
+    assert "it was settled" in told
+    assert f"dataset {SLUG}" in told, "who approves is told what is lifted"
     assert json.loads(run("freeze", "show", made["freeze"], "--json").stdout)["state"] == "in force"
     declined = json.loads(run("approvals", "decline", approval["approval"], "--json").stdout)
     assert declined["state"] == "declined"
