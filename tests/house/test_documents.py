@@ -207,6 +207,7 @@ DOCUMENTS = [
     "docs/shapes.md",
     "docs/signing-in.md",
     "docs/transparency.md",
+    "docs/verifying.md",
 ]
 
 
