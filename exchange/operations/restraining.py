@@ -43,10 +43,9 @@ class SetFreeze:
     refused: ClassVar[str] = "freeze.refused"
 
     def entry(self) -> Entry:
-        """The audit entry: a freeze or hold, by id once it has one, and the dataset that it is of."""
+        """The audit entry: a freeze, by id once it has one, and the dataset that it is of."""
         named = self.subject[:200] if self.subject_type == "dataset" else None
-        about = ObjectGroup(type=self.kind.partition(".")[0], dataset=named)
-        return Entry(kind=self.kind, outcome="done", object=about)
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type=FREEZE, dataset=named))
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,10 @@ class SetHold(SetFreeze):
 
     kind: ClassVar[str] = "hold.set"
     refused: ClassVar[str] = "hold.refused"
+
+    def entry(self) -> Entry:
+        """The audit entry: a hold, by id once it has one. What it is of is told to officers alone."""
+        return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type=HOLD))
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,12 @@ def _require_in_force(row: Row[Any]) -> None:
 
 
 def _about(row: Row[Any]) -> ObjectGroup:
-    """The freeze or hold as the log names it: itself, what it is of, and where that is a dataset its name."""
+    """The freeze or hold as the log names it: itself; a freeze also what it is of, a dataset by its name.
+
+    What a hold is of is told to officers alone: the log is public.
+    """
+    if row.kind == HOLD:
+        return ObjectGroup(type=HOLD, id=row.id)
     named = row.name if row.subject_type == "dataset" else None
     return ObjectGroup(type=row.kind, id=row.id, version=row.subject, dataset=named)
 

@@ -54,6 +54,26 @@ def test_what_is_held_does_not_expire(stand: Stand, subject: str) -> None:
     assert stand.broken_laws() == []
 
 
+@pytest.mark.parametrize("subject", ["dataset", "organisation", "query"])
+def test_the_public_log_does_not_say_what_is_held(sqlite_stand: Stand, subject: str) -> None:
+    """Neither in what was set, found in force, refused and lifted, nor in what was asked for and approved."""
+    stand = sqlite_stand
+    named = held(stand, stand.run().json())[subject]
+    with closing(officer(stand)) as ada:
+        before = len(stand.entries())
+        made = set_restraint(stand, "hold", **named)
+        set_restraint(stand, "hold", **named)
+        problem(stand.post("provider", "/v1/officer/holds", {"reason": "x", **named}), 403, "role_missing")
+        lift(stand, ada, made, "hold")
+    written = stand.entries()[before:]
+    kinds = {one.document["kind"] for one in written}
+    assert {"hold.set", "hold.confirmed", "hold.refused", "hold.lifted", "approval.approved"} <= kinds
+    for secret in (made["subject"]["id"], made["subject"]["name"], *named.values()):
+        assert all(secret.encode() not in one.leaf for one in written), secret
+    assert stand.get("officer", f"/v1/officer/holds/{made['hold']}").json()["subject"] == made["subject"]
+    assert stand.broken_laws() == []
+
+
 def test_others_expire(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     kept, gone = stand.run().json(), stand.run(sql=sample.BY_ZONE).json()
