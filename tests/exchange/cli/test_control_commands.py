@@ -51,7 +51,7 @@ def test_a_freeze_from_the_command_line(run: Run, marketplace: Marketplace) -> N
     assert approval["approval"] in run("approvals", "list", "--state", "open").stdout.replace("\n", "")
     told = run("approvals", "show", approval["approval"]).stdout
     assert "it was settled" in told
-    assert f"dataset {SLUG}" in told, "who approves is told what is lifted"
+    assert "a red flag" in told, "who approves is told what is lifted, and why it was set"
     assert json.loads(run("freeze", "show", made["freeze"], "--json").stdout)["state"] == "in force"
     declined = json.loads(run("approvals", "decline", approval["approval"], "--json").stdout)
     assert declined["state"] == "declined"
