@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, delete, event, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -243,6 +247,84 @@ def test_a_search_by_time_pages_through_clocks_that_differ(session: Session) -> 
     assert found != sorted(found, reverse=True)
     assert [r.seq for r in log.matching(session, 0, 40, limit=99, since=since)] == sorted(expected)
     assert log.count(session, 40, since=since) == len(expected)
+
+
+def test_several_filters_find_what_each_would_and_page(session: Session) -> None:
+    """Clocks differ by seconds, and one of them was far off for a while."""
+    chance = random.Random(7)
+    for number in range(300):
+        at = NOW + timedelta(
+            seconds=number + chance.randint(-3, 3), days=-30 if number in (90, 91, 200) else 0
+        )
+        kind = chance.choice(("query.settled", "query.settled", "query.quoted", "answer.fetched"))
+        entry = query_settled(number, f"org_{chance.randrange(3)}")
+        log.append(session, replace(entry, kind=kind, outcome=chance.choice(("done", "failed"))), at)
+    session.commit()
+    stored = [(r.seq, r.document) for r in log.entries(session)]
+    since, until = NOW + timedelta(seconds=60), NOW + timedelta(seconds=240)
+    for filters in (
+        {"org": "org_1", "since": since, "until": until},
+        {"org": "org_1", "until": until},
+        {"org": "org_2", "kind": "query.settled"},
+        {"dataset": "ds_flights", "purpose": "research", "kind": "answer.fetched", "outcome": "failed"},
+        {"kind": "query.quoted", "outcome": "failed", "since": since},
+        {"kind": "none.such", "outcome": "done"},
+        {"org": "org_1", "since": NOW + timedelta(days=1)},
+    ):
+        found, token = [], None
+        while True:
+            page = log.search(session, limit=7, page_token=token, **filters)  # type: ignore[arg-type]
+            found += [r.seq for r in page.entries]
+            token = page.next_token
+            if token is None:
+                break
+        assert found == [seq for seq, said in reversed(stored) if _matches(said, filters)], filters
+        assert len(found) == log.count(session, 300, **filters)
+
+
+def _matches(said: dict[str, Any], filters: dict[str, Any]) -> bool:
+    of = {
+        "org": said["actor"]["org"],
+        "dataset": said["object"]["dataset"],
+        "purpose": said["licence"]["purpose"],
+        **said,
+    }
+    wanted = dict(filters)
+    since, until = (wanted.pop(name, None) for name in ("since", "until"))
+    at = datetime.fromisoformat(said["time"])
+    return (
+        all(of[name] == value for name, value in wanted.items())
+        and (since is None or at >= since)
+        and (until is None or at < until)
+    )
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"org": "org_1", "since": NOW + timedelta(seconds=10), "until": NOW + timedelta(seconds=20)},
+        {"dataset": "ds_flights", "purpose": "research", "kind": "query.settled"},
+        {"kind": "query.settled", "outcome": "done"},
+    ],
+    ids=", ".join,
+)
+def test_several_filters_read_indexes_alone_on_sqlite(tmp_path: Path, filters: dict[str, Any]) -> None:
+    """To look up each of an organisation's entries for its time takes seconds in a log of a million."""
+    with open_database(f"sqlite:///{tmp_path}/log.db") as engine, Session(engine) as session:
+        fill(session, 60)
+        session.commit()
+        said: list[tuple[str, Any]] = []
+        event.listen(engine, "before_cursor_execute", lambda *given: said.append((given[2], given[3])))
+        log.search(session, **filters)
+        asked = [one for one in said if one[0].startswith("SELECT")]
+        plans = [
+            str(row[-1])
+            for statement, given in asked
+            for row in session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)
+        ]
+    by_filter = [plan for plan in plans if "audit_entry_by_" in plan]
+    assert by_filter
+    assert all("COVERING INDEX" in plan for plan in by_filter), plans
 
 
 def test_what_is_about_an_id_is_found_in_every_column_and_paged(session: Session) -> None:
