@@ -256,7 +256,8 @@ def test_bars_keep_their_proportions() -> None:
     low, none, high = charts.upright([("a", 1), ("b", 0), ("c", 2)])
     assert (low.height * 2, none.height, high.height) == (charts.HEIGHT, 0, charts.HEIGHT)
     assert all(bar.y + bar.height == charts.HEIGHT for bar in (low, high))
-    assert [bar.width for bar in charts.lying([("a", 4), ("b", 1)])] == [charts.WIDTH / 2, charts.WIDTH / 8]
+    room = charts.WIDTH - charts.LABEL
+    assert [bar.width for bar in charts.lying([("a", 4), ("b", 1)])] == [room, room / 4]
     assert charts.upright([]) == charts.lying([]) == []
 
 
