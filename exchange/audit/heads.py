@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 MAX_REQUEST_BYTES = 65_536
 MAX_PROOF = 63
 """Hashes of a consistency proof: one for each height of a tree of fewer than 2**63 leaves."""
-BAD, FORBIDDEN, UNKNOWN, CONFLICT, UNPROVED = 400, 403, 404, 409, 422
-"""Why a head is refused: malformed, not signed by the log, no such log, not from the last head, no proof."""
+BAD, FORBIDDEN, UNKNOWN, CONFLICT, UNPROVED, BROKEN = 400, 403, 404, 409, 422, 500
+"""Why a head is refused: malformed, not signed by the log, no such log, not from the last head, no proof;
+or what is remembered is damaged.
+"""
 _OLD = re.compile(r"old (0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -89,9 +91,9 @@ class Heads:
             text, number, end = data.decode("utf-8").rsplit("\n", 2)
             found, size, root = checkpoints.parse_text(text + "\n")
         except (ValueError, Malformed):
-            raise HeadRefused("What is kept of the last head cannot be read.", status=BAD) from None
+            raise HeadRefused("What is kept of the last head cannot be read.", status=BROKEN) from None
         if found != origin or end or not _NUMBER.fullmatch(number):
-            raise HeadRefused("What is kept of the last head is of another log.", status=BAD)
+            raise HeadRefused("What is kept of the last head is of another log.", status=BROKEN)
         return Head(origin, size, root, int(number))
 
     def begin(self, origin: str, size: int = 0, root: bytes = merkle.EMPTY_ROOT) -> None:

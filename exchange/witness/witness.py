@@ -13,9 +13,11 @@ from exchange.audit import note as notes
 from exchange.audit.errors import AuditError, HeadRefused, Malformed, SignatureInvalid
 from exchange.audit.heads import (
     BAD,
+    BROKEN,
     CONFLICT,
     FORBIDDEN,
     UNKNOWN,
+    UNPROVED,
     Growth,
     Head,
     Heads,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 GOOD, AWAY = 200, 503
 SIZE_TYPE, TEXT_TYPE = "text/x.tlog.size", "text/plain; charset=utf-8"
-_MOST_REFUSED = 1_000
+_MOST_REFUSED, _PLACES_LEFT = 1_000, 100
 _LOG = logging.getLogger("exchange.witness")
 
 
@@ -90,7 +92,7 @@ class Witness:
         try:
             return Answer(GOOD, self._cosigned(checkpoint, growth))
         except HeadRefused as refused:
-            return self._refused(refused, body)
+            return self._refused(refused, checkpoint, body)
         except (ArchiveUnavailable, OSError) as error:
             # What cannot be remembered is not cosigned.
             _LOG.error("nothing is cosigned: %s", error)
@@ -132,10 +134,10 @@ class Witness:
             found = checkpoints.parse_checkpoint(data)
             notes.verify_note(found.note, [self._told.key.verifier])
         except AuditError:
-            raise HeadRefused("The archive holds what this witness did not sign.", status=BAD) from None
+            raise HeadRefused("The archive holds what this witness did not sign.", status=BROKEN) from None
         head = Head(found.origin, found.size, found.root, last.number + 1)
         if head.origin != last.origin or head.size <= last.size:
-            raise HeadRefused("The archive and the state contradict each other.", status=BAD)
+            raise HeadRefused("The archive and the state contradict each other.", status=BROKEN)
         _LOG.warning("the state was older than the archive: %s, %d entries", head.origin, head.size)
         self._heads.keep(head)
         return head
@@ -145,21 +147,44 @@ class Witness:
         known = {(key.name, key.key_id) for key in self._told.logs[checkpoint.origin]}
         return tuple(one for one in checkpoint.note.signatures if (one.name, one.key_id) in known)
 
-    def _refused(self, refused: HeadRefused, body: bytes) -> Answer:
-        """The answer; what the log signed is kept, as it may prove that the log misbehaves."""
+    def _refused(self, refused: HeadRefused, checkpoint: Checkpoint, body: bytes) -> Answer:
+        """The answer; what the log signed is kept where it may prove that the log misbehaves."""
         _LOG.error("refused: %s", refused)
-        if refused.status in (BAD, CONFLICT) and refused.size is not None:
-            answer = Answer(CONFLICT, f"{refused.size}\n", SIZE_TYPE)
-        else:
-            answer = Answer(refused.status, f"{refused}\n")
+        if refused.status == BROKEN:
+            return Answer(BROKEN, "The witness's own memory is damaged: nothing is cosigned.\n")
+        try:
+            self._keep_evidence(refused, checkpoint, body)
+        except (HeadRefused, OSError) as error:
+            _LOG.error("what was refused is not kept: %s", error)
+        if refused.size is None:
+            return Answer(refused.status, f"{refused}\n")
+        return Answer(CONFLICT, f"{refused.size}\n", SIZE_TYPE)
+
+    def _keep_evidence(self, refused: HeadRefused, checkpoint: Checkpoint, body: bytes) -> None:
+        """Keep a request whose checkpoint is another tree than the last, or may be.
+
+        Anybody may send again what the log published: each checkpoint is kept once, those that were only
+        asked for from another size are not, and places are left for trees that are surely another.
+        """
+        last = self._heads.newest(checkpoint.origin)
+        if last is None or (checkpoint.size > last.size and refused.status != UNPROVED):
+            return
+        surely = checkpoint.size == last.size and checkpoint.root != last.root
+        if checkpoint.size == last.size and not surely:
+            return
         with self._folder.exclusively():
-            if len(self._folder.list("refused")) < _MOST_REFUSED:
-                self._folder.replace(f"refused/{hashlib.sha256(body).hexdigest()}", body)
-        return answer
+            most = _MOST_REFUSED if surely else _MOST_REFUSED - _PLACES_LEFT
+            path = f"refused/{_hash(checkpoint.note.text)}"
+            if self._folder.read(path) is not None:
+                return
+            if len(self._folder.list("refused")) < most:
+                self._folder.replace(path, body)
+            else:
+                _LOG.error("what was refused is not kept: there are %d of it already", most)
 
     def _slot(self, origin: str, number: int) -> str:
         return f"{self._told.key.verifier.key_id.hex()}-{_hash(origin)[:32]}/{number:016d}"
 
 
-def _hash(origin: str) -> str:
-    return hashlib.sha256(origin.encode()).hexdigest()
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -182,6 +182,15 @@ def test_who_says_nothing_is_waited_for_a_while_and_keeps_nobody_out(
             pytest.fail("it answers nobody")
 
 
+def test_a_damaged_memory_is_the_signer_s_fault(home: SignerHome, place: Path) -> None:
+    (kept,) = (home.path / "signer" / "heads").iterdir()
+    kept.write_bytes(b"x")
+    with serving(home, place / "s") as asked:
+        with pytest.raises(SignerUnavailable, match="last head"):
+            asked.sign_head(text(20), 0, [])
+        assert raw(place / "s", b"sign\n" + Growth(0, (), text(20).encode()).encoded())[:4] == b"500\n"
+
+
 def test_a_second_signer_does_not_take_the_socket_and_a_dead_one_leaves_it(
     home: SignerHome, place: Path
 ) -> None:

@@ -101,6 +101,34 @@ def test_what_the_log_signed_and_was_refused_is_kept(one: Witness, told: Configu
     assert kept.read_bytes() == request
 
 
+def test_what_proves_nothing_is_not_kept_and_crowds_nothing_out(
+    one: Witness, told: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may send again what the log published, with any old size and any proof."""
+    refused = told.folder / "state" / "refused"
+    for size in (30, 31, 32):
+        assert one.add_checkpoint(growth(0, size)).body == "20\n"
+    assert one.add_checkpoint(body(20, head(20), (bytes(32),))).status == 422, "its own tree"
+    assert not refused.exists()
+    monkeypatch.setattr("exchange.witness.witness._MOST_REFUSED", 4)
+    monkeypatch.setattr("exchange.witness.witness._PLACES_LEFT", 2)
+    for size in range(30, 40):
+        for steps in ((), (bytes(32),)):
+            assert one.add_checkpoint(body(20, head(size), steps)).status == 422
+    assert len(list(refused.iterdir())) == 2, "each once, and places are left"
+    other = body(20, head(20, OTHERS[5:]))
+    assert one.add_checkpoint(other).status == 409
+    assert other in [path.read_bytes() for path in refused.iterdir()]
+
+
+def test_its_own_damage_is_not_the_request_s_fault(one: Witness, told: Configuration) -> None:
+    (kept,) = (told.folder / "state" / "heads").iterdir()
+    kept.write_bytes(b"x")
+    answer = one.add_checkpoint(growth(20, 30))
+    assert (answer.status, signed(answer)) == (500, False)
+    assert not (told.folder / "state" / "refused").exists()
+
+
 def test_no_bytes_get_a_signature_or_break_it(told: Configuration) -> None:
     one, chance, good = witness(told), random.Random(13), growth(0, 20)
     for _ in range(600):
@@ -136,7 +164,7 @@ def test_an_archive_with_what_another_signed_is_not_believed(one: Witness, told:
     stranger = SigningKey.generate("x", note.COSIGNATURE)
     forged = checkpoint.cosign(checkpoint.parse_checkpoint(head(90)), stranger, NOW)
     slot.with_name(f"{2:016d}").write_bytes(forged.encoded())
-    assert not signed(one.add_checkpoint(growth(20, 30)))
+    assert one.add_checkpoint(growth(20, 30)).status == 500
     slot.with_name(f"{2:016d}").unlink()
     slot.with_name(f"{2:016d}").write_bytes(slot.read_bytes())
     assert not signed(one.add_checkpoint(growth(20, 30))), "no second place for one head"
