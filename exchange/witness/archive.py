@@ -64,8 +64,10 @@ def open_archive(
 
 
 def require_write_once(archive: Archive) -> None:
-    """Raises ArchiveUnavailable where a name can be written twice."""
+    """Raises ArchiveUnavailable where a name can be written twice, or nobody is told that one is free."""
     name = f"tried/{secrets.token_hex(8)}"
+    if archive.get(name) is not None:
+        raise ArchiveUnavailable("the archive shows something under every name")
     if not archive.put_new(name, b"once\n") or archive.put_new(name, b"twice\n"):
         raise ArchiveUnavailable("the archive does not keep what is written once: it ignores If-None-Match")
     if archive.get(name) != b"once\n":
@@ -93,7 +95,8 @@ class FolderArchive:
         except FileExistsError:
             return False
         finally:
-            draft.unlink()
+            with contextlib.suppress(PermissionError):  # append-only: the second name stays
+                draft.unlink()
         with contextlib.closing(_Descriptor(target.parent)) as folder:
             os.fsync(folder.number)
         return True
@@ -155,6 +158,11 @@ class S3Archive:
     def get(self, name: str) -> bytes | None:
         """What a key holds, or None. Raises ArchiveUnavailable."""
         status, data = self._ask("GET", name, b"", {})
+        if status == 403:
+            text = (
+                "the archive refuses to be read (403): its credentials need s3:GetObject and s3:ListBucket,"
+            )
+            raise ArchiveUnavailable(f"{text} without which a key that is free is refused too")
         if status not in (200, 404):
             raise ArchiveUnavailable(f"the archive answers {status}")
         return data if status == 200 else None

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exchange.audit.errors import AuditError, SignatureInvalid
+from exchange.audit.errors import AuditError, HeadRefused, SignatureInvalid
 from exchange.audit.heads import MAX_REQUEST_BYTES
 from exchange.audit.report import MALFORMED, SIGNATURE, exit_code_of
 from exchange.version import __version__
@@ -118,7 +118,13 @@ def _files(place: Path) -> Iterator[tuple[str, bytes]]:
 
 def _opened(config: Configuration) -> Witness:
     archive = open_archive(config.archive, config.folder, os.environ, retain_days=config.retain_days)
-    return Witness(config, archive)
+    witness = Witness(config, archive)
+    for origin in config.logs:
+        try:
+            witness.newest(origin)  # an archive that was turned on is given what was cosigned without it
+        except HeadRefused as error:
+            _LOG.error("nothing of %s is cosigned: %s", origin, error)
+    return witness
 
 
 def _parser() -> argparse.ArgumentParser:

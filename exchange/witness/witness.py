@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from exchange.audit import checkpoint as checkpoints
+from exchange.audit import merkle
 from exchange.audit import note as notes
 from exchange.audit.errors import AuditError, HeadRefused, Malformed, SignatureInvalid
 from exchange.audit.heads import (
@@ -60,6 +61,8 @@ class Witness:
         self._told, self._archive, self._clock = told, archive, clock
         self._folder = told.state
         self._heads = Heads(self._folder)
+        self._placed: dict[str, Head] = {}
+        """By origin: the last head of which this process knows that the archive has it."""
         for origin in told.logs:
             self._heads.begin(origin)
 
@@ -71,7 +74,7 @@ class Witness:
     def archived(self, origin: str) -> Iterator[bytes]:
         """Every cosigned checkpoint of a log in the archive, in order."""
         number = 1
-        while self._archive is not None and (data := self._archive.get(self._slot(origin, number))):
+        while self._archive and (data := self._archive.get(self._slot(origin, number))) is not None:
             yield data
             number += 1
 
@@ -108,39 +111,68 @@ class Witness:
                 origin, head.size, head.root, notes.Note(checkpoint.note.text, self._of_log(checkpoint))
             )
             cosigned = checkpoints.cosign(bare, self._told.key, self._clock())
+            if head.size != last.size and self._archive is not None:
+                # First: what the archive holds, this witness has cosigned, whatever its folder knows.
+                self._put(head, cosigned.encoded())
+            self._folder.replace(_cosigned_path(origin), cosigned.encoded())
             if head.size != last.size:
-                self._keep(head, cosigned)
-            self._folder.replace(f"cosigned/{_hash(origin)}", cosigned.encoded())
+                self._heads.keep(head)
+                self._placed[origin] = head
         return notes.signature_lines(cosigned.note.signatures[-1:])
 
-    def _keep(self, head: Head, cosigned: Checkpoint) -> None:
-        """Write the archive first: what it holds, this witness has cosigned, whatever its folder knows."""
-        slot = self._slot(head.origin, head.number)
-        if self._archive is not None and not self._archive.put_new(slot, cosigned.encoded()):
+    def _put(self, head: Head, cosigned: bytes) -> None:
+        assert self._archive is not None
+        if not self._archive.put_new(self._slot(head.origin, head.number), cosigned):
             raise HeadRefused("Another checkpoint was cosigned meanwhile.", status=CONFLICT)
-        self._heads.keep(head)
 
     def _caught_up(self, origin: str) -> Head:
         """The last head, after those that the archive has and the folder has not: it is an older copy."""
         last = self._heads.newest(origin)
         if last is None:
             raise HeadRefused("This witness does not know the log.", status=UNKNOWN)
-        while self._archive is not None and (data := self._archive.get(self._slot(origin, last.number + 1))):
-            last = self._adopted(data, last)
+        if self._archive is None:
+            return last
+        if self._placed.get(origin) != last:
+            last = self._place(last)
+        while (data := self._archive.get(self._slot(origin, last.number + 1))) is not None:
+            last = self._read(data, last)
+            _LOG.warning("the state was older than the archive: %s, %d entries", origin, last.size)
+            self._heads.keep(last)
+        self._placed[origin] = last
         return last
 
-    def _adopted(self, data: bytes, last: Head) -> Head:
+    def _place(self, last: Head) -> Head:
+        """The last head, with its number in the archive. The state may have counted without one before."""
+        assert self._archive is not None
+        data = self._archive.get(self._slot(last.origin, last.number)) if last.number else None
+        before = Head(last.origin, 0, merkle.EMPTY_ROOT, last.number - 1)
+        if last.number == 0 or (data and self._read(data, before) == last):
+            return last
+        found = Head(last.origin, 0, merkle.EMPTY_ROOT)
+        for data in self.archived(last.origin):
+            found = self._read(data, found)
+            if found.size == last.size and found.root != last.root:
+                raise HeadRefused("The archive and the state contradict each other.", status=BROKEN)
+        if found.size < last.size:
+            cosigned = self._folder.read(_cosigned_path(last.origin)) or b""
+            found = self._read(cosigned, found)
+            if found.size < last.size or (found.size == last.size and found.root != last.root):
+                raise HeadRefused("The state does not hold what it cosigned last.", status=BROKEN)
+            self._put(found, cosigned)
+        self._heads.keep(found)
+        return found
+
+    def _read(self, data: bytes, last: Head) -> Head:
+        """A checkpoint that this witness cosigned, as the head after the last."""
         try:
             found = checkpoints.parse_checkpoint(data)
             notes.verify_note(found.note, [self._told.key.verifier])
         except AuditError:
-            raise HeadRefused("The archive holds what this witness did not sign.", status=BROKEN) from None
-        head = Head(found.origin, found.size, found.root, last.number + 1)
-        if head.origin != last.origin or head.size <= last.size:
+            text = "The archive, or the state, holds what this witness did not sign."
+            raise HeadRefused(text, status=BROKEN) from None
+        if found.origin != last.origin or found.size <= last.size:
             raise HeadRefused("The archive and the state contradict each other.", status=BROKEN)
-        _LOG.warning("the state was older than the archive: %s, %d entries", head.origin, head.size)
-        self._heads.keep(head)
-        return head
+        return Head(found.origin, found.size, found.root, last.number + 1)
 
     def _of_log(self, checkpoint: Checkpoint) -> tuple[notes.Signature, ...]:
         """The signatures of the log's own keys, not those of other witnesses."""
@@ -184,6 +216,10 @@ class Witness:
 
     def _slot(self, origin: str, number: int) -> str:
         return f"{self._told.key.verifier.key_id.hex()}-{_hash(origin)[:32]}/{number:016d}"
+
+
+def _cosigned_path(origin: str) -> str:
+    return f"cosigned/{_hash(origin)}"
 
 
 def _hash(text: str) -> str:

@@ -60,6 +60,20 @@ def test_a_file_of_a_folder_is_read_only_and_no_draft_stays(tmp_path: Path) -> N
     assert only.stat().st_mode & 0o222 == 0
 
 
+def test_a_folder_may_be_append_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    archive = FolderArchive(tmp_path)
+    for name in ("unlink", "rename", "replace"):
+        monkeypatch.setattr(Path, name, refused)
+        monkeypatch.setattr(f"os.{name}", refused)
+    require_write_once(archive)
+    assert archive.put_new("a/1", b"one")
+    assert not archive.put_new("a/1", b"two")
+    assert archive.get("a/1") == b"one"
+
+
 @contextlib.contextmanager
 def store(*statuses: int) -> Iterator[str]:
     """A store that answers as it is told, without heed of what was asked."""
@@ -91,7 +105,13 @@ KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
 def test_a_store_that_writes_twice_is_not_taken(tmp_path: Path) -> None:
-    with store(200, 200) as url, pytest.raises(ArchiveUnavailable, match="once"):
+    with store(404, 200, 200) as url, pytest.raises(ArchiveUnavailable, match="once"):
+        open_archive(url, tmp_path, KEYS)
+
+
+def test_a_store_that_does_not_tell_what_it_lacks_is_not_taken(tmp_path: Path) -> None:
+    """S3 answers 403 for a key that is not there to whoever may not list the bucket."""
+    with store(403, 200, 412, 200) as url, pytest.raises(ArchiveUnavailable, match="s3:ListBucket"):
         open_archive(url, tmp_path, KEYS)
 
 

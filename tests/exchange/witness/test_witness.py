@@ -159,6 +159,45 @@ def test_a_state_that_is_gone_catches_up_too(one: Witness, told: Configuration) 
     assert witness(told).add_checkpoint(growth(0, 10)).body == "20\n"
 
 
+def set_back(told: Configuration, name: str) -> None:
+    """Put the copy of the state that lies under a name in its place."""
+    shutil.rmtree(told.folder / "state")
+    shutil.copytree(told.folder / name, told.folder / "state")
+
+
+def test_an_archive_that_is_turned_on_later_protects_from_there_on(told: Configuration) -> None:
+    """A state that counted without an archive, and copies of it from before and after."""
+    alone = Witness(told, None)
+    for start, end in ((0, 5), (5, 10), (10, 20)):
+        assert signed(alone.add_checkpoint(growth(start, end)))
+        shutil.copytree(told.folder / "state", told.folder / f"at {end}")
+    one = witness(told)
+    assert one.newest(ORIGIN).size == 20
+    assert [checkpoint.parse_checkpoint(data).size for data in one.archived(ORIGIN)] == [20]
+    assert signed(one.add_checkpoint(growth(20, 30)))
+    fork = growth(10, 60, [*HASHES[:10], *HASHES[11:]])
+    for name in ("at 5", "at 10", "at 20"):
+        set_back(told, name)
+        for again in (one, witness(told)):
+            assert again.add_checkpoint(fork).body == "30\n", name
+    assert signed(one.add_checkpoint(growth(30, 40)))
+
+
+def test_an_archive_that_was_away_for_a_while_goes_on_at_its_end(one: Witness, told: Configuration) -> None:
+    assert signed(one.add_checkpoint(growth(20, 30)))
+    without = Witness(told, None)
+    for start, end in ((30, 40), (40, 50), (50, 60)):
+        assert signed(without.add_checkpoint(growth(start, end)))
+    again = witness(told)
+    assert signed(again.add_checkpoint(growth(60, 70)))
+    assert [checkpoint.parse_checkpoint(data).size for data in again.archived(ORIGIN)] == [20, 30, 60, 70]
+    (told.folder / "state" / "cosigned").rename(told.folder / "state" / "away")
+    assert signed(Witness(told, None).add_checkpoint(growth(70, 80)))
+    for path in (told.folder / "state" / "cosigned").iterdir():
+        path.write_bytes(head(75))
+    assert witness(told).add_checkpoint(growth(80, 90)).status == 500
+
+
 def test_an_archive_with_what_another_signed_is_not_believed(one: Witness, told: Configuration) -> None:
     (slot,) = (told.folder / "archive").rglob("*1")
     stranger = SigningKey.generate("x", note.COSIGNATURE)
