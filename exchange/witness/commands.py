@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exchange.audit.errors import AuditError, HeadRefused, SignatureInvalid
+from exchange.audit.errors import AuditError, HeadRefused, Malformed, SignatureInvalid
 from exchange.audit.heads import MAX_REQUEST_BYTES
 from exchange.audit.report import MALFORMED, SIGNATURE, exit_code_of
 from exchange.version import __version__
@@ -71,7 +71,7 @@ def _follow(told: argparse.Namespace) -> int:
     while True:
         try:
             answer = following.follow_once(log, witness)
-        except (following.LogUnavailable, AuditError) as error:
+        except (following.LogUnavailable, ArchiveUnavailable, AuditError, OSError) as error:
             if told.once:
                 raise
             _LOG.error("%s", error)
@@ -87,10 +87,15 @@ def _compare(told: argparse.Namespace) -> int:
     config = configuration.read(told.folder)
     files = [*_own(config), *(one for place in told.place for one in _files(Path(place)))]
     log = following.PublishedLog(told.log) if told.log else None
+    shown = following.newest(log).origin if log else None
+    if shown is not None and shown not in config.logs:
+        raise Malformed(
+            "The witness was not told of the log at that address.", hint=f"Name it in {configuration.CONFIG}."
+        )
     seen, codes = following.seen_in(files, config.logs), []
     for origin, keys in config.logs.items():
         of_log = [one for one in seen if one.checkpoint.origin == origin]
-        for finding in following.compare(of_log, log, keys):
+        for finding in following.compare(of_log, log if origin == shown else None, keys):
             codes.append(finding.exit_code)
             print(_one_line(str(finding)))  # noqa: T201
     print(f"{len(seen)} checkpoints compared, {len(codes)} findings")  # noqa: T201

@@ -85,22 +85,27 @@ def _ended(connection: socket.socket) -> Iterator[None]:
         timer.cancel()
 
 
+def newest(log: tiles.Reader) -> Checkpoint:
+    """The checkpoint that a log shows, not verified. Raises LogUnavailable, Malformed."""
+    data = log.read(checkpoints.PATH)
+    if data is None:
+        raise LogUnavailable("the log has no checkpoint")
+    return checkpoints.parse_checkpoint(data)
+
+
 def follow_once(log: tiles.Reader, witness: Witness) -> Answer:
     """Show the witness the log's newest checkpoint, with the proof from the last one that it knows.
 
     Raises LogUnavailable, Malformed where there is no checkpoint or the tiles give no proof.
     """
-    data = log.read(checkpoints.PATH)
-    if data is None:
-        raise LogUnavailable("the log has no checkpoint")
-    checkpoint = checkpoints.parse_checkpoint(data)
+    checkpoint = newest(log)
     try:
         last = witness.newest(checkpoint.origin)
         old_size = min(last.size, checkpoint.size)
     except AuditError:
         old_size = 0  # the witness says why
     proof = tiles.consistency_proof(log, old_size, checkpoint.size)
-    return witness.add_checkpoint(Growth(old_size, tuple(proof), data).encoded())
+    return witness.add_checkpoint(Growth(old_size, tuple(proof), checkpoint.encoded()).encoded())
 
 
 @dataclass(frozen=True)
@@ -139,10 +144,8 @@ def compare(seen: Sequence[Seen], log: tiles.Reader | None, keys: Sequence[Verif
 
 
 def _held_against(seen: Sequence[Seen], log: tiles.Reader, keys: Sequence[VerifierKey]) -> list[Finding]:
-    data = log.read(checkpoints.PATH)
-    if data is None:
-        raise LogUnavailable("the log has no checkpoint")
-    now = checkpoints.open_checkpoint(data, origin=seen[0].checkpoint.origin, keys=keys)
+    origin = seen[0].checkpoint.origin
+    now = checkpoints.open_checkpoint(newest(log).encoded(), origin=origin, keys=keys)
     findings = []
     for one in seen:
         size, root = one.checkpoint.size, one.checkpoint.root

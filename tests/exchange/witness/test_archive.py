@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from exchange.audit.errors import Malformed
+from exchange.audit.heads import Growth
+from exchange.audit.note import SigningKey
 from exchange.audit.tiles import Folder
 from exchange.version import __version__
-from exchange.witness import following
+from exchange.witness import configuration, following
 from exchange.witness.archive import (
     Archive,
     ArchiveUnavailable,
@@ -276,3 +278,67 @@ def test_a_log_is_followed_by_its_public_files(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         main(["--version"])
     assert __version__ in capsys.readouterr().out
+
+
+def test_a_follower_goes_on_when_its_archive_or_disk_fails_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told, served = made(tmp_path / "w"), Folder(tmp_path / "served")
+    leaves = [record.leaf for record in records(60)]
+    failures: list[Exception | None] = [ArchiveUnavailable("away"), OSError(5, "Input/output error"), None]
+    looks, get = iter(failures), FolderArchive.get
+
+    def sleep(_: float) -> None:
+        """Between two looks: the log grows, and the archive is as the next failure says."""
+        try:
+            failure = next(looks)
+        except StopIteration:
+            raise SystemExit from None
+        show(60 if failure is None else 40)
+
+        def getting(archive: FolderArchive, name: str) -> bytes | None:
+            if failure is not None:
+                raise failure
+            return get(archive, name)
+
+        monkeypatch.setattr(FolderArchive, "get", getting)
+
+    def show(size: int) -> None:
+        for path, data in publish(leaves[:size]).items():
+            served.replace(path, data)
+
+    monkeypatch.setattr("exchange.witness.commands.time.sleep", sleep)
+    show(20)
+    with published(served.root) as url, pytest.raises(SystemExit):
+        main(["follow", str(told.folder), url])
+    assert "away" in caplog.text
+    assert "Input/output error" in caplog.text
+    assert witness(told).newest(ORIGIN).size == 60
+
+
+def test_a_log_is_held_against_its_own_checkpoints_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A witness of two logs, of which one is shown."""
+    leaves, other = [record.leaf for record in records(60)], "other.example/audit"
+    key = SigningKey.generate(other)
+    told = configuration.create(
+        tmp_path / "w",
+        name="compliance.example/w",
+        log_keys=[str(SIGNER.verifier), str(key.verifier)],
+        archive="archive",
+        listen="127.0.0.1:0",
+    )
+    one, served = witness(told), Folder(tmp_path / "served")
+    for files in (publish(leaves[:30]), publish(leaves, key, other)):
+        assert signed(one.add_checkpoint(Growth(0, (), files["checkpoint"]).encoded()))
+    with published(served.root) as url:
+        for path, data in publish(leaves[:30]).items():
+            served.replace(path, data)
+        assert main(["compare", str(told.folder), "--log", url]) == 0, capsys.readouterr().out
+        for path, data in publish(leaves[:20], key, other).items():
+            served.replace(path, data)
+        assert main(["compare", str(told.folder), "--log", url]) == 10
+        stranger = SigningKey.generate("third.example/audit")
+        served.replace("checkpoint", publish([], stranger, stranger.name)["checkpoint"])
+        assert main(["compare", str(told.folder), "--log", url]) == 15
