@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socketserver
 import threading
@@ -67,9 +68,10 @@ class Deadline(io.RawIOBase):
         return self._connection.recv_into(buffer)
 
     def read_all(self, most: int) -> bytes:
-        """Everything until the other side ends, at most so many bytes and one."""
+        """Everything until the other side ends or breaks off, at most so many bytes and one."""
         held = bytearray()
         block = bytearray(4_096)
-        while len(held) <= most and (count := self.readinto(block)):
-            held += block[:count]
+        with contextlib.suppress(ConnectionResetError):
+            while len(held) <= most and (count := self.readinto(block)):
+                held += block[:count]
         return bytes(held[: most + 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from typing import TYPE_CHECKING
@@ -53,8 +54,10 @@ class SignerClient:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(self._within_s)
                 connection.connect(str(self._path))
-                connection.sendall(request)
-                connection.shutdown(socket.SHUT_WR)
+                # Who may not ask is told so before he has.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(request)
+                    connection.shutdown(socket.SHUT_WR)
                 reply = Deadline(connection, self._within_s).read_all(_MOST_BYTES)
         except OSError as error:
             raise SignerUnavailable(f"The signer does not answer: {type(error).__name__}.") from None

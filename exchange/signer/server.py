@@ -10,7 +10,7 @@ import socket
 import socketserver
 import struct
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exchange.audit.bounded import Bounded, Deadline
 from exchange.audit.errors import AuditError, HeadRefused, Malformed
@@ -44,6 +44,19 @@ class SignerServer(Bounded, socketserver.UnixStreamServer):
         finally:
             os.umask(before)
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether the user at the other end may ask. Others are told so, and hold no connection."""
+        del client_address
+        data = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(data)
+        if uid in self.uids:
+            return True
+        _LOG.warning("the user with the id %d may not ask", uid)
+        request.setblocking(False)
+        with contextlib.suppress(OSError):
+            request.sendall(f"{FORBIDDEN}\nThe signer does not answer this user.\n".encode())
+        return False
+
 
 def serve(server: SignerServer) -> None:
     """Serve until SIGTERM or SIGINT."""
@@ -63,16 +76,9 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Answer one request."""
-        data = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, _ = _CREDENTIALS.unpack(data)
         asked = Deadline(self.request, LONGEST_S).read_all(MAX_REQUEST_BYTES)
-        if uid in self.server.uids:
-            reply = _answer(self.server.signer, asked)
-        else:
-            _LOG.warning("the user with the id %d may not ask", uid)
-            reply = f"{FORBIDDEN}\nThe signer does not answer this user.\n".encode()
         self.request.settimeout(LONGEST_S)
-        self.request.sendall(reply)
+        self.request.sendall(_answer(self.server.signer, asked))
 
 
 def _answer(signer: Callable[[], LogSigner], asked: bytes) -> bytes:
@@ -110,7 +116,9 @@ def _signatures(signer: LogSigner, body: bytes) -> bytes:
 
 
 def _remove_dead(path: Path) -> None:
-    """Remove the socket of a process that is gone."""
+    """Remove the socket of a process that is gone. Raises OSError for anything else that lies there."""
+    if path.exists() and not path.is_socket():
+        raise OSError(f"{path} is no socket")
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as tried:
         tried.settimeout(LONGEST_S)
         try:

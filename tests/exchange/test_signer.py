@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -162,6 +163,31 @@ def test_another_user_is_not_answered(
     assert f"the user with the id {os.getuid()} may not ask" in caplog.text
 
 
+def test_another_user_takes_no_place(home: SignerHome, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's word is looked at before anything is read, so that nobody waits for who may not ask."""
+    credentials = server._CREDENTIALS
+    with serving(home, place / "s") as asked, contextlib.ExitStack() as held:
+        asked.sign_head(text(20), 0, [])
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "_CREDENTIALS", Another(credentials.format))
+            for _ in range(MOST_CONNECTIONS + 4):
+                silent = held.enter_context(socket.socket(socket.AF_UNIX))
+                silent.connect(str(place / "s"))
+                silent.settimeout(2)
+                assert silent.recv(3) == b"403"
+                with pytest.raises(SignerUnavailable, match="this user"):
+                    asked.sign_head(text(20), 20, [])
+        assert asked.sign_head(text(20), 20, [])
+
+
+class Another(struct.Struct):
+    """Credentials of another user than whose they are."""
+
+    def unpack(self, data: Any) -> tuple[Any, ...]:
+        pid, uid, gid = super().unpack(data)
+        return pid, uid + 1, gid
+
+
 def test_who_says_nothing_is_waited_for_a_while_and_keeps_nobody_out(
     home: SignerHome, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +225,17 @@ def test_a_second_signer_does_not_take_the_socket_and_a_dead_one_leaves_it(
     assert (place / "s").exists()
     with serving(home, place / "s") as asked:
         assert asked.keys()
+
+
+def test_what_is_no_socket_is_not_removed(home: SignerHome, place: Path) -> None:
+    for name in ("file", "link"):
+        if name == "file":
+            (place / name).write_text("kept")
+        else:
+            (place / name).symlink_to(place / "file")
+        with pytest.raises(OSError, match="no socket"):
+            server.SignerServer(place / name, home.signer, [])
+        assert (place / name).read_text() == "kept"
 
 
 def test_a_key_is_rotated_and_retired_while_it_serves(home: SignerHome, place: Path) -> None:
