@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,15 +121,15 @@ def _opened(settings: Settings, stop: threading.Event) -> Market | None:
 def _make_rounds(
     market: Market, settings: Settings, turn: leases.Turn, stop: threading.Event, parent: int | None
 ) -> None:
-    had, waited = False, SWEEP_EVERY_S
+    had, due = False, time.monotonic()
     while not stop.is_set() and parent in (None, os.getppid()):
         try:
             has = turn.take()
             if has != had:
                 _LOG.info("this worker %s", "makes the rounds" if has else "stands by")
-                had, waited = has, SWEEP_EVERY_S
-            if has and waited >= SWEEP_EVERY_S:
-                waited = 0.0
+                had, due = has, time.monotonic()
+            if has and time.monotonic() >= due:
+                due = time.monotonic() + SWEEP_EVERY_S
                 _round(market, settings)
             elif has:
                 publish(market, settings)
@@ -137,7 +138,6 @@ def _make_rounds(
         except Exception as error:  # a full disk, a restart, a defect: the next round may pass
             _LOG.error("the worker waits: %s", type(error).__name__)
         stop.wait(PUBLISH_EVERY_S)
-        waited += PUBLISH_EVERY_S
 
 
 def _lay_out(market: Market, _settings: Settings, turn: leases.Turn, stop: threading.Event) -> None:

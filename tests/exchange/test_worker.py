@@ -137,6 +137,31 @@ def test_the_worker_outlives_what_passes_and_ends_when_told(
     ]
 
 
+def test_rounds_come_in_time_however_long_publishing_takes(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, signals: None
+) -> None:
+    publish, sweep, done = worker.publish, worker.sweep, list[str]()
+
+    def slow(market: Any, settings: Settings) -> Any:
+        done.append("published")
+        if done.count("swept") == 3 or len(done) == 30:
+            os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(0.1)
+        return publish(market, settings)
+
+    def sweeping(market: Any) -> Any:
+        done.append("swept")
+        return sweep(market)
+
+    monkeypatch.setattr(worker, "sweep", sweeping)
+    monkeypatch.setattr(worker, "publish", slow)
+    monkeypatch.setattr(worker, "PUBLISH_EVERY_S", 0.01)
+    monkeypatch.setattr(worker, "SWEEP_EVERY_S", 0.3)
+    worker.run_forever(of_worker(sqlite_stand))
+    assert done.count("swept") == 3
+    assert done.count("published") < 20
+
+
 def test_layouts_are_built_beside_the_log(
     sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, signals: None
 ) -> None:
