@@ -90,6 +90,8 @@ class Taken:
     size: int
     entries: int
     checkpoint: Checkpoint | None
+    ends: float
+    """By time.monotonic(): what has not left by then is cut off."""
 
 
 @contextlib.contextmanager
@@ -110,13 +112,15 @@ def exported(market: Market, actor: Actor, wanted: str, filters: Mapping[str, st
             with _evidence(market, taken) as file:
                 length = file.seek(0, 2)
                 file.seek(0)
-                parts = iter(partial(file.read, CHUNK_BYTES), b"")
+                parts = _in_time(iter(partial(file.read, CHUNK_BYTES), b""), taken)
                 yield Export("application/zip", EVIDENCE_SUFFIX, taken.entries, parts, length)
             return
         with contextlib.closing(_chunks(market, form, taken)) as chunks:
             # The first of them now, so that what goes wrong at once is answered as a refusal.
             first = next(chunks, b"")
-            yield Export(form.media_type, form.suffix, taken.entries, chain((first,), chunks))
+            yield Export(
+                form.media_type, form.suffix, taken.entries, chain((first,), _in_time(chunks, taken))
+            )
 
 
 def _form(wanted: str) -> Format | None:
@@ -159,7 +163,8 @@ def _take(market: Market, actor: Actor, command: ExportLog, wanted: Mapping[str,
     if command.format == EVIDENCE:  # of what is proved already
         size = min(size, checkpoint.size if checkpoint else 0)
     matching = market.store.read(lambda session: log.count(session, size, **wanted))
-    return Taken(dict(command.filters), wanted, size, matching, checkpoint)
+    ends = time.monotonic() + LONGEST_S
+    return Taken(dict(command.filters), wanted, size, matching, checkpoint, ends)
 
 
 def _head(market: Market, taken: Taken) -> Head:
@@ -191,6 +196,18 @@ def _chunks(market: Market, form: Format, taken: Taken) -> Generator[bytes, None
     yield b"".join(waiting)
 
 
+def _in_time(chunks: Iterator[bytes], taken: Taken) -> Iterator[bytes]:
+    """The chunks, until the time is over: a client that reads one seldom holds its place no longer."""
+    for chunk in chunks:
+        _require_time(taken)
+        yield chunk
+
+
+def _require_time(taken: Taken) -> None:
+    if time.monotonic() > taken.ends:
+        raise QueryLost("the export took too long", hint="Narrow the filters or the dates.")
+
+
 def entries(market: Market, taken: Taken, *, proofs: bool) -> Iterator[Exported]:
     """The entries, oldest first, a page at a time; with their inclusion proofs where they are wanted.
 
@@ -200,10 +217,9 @@ def entries(market: Market, taken: Taken, *, proofs: bool) -> Iterator[Exported]
     names = market.store.read(organisation_names)
     size = taken.checkpoint.size if proofs and taken.checkpoint is not None else 0
     node = tiles.nodes(Folder(market.settings.log_path), size)
-    position, ends = 0, time.monotonic() + LONGEST_S
+    position = 0
     while True:
-        if time.monotonic() > ends:
-            raise QueryLost("the export took too long", hint="Narrow the filters or the dates.")
+        _require_time(taken)
         look = partial(log.matching, start=position, stop=taken.size, limit=PAGE, **taken.wanted)
         page = market.store.read(look)
         for record in page:

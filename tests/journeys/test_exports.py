@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from exchange.audit import leaf as leaves
 from exchange.audit import merkle
 from exchange.audit.export import FORMATS
 from exchange.audit.note import VerifierKey
+from exchange.errors import QueryLost
 from exchange.operations import exporting
 from tests.market import sample
 from tests.market.stand import Stand, problem
@@ -177,6 +179,30 @@ def test_a_client_that_goes_away_gives_its_place_back(sqlite_stand: Stand) -> No
     next(iter(reply.response))
     problem(stand.post("officer", "/v1/audit/exports", {"format": "csv"}), 409, "in_progress")
     reply.close()
+    _export(stand, "csv")
+
+
+@pytest.mark.parametrize("form", ["csv", "evidence"])
+def test_a_client_that_reads_seldom_is_cut_off(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Within one page of entries too, and where the file lies ready."""
+    now, stand = [0.0], sqlite_stand
+    monkeypatch.setattr(exporting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(exporting, "CHUNK_BYTES", 100)
+    stand.publish_log()
+    headers = {"Authorization": f"Bearer {stand.tokens['officer']}"}
+    reply = stand.app.test_client().post(
+        "/v1/audit/exports", json={"format": form}, headers=headers, buffered=False
+    )
+    parts = iter(reply.response)
+    for now[0] in (0.0, exporting.LONGEST_S):
+        assert next(parts)
+    now[0] += 1
+    with pytest.raises(QueryLost, match="too long"):
+        next(parts)
+    reply.close()
+    monkeypatch.undo()
     _export(stand, "csv")
 
 
