@@ -24,7 +24,16 @@ from exchange.audit.errors import AuditError
 from exchange.audit.tiles import Folder
 from exchange.bootstrap import open_market
 from exchange.config import Settings
-from exchange.operations import approving, collecting, keeping, observing, ordering, watching, witnessing
+from exchange.operations import (
+    announcing,
+    approving,
+    collecting,
+    keeping,
+    observing,
+    ordering,
+    watching,
+    witnessing,
+)
 from exchange.operations.invoicing import issue_month
 from exchange.operations.laying import LayingOut
 from exchange.operations.sweeping import sweep
@@ -256,7 +265,10 @@ _KEEPING: dict[str, _Step] = {
 
 
 def publish(market: Market, settings: Settings) -> Checkpoint:
-    """Take every committed leaf into the tree and sign a checkpoint where there are new ones."""
+    """Take every committed leaf into the tree and sign a checkpoint where there are new ones.
+
+    A key that follows another is announced by an entry before it is published.
+    """
 
     def leaves(start: int) -> Iterator[bytes]:
         with_stop = market.store.read(log.size)
@@ -268,10 +280,12 @@ def publish(market: Market, settings: Settings) -> Checkpoint:
             start = stop
 
     gatherer = _gatherer(settings.witnesses, settings.witness_networks, settings.log_path)
+    folder, signer = Folder(settings.log_path), _signer(settings)
+    announcing.announce_keys(market, signer.keys(), folder.read(succession.PATH) or b"")
     checkpoint = integrate.integrate(
         leaves,
-        Folder(settings.log_path),
-        _signer(settings),
+        folder,
+        signer,
         settings.log_origin,
         cosign=gatherer.gather if gatherer else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -22,7 +23,7 @@ import pytest
 from click.testing import CliRunner
 
 from exchange import worker
-from exchange.audit import checkpoint, merkle, note
+from exchange.audit import checkpoint, merkle, note, succession
 from exchange.audit.bounded import MOST_CONNECTIONS
 from exchange.audit.errors import AuditError, HeadRefused, SignerUnavailable
 from exchange.audit.heads import Growth
@@ -453,6 +454,36 @@ def lost(stand: Stand) -> tuple[str, str]:
 def signatures(stand: Stand) -> set[bytes]:
     """The ids of the keys that sign what is published now."""
     return {one.key_id for one in stand.publish_log().note.signatures}
+
+
+def test_a_new_key_is_announced_in_the_log_once(sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = sqlite_stand
+    stand.publish_log()
+    home = SignerHome(stand.home, {})
+
+    def dying(*_: object) -> None:
+        raise SystemExit("killed")
+
+    for number in (1, 2):
+        home.rotate(NOW)
+        with monkeypatch.context() as patch:  # the worker dies before the keys are published
+            patch.setattr("exchange.audit.integrate._publish_keys", dying)
+            with pytest.raises(SystemExit):
+                stand.publish_log()
+        for _ in range(2):
+            stand.publish_log()
+        assert len(stand.entries(kind="log_key.rotated")) == number
+    statements = succession.parse_statements((stand.settings.log_path / "keys").read_bytes())
+    for one, record in zip(statements, stand.entries(kind="log_key.rotated"), strict=True):
+        assert record.document["object"] == {
+            "type": "log_key",
+            "id": one.new.key_id.hex(),
+            "version": str(one.number),
+            "dataset": None,
+        }
+        digest = hashlib.sha256(one.note.encoded()).hexdigest()
+        assert record.document["result"] == {"sha256": digest, "bytes": len(one.note.encoded())}
+    assert stand.verify().exit_code == 0
 
 
 def test_a_memory_that_was_lost_knows_from_what_is_published_which_key_was_replaced(
