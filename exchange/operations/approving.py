@@ -138,6 +138,14 @@ def standing(session: Session, wanted: Wanted, now: datetime) -> Row[Any] | None
     return row
 
 
+def used(session: Session, wanted: Wanted) -> Row[Any] | None:
+    """The approval of exactly this that was used up, or None."""
+    row = approvals.used(session, wanted)
+    if row is not None:
+        check(session, row)
+    return row
+
+
 def use(tx: Tx, row: Row[Any]) -> None:
     """Use up an approval in the transaction that does what it allows; the log says so beside it."""
     entry = tx.also("approval.used", object=about(row), result=ResultGroup(sha256=row.digest))

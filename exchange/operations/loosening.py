@@ -32,6 +32,8 @@ _NAMED = 10
 def approved(session: Session, market: Market, view: ListingView, now: datetime) -> Row[Any] | None:
     """The approval by which a version may be offered that tells more; None where it needs none.
 
+    One that was used up by the larger budget of a version that was never offered is for its offer, too.
+
     Raises :class:`ApprovalNeeded`, which says what it tells more of, where there is none.
     """
     own = _on_offer(session, view)
@@ -51,8 +53,9 @@ def approved(session: Session, market: Market, view: ListingView, now: datetime)
             "policy_sha256": policy.sha256,
         },
     )
-    # A larger budget is granted before the profile is paid from it: the approval is used with the offer.
     standing = approving.standing(session, wanted, now)
+    if standing is None and view.published_at is None:
+        standing = approving.used(session, wanted)
     if standing is not None or not found:
         return standing
     raise ApprovalNeeded(f"this version tells more than what is on offer: {_few(found)}", wanted)

@@ -97,7 +97,7 @@ def _offer(tx: Tx, market: Market, dataset: str, version: str) -> dict[str, Any]
     by = approval.id if approval is not None else None
     policy = listing.policy_of(view)
     journal = domains.grant_budget(tx, policy, approval=by) if listing.domain_of(view) else None
-    if approval is not None:
+    if approval is not None and approval.used_at is None:
         approving.use(tx, approval)
     tx.record(
         object=ObjectGroup(type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug),

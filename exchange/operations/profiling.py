@@ -20,7 +20,8 @@ from exchange import profiles, restraints
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import BudgetExhausted, Frozen, InProgress
 from exchange.identity import SYSTEM, Role, new_id
-from exchange.operations import domains, listing, loosening, settling
+from exchange.operations import approving, domains, listing, loosening, settling
+from exchange.operations.policy_changes import larger_budget
 from exchange.operations.profile_reuse import about_version, kept, offerable, reused
 from exchange.operations.terms import NANO, decimal_text
 from settlement import ledger
@@ -163,8 +164,11 @@ def _grant_budget(market: Market, actor: Actor, dataset: str, version: str) -> N
     def work(tx: Tx) -> dict[str, Any]:
         view = offerable(tx.session, actor, dataset, version)
         approval = loosening.approved(tx.session, market, view, tx.now)
+        policy = listing.policy_of(view)
         by = approval.id if approval is not None else None
-        journal = domains.grant_budget(tx, listing.policy_of(view), approval=by)
+        if approval is not None and approval.used_at is None and any(larger_budget(tx.session, policy)):
+            approving.use(tx, approval)  # what it allows happens here; the offer follows, or never comes
+        journal = domains.grant_budget(tx, policy, approval=by)
         tx.record(
             object=ObjectGroup(
                 type="dataset", id=view.dataset_id, version=view.version_id, dataset=view.slug

@@ -15,8 +15,9 @@ import pytest
 from exchange.client.control import Approval
 from exchange.errors import ApprovalNeeded
 from exchange.identity import Role
-from exchange.operations import administering, approving, policy_changes
+from exchange.operations import administering, approving, policy_changes, profiling
 from privacy import Policy
+from tests.journeys.crashes import Died
 from tests.market import officers, sample
 from tests.market.browser import Browser
 from tests.market.officers import approve, officer, shown
@@ -154,6 +155,38 @@ def test_a_larger_budget_is_granted_with_an_approval(
     assert done.status_code == 200, done.text
     assert stand.budget()["rho_nano_granted"] == 3_000_000_000
     assert shown(stand, asked)["used_at"]
+    assert stand.broken_laws() == []
+
+
+def test_a_budget_that_was_granted_has_used_its_approval(
+    sqlite_stand: Stand, ada: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the version is not offered then: what happened by an approval does not expire. The offer
+    needs no other one, and is made once by it.
+    """
+    stand = sqlite_stand
+    tight = {"version": stand.get("provider", f"/v1/datasets/{sample.SLUG}").json()["version"]}
+    body = draft(stand, {**policy(minutes={"bounds": [0, 240]}), "rho": 3.0, "profile_rho": 0.01})
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    asked = waits(stand.post("provider", PATH, body))
+    assert approve(ada, asked).status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(profiling, "_reserve", die)
+        with pytest.raises(Died):
+            stand.post("provider", PATH, body)
+    assert stand.budget()["rho_nano_granted"] == 3_000_000_000
+    granted, used = stand.entries()[-2:]
+    assert [one.document["kind"] for one in (granted, used)] == ["budget.granted", "approval.used"]
+    assert shown(stand, asked)["used_at"]
+    stand.clock.advance(hours=73)
+    assert approving.expire(stand.market) == 0
+    assert stand.post("provider", PATH, body).status_code == 200
+    assert len(stand.entries(kind="approval.used")) == 1
+    assert stand.post("provider", PATH, tight).status_code == 200
+    waits(stand.post("provider", PATH, body))
     assert stand.broken_laws() == []
 
 
