@@ -190,7 +190,9 @@ class Audit(Control):
 
     def checkpoint(self) -> str:
         """The newest signed checkpoint. Save it: :meth:`verify` holds a later log against it."""
-        return self._connection.send("GET", "/audit/checkpoint", headers={"Accept": "text/plain"}).text
+        from exchange.audit.note import MAX_NOTE_BYTES
+
+        return self._connection.fetch("/audit/checkpoint", MAX_NOTE_BYTES).decode("utf-8", "replace")
 
     def domains(self) -> list[dict[str, Any]]:
         """Every privacy domain's lifetime account over all buyers."""
@@ -344,7 +346,12 @@ class Audit(Control):
         trusted = keys or self._connection.keys()
         if not follow_keys:
             return trusted
-        published = _Published(self._connection, None).read("keys") or b""
+        from exchange.audit import succession
+
+        try:
+            published = self._connection.fetch(f"/audit/{succession.PATH}", succession.MAX_BYTES)
+        except errors.NotFound:
+            return trusted
         return replace(trusted, log_statements=published.decode("utf-8", "replace"))
 
     def _verified(self, reader: _Published, trusted: Keys, **options: Any) -> LogReport:
@@ -379,13 +386,19 @@ class _Published:
         self._checkpoint = checkpoint
 
     def read(self, path: str) -> bytes | None:
-        """The file's bytes, or None where there is none."""
+        """The file's bytes, or None where there is none. Raises Malformed for what no file of a log has."""
+        from exchange.audit.errors import Malformed
+        from exchange.audit.tiles import MAX_FILE_BYTES
+
         if path == "checkpoint" and self._checkpoint is not None:
             return self._checkpoint.encode()
         try:
-            return self._connection.send("GET", f"/audit/{path}", headers={"Accept": "*/*"}).content
+            data = self._connection.fetch(f"/audit/{path}", MAX_FILE_BYTES)
         except errors.NotFound:
             return None
+        if len(data) > MAX_FILE_BYTES:
+            raise Malformed(f"{path} is larger than any file of a log.")
+        return data
 
 
 def _entries(page: Mapping[str, Any]) -> list[Entry]:

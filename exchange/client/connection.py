@@ -194,6 +194,22 @@ class Connection:
             draft.unlink(missing_ok=True)
         return reply.headers
 
+    def fetch(self, path: str, most: int) -> bytes:
+        """The bytes under a public path: ``most`` of them, and one where there are more, because a server
+        that is not trusted may send without an end. Raises :class:`~exchange.client.errors.ExchangeError`.
+        """
+        failures = 0
+        while True:
+            reply = self.send("GET", path, headers={"Accept": "*/*"}, stream=True)
+            try:
+                with contextlib.closing(reply):
+                    return _beginning(reply, most + 1)
+            except httpx.HTTPError as error:
+                failures += 1
+                if failures > self._retry.times or not _may_pass(error):
+                    raise self._unreached(error, {}) from error
+                self._sleep(self._backoff(failures))
+
     def pause(self, failure: errors.ExchangeError, times: int) -> None:
         """Wait before something that failed ``times`` times is tried in another way."""
         asked = getattr(failure, "retry_after", None)
@@ -247,6 +263,15 @@ class Connection:
         return errors.ServerError(
             f"the reply of {self.url} cannot be read ({type(error).__name__})", code="unexpected_reply"
         )
+
+
+def _beginning(reply: httpx.Response, most: int) -> bytes:
+    held = bytearray()
+    for part in reply.iter_bytes():
+        held += part
+        if len(held) >= most:
+            break
+    return bytes(held[:most])
 
 
 def error_of(reply: httpx.Response) -> errors.ExchangeError:

@@ -195,3 +195,43 @@ def test_no_domain_is_left_out_or_named_twice(sqlite_stand: Stand) -> None:
             report = x.audit.spending()
         assert report.log.exit_code == 11
         assert len(report.log.findings) == 1
+
+
+class Endless(httpx.SyncByteStream):
+    """A reply without an end, and how much of it was taken."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.sent < 64 << 20:
+            self.sent += 1 << 20
+            yield bytes(1 << 20)
+
+
+class Sending(httpx.BaseTransport):
+    """Sends without an end under one path."""
+
+    def __init__(self, stand: Stand, path: str) -> None:
+        self._inner, self._path, self.endless = httpx.WSGITransport(app=stand.app), path, Endless()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self._path in request.url.path:
+            return httpx.Response(200, stream=self.endless)
+        return self._inner.handle_request(request)
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "most"),
+    [("/audit/checkpoint", 15, 18), ("/tile/0/", 11, 36), ("/tile/entries/", 11, 36), ("/audit/keys", 15, 2)],
+)
+def test_no_reply_is_held_beyond_the_largest_file_of_a_log(
+    sqlite_stand: Stand, path: str, code: int, most: int
+) -> None:
+    stand = sqlite_stand
+    stand.publish_log()
+    door = Sending(stand, path)
+    with Exchange("http://market.test", token="", transport=door) as x:
+        report = x.audit.verify(books=False, follow_keys=True)
+    assert report.exit_code == code
+    assert 0 < door.endless.sent <= most << 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
@@ -43,6 +45,24 @@ def test_each_call_has_its_own_key() -> None:
     connection.post("/v1/queries", {}, key="mine")
     assert len(set(desk.keys)) == 3
     assert desk.keys[2] == "mine"
+
+
+class Breaking(httpx.SyncByteStream):
+    """The beginning of a file, and then no more."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"begin"
+        raise httpx.ReadError("reset")
+
+
+def test_a_file_that_breaks_off_is_fetched_again() -> None:
+    desk = Desk(httpx.Response(200, stream=Breaking()), httpx.Response(200, content=b"beginning"))
+    assert desk.connection().fetch("/audit/tile/0/000", 100) == b"beginning"
+    assert Desk(httpx.Response(200, content=b"beginning")).connection().fetch("/audit/key", 4) == b"begin"
+    gone = Desk(*(httpx.Response(200, stream=Breaking()) for _ in range(10)))
+    with pytest.raises(ConnectionFailed):
+        gone.connection().fetch("/audit/tile/0/000", 100)
+    assert len(gone.requests) == 6, "once, and five times again"
 
 
 @pytest.mark.parametrize(
