@@ -30,7 +30,10 @@ LEFT JOIN audit_entry l ON l.id = r.lifted_entry
 WHERE r.kind = 'freeze' AND q.state = 'SETTLED' AND e.seq > s.seq AND (l.seq IS NULL OR e.seq < l.seq)
 UNION ALL
 SELECT p.id, 'was released although ' || r.id || ' was in force'
-FROM restraint r JOIN profile_release p ON r.subject_type = 'dataset' AND r.subject = p.dataset
+FROM restraint r
+JOIN profile_release p ON (r.subject_type = 'dataset' AND r.subject = p.dataset)
+                       OR (r.subject_type = 'licence' AND r.subject = (SELECT v.licence FROM dataset_version v
+                                                                       WHERE v.id = p.version))
 JOIN audit_entry e ON e.id = p.entry_id
 JOIN audit_entry s ON s.id = r.set_entry
 LEFT JOIN audit_entry l ON l.id = r.lifted_entry

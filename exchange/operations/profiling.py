@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import privacy
+from catalog import listings
 from exchange import profiles, restraints
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
 from exchange.errors import BudgetExhausted, Frozen, InProgress
@@ -250,7 +251,11 @@ def _release(
     files: Mapping[str, tuple[str, ...]],
 ) -> None:
     """Start, run, keep. A failure after the start keeps the rho, and the version goes without a profile."""
-    start(market, actor, release_id)
+    try:
+        start(market, actor, release_id)
+    except Frozen:
+        _end(market, actor, release_id, "void", code=Frozen.code)
+        raise
     try:
         made = _computed(market, policy, files)
     except privacy.PrivacyError:
@@ -275,9 +280,10 @@ def _computed(
 
 
 def start(market: Market, actor: Actor, release_id: str) -> None:
-    """EXECUTING, committed before any row is read."""
+    """EXECUTING, committed before any row is read. Raises Frozen."""
 
     def work(tx: Tx) -> dict[str, Any]:
+        _require_free(tx.session, profiles.find(tx.session, release_id))
         stamp = tx.now.isoformat(timespec="microseconds")
         profiles.advance(
             tx.session, release_id, leave=profiles.RESERVED, enter=profiles.EXECUTING, started_at=stamp
@@ -317,7 +323,7 @@ def _end(
         if row.state != leave:
             raise InProgress("another process moved the release of this profile on")
         if document is not None:
-            restraints.require_free(tx.session, dataset=row.dataset)
+            _require_free(tx.session, row)
         result = kept(tx, row.version, document) if document is not None else None
         journal = _resolve(tx, row, ending)
         profiles.advance(
@@ -344,6 +350,12 @@ def _end(
     key = f"end:{release_id}" if actor == SYSTEM else None
     done = market.store.perform(actor, MoveProfile(release_id, ending, code=code), work, key=key)
     return not done.replayed
+
+
+def _require_free(session: Session, row: Row[Any]) -> None:
+    """Raise Frozen where the dataset is frozen, or the licence that the version is to be offered under."""
+    licence = listings.version_of(session, row.version).licence_id
+    restraints.require_free(session, dataset=row.dataset, licence=licence)
 
 
 def _resolve(tx: Tx, row: Row[Any], ending: Ending) -> str:

@@ -13,7 +13,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from exchange.operations import restraining, running, settling
+from catalog import listings
+from exchange.operations import profiling, restraining, running, settling
 from tests.journeys.crashes import Died
 from tests.journeys.running import endless, gated
 from tests.market import sample
@@ -422,6 +423,39 @@ def test_the_public_log_tells_no_reason(sqlite_stand: Stand) -> None:
     }
     assert entry.document["result"]["sha256"]
     assert all(REASON.encode() not in one.leaf and b"acme" not in one.leaf for one in stand.entries())
+
+
+@pytest.mark.parametrize("subject", ["dataset", "licence"])
+@pytest.mark.parametrize(
+    ("step", "state", "spent"), [("start", "voided", 0), ("keep", "forfeited", 3_000_000)]
+)
+def test_a_profile_that_meets_a_freeze_is_not_released(
+    sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch, subject: str, step: str, state: str, spent: int
+) -> None:
+    """Of the dataset, or of the licence version that nothing is on offer under yet; no row is read either."""
+    stand, before, made = sqlite_stand, getattr(profiling, step), dict[str, Any]()
+    terms = sample.licence(text="Publish nothing.")
+    manifest = sample.manifest(policy=sample.policy(profile_rho="0.003"), licence=terms)
+    version = stand.draft(manifest=manifest).json()["version"]
+    view = stand.market.store.read(lambda session: listings.version_of(session, version))
+    named = {"dataset": sample.SLUG} if subject == "dataset" else {"licence": view.licence_id}
+
+    def frozen_first(*given: Any, **rest: Any) -> Any:
+        with ThreadPoolExecutor(1) as pool:  # another request, at the same time
+            made.update(pool.submit(set_restraint, stand, **named).result())
+        return before(*given, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(profiling, step, frozen_first)
+        told = problem(
+            stand.post("provider", f"/v1/datasets/{sample.SLUG}/publish", {"version": version}), 403, "frozen"
+        )
+    assert told["freeze"] == made["freeze"]
+    (ended,) = stand.entries(kind=f"profile.{state}")
+    assert ended.document["code"] == "frozen"
+    assert not stand.entries(kind="profile.released")
+    assert (stand.budget()["rho_nano_spent"], stand.budget()["rho_nano_reserved"]) == (spent, 0)
+    assert stand.broken_laws() == []
 
 
 def test_nothing_new_is_offered_of_a_frozen_dataset(sqlite_stand: Stand, ada_: Browser) -> None:
