@@ -223,6 +223,10 @@ def _ways(size: int) -> dict[str, list[dict[str, Any]]]:
     ways["org, since, until"] = [
         {"org": org, "since": time_at(a), "until": time_at(b)} for org in equal["org"] for a, b in bounds
     ]
+    ways["q, since, until"] = [
+        {"q": q, "since": time_at(a), "until": time_at(b)} for q in equal["q"] for a, b in bounds
+    ]
+    ways["q, kind"] = [{"q": q, "kind": kind} for q in equal["q"] for kind in equal["kind"]]
     ways["kind, outcome"] = [{"kind": kind, "outcome": RARE_OUTCOME} for kind in equal["kind"]]
     ways["dataset, purpose, kind"] = [
         {"dataset": dataset, "purpose": purpose, "kind": "licence.accepted"}

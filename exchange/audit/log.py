@@ -196,9 +196,11 @@ def search(
     order = [columns.time.desc(), columns.seq.desc()] if by_time else [columns.seq.desc()]
     before = None if page_token is None else _seq_of(page_token)
     limit = max(1, min(limit, _MAX_PAGE))
+    about = [] if q is None else [_is_about(_indexed(q))]
     rows: Sequence[Row[*tuple[Any, ...]]]
-    if q is None and same and len(same) + len(at) > 1 and session.connection().dialect.name == "sqlite":
-        rows = _merged(session, same, at, before=before, most=limit + 1)
+    if not by_time and len(same + at + about) > 1 and session.connection().dialect.name == "sqlite":
+        ways = [same] if q is None else [[column == _indexed(q), *same] for column in _ABOUT]
+        rows = _merged(session, ways, at, before=before, most=limit + 1)
     else:
         conditions = same + at
         if before is not None:
@@ -414,14 +416,15 @@ def _about(text: str, conditions: list[ColumnElement[bool]], most: int) -> Selec
 
 def _merged(
     session: Session,
-    same: list[ColumnElement[bool]],
+    ways: list[list[ColumnElement[bool]]],
     at: list[ColumnElement[bool]],
     *,
     before: int | None,
     most: int,
 ) -> list[Row[*tuple[Any, ...]]]:
-    """The newest entries that several filters match, on SQLite: their indexes, all in the log's order, are
-    read side by side. Asked in one condition, it follows one of them and looks up each entry for the others.
+    """The newest entries that all filters of one of the ways match, on SQLite: their indexes, all in the
+    log's order, are read side by side. Asked for in one condition, it follows one of them and looks up each
+    entry for the others.
 
     Where times are asked for, the index of times says between which numbers they all are. Clocks differ, so
     that others are between them too: few, unless one was far off.
@@ -432,8 +435,20 @@ def _merged(
         if first is None:
             return []
         start, stop = first, last + 1 if stop is None else min(stop, last + 1)
+    found = {row.seq: row for same in ways for row in _newest(session, same, at, start, stop, most)}
+    return [found[number] for number in sorted(found, reverse=True)[:most]]
+
+
+def _newest(
+    session: Session,
+    same: list[ColumnElement[bool]],
+    at: list[ColumnElement[bool]],
+    start: int,
+    stop: int | None,
+    most: int,
+) -> list[Row[*tuple[Any, ...]]]:
+    seq, step = audit_entry.c.seq, most
     rows: list[Row[*tuple[Any, ...]]] = []
-    step = most
     while len(rows) < most:
         bounds = [seq >= start, *([] if stop is None else [seq < stop])]
         each = [select(seq).where(one, *bounds) for one in same]

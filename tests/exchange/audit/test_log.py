@@ -270,6 +270,9 @@ def test_several_filters_find_what_each_would_and_page(session: Session) -> None
         {"kind": "query.quoted", "outcome": "failed", "since": since},
         {"kind": "none.such", "outcome": "done"},
         {"org": "org_1", "since": NOW + timedelta(days=1)},
+        {"q": "ds_flights", "org": "org_1", "kind": "query.quoted"},
+        {"q": "ds_flights", "since": since, "until": until},
+        {"q": "qry_7", "outcome": "done"},
     ):
         found, token = [], None
         while True:
@@ -291,9 +294,10 @@ def _matches(said: dict[str, Any], filters: dict[str, Any]) -> bool:
     }
     wanted = dict(filters)
     since, until = (wanted.pop(name, None) for name in ("since", "until"))
-    at = datetime.fromisoformat(said["time"])
+    at, ids = datetime.fromisoformat(said["time"]), {said["object"]["id"], said["query"]["id"], said["id"]}
     return (
-        all(of[name] == value for name, value in wanted.items())
+        wanted.pop("q", said["id"]) in ids
+        and all(of[name] == value for name, value in wanted.items())
         and (since is None or at >= since)
         and (until is None or at < until)
     )
@@ -305,6 +309,8 @@ def _matches(said: dict[str, Any], filters: dict[str, Any]) -> bool:
         {"org": "org_1", "since": NOW + timedelta(seconds=10), "until": NOW + timedelta(seconds=20)},
         {"dataset": "ds_flights", "purpose": "research", "kind": "query.settled"},
         {"kind": "query.settled", "outcome": "done"},
+        {"q": "ds_flights", "until": NOW + timedelta(seconds=20)},
+        {"q": "ds_flights", "kind": "query.settled"},
     ],
     ids=", ".join,
 )
