@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from exchange.audit import log
 from exchange.errors import SecondPersonNeeded
+from exchange.identity import SYSTEM
 from exchange.persons import accounts, factors
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def require_second(session: Session, member: Member, row: Row[Any]) -> None:
 
 
 def let_in_by(session: Session, person: str) -> set[str]:
-    """Who could have opened an account: who last reset it, and who since then invited the person. Empty for
-    what is no person.
+    """Who could have opened an account: who last reset it, and who since then invited the person.
+
+    Not the operator at the machine, who could do without; nobody for what is no person.
     """
     members = [accounts.member_of(session, person, org) for org in accounts.organisations(session, person)]
     resets = [_last(session, "member.reset", one) for one in members if one is not None]
@@ -53,7 +55,7 @@ def let_in_by(session: Session, person: str) -> set[str]:
         joined = _last(session, "member.joined", member) if member is not None else None
         if member is not None and joined is not None and (reset is None or joined.seq > reset.seq):
             found.add(_inviter(session, member.org, joined))
-    return found
+    return found - {SYSTEM.ref}
 
 
 def _inviter(session: Session, org: str, joined: Record) -> str:
