@@ -114,7 +114,7 @@ def create_organisation(market: Market, *, name: str, role: Role) -> dict[str, A
         if asks and org == made:
             wanted = Wanted(approving.REGISTER, {"name": name, "role": str(role)})
             raise ApprovalNeeded(f"a compliance officer approves that {name} is registered", wanted)
-        tx.record(object=ObjectGroup(type="organisation", id=org))
+        tx.record(kind=_created(org, made), object=ObjectGroup(type="organisation", id=org))
         return {"org": org, "name": name, "role": str(role)}
 
     with approving.filing(market, SYSTEM):
@@ -125,8 +125,14 @@ def register(tx: Tx, parameters: Mapping[str, Any], approval: str) -> None:
     """Create an organisation in the transaction that approves it."""
     del approval  # the entry beside this one names it
     name, role = parameters["name"], Role(parameters["role"])
-    org = identity.create_organisation(tx.session, id=new_id("org"), name=name, role=role, now=tx.now)
-    tx.also("organisation.created", object=ObjectGroup(type="organisation", id=org))
+    made = new_id("org")
+    org = identity.create_organisation(tx.session, id=made, name=name, role=role, now=tx.now)
+    tx.also(_created(org, made), object=ObjectGroup(type="organisation", id=org))
+
+
+def _created(org: str, made: str) -> str:
+    """What the log says: that an organisation was created under its new id, or that it was there before."""
+    return "organisation.created" if org == made else "organisation.confirmed"
 
 
 def identify(market: Market, *, org: str, said: Mapping[str, str]) -> dict[str, Any]:

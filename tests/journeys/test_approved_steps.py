@@ -334,6 +334,21 @@ def test_a_smaller_grant_needs_none(sqlite_stand: Stand, monkeypatch: pytest.Mon
     assert stand.request("other").status_code in (200, 201)
 
 
+def test_who_was_registered_meanwhile_is_not_created_again(
+    sqlite_stand: Stand, ada: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = sqlite_stand
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(stand.settings), "registration_approval", 1)
+        with pytest.raises(ApprovalNeeded) as refused:
+            administering.create_organisation(stand.market, name="umbrella", role=Role.BUYER)
+    made = administering.create_organisation(stand.market, name="umbrella", role=Role.BUYER)
+    before = len(stand.entries(kind="organisation.created"))
+    assert approve(ada, str(refused.value.details["approval"])).status_code == 200
+    assert len(stand.entries(kind="organisation.created")) == before
+    assert stand.entries(kind="organisation.confirmed")[-1].document["object"]["id"] == made["org"]
+
+
 def test_an_organisation_is_registered_once_it_is_approved(
     sqlite_stand: Stand, ada: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +365,9 @@ def test_an_organisation_is_registered_once_it_is_approved(
     assert made["org"].startswith("org_")
     assert stand.entries(kind="organisation.created")[-1].document["object"]["id"] is not None
     assert all(b"umbrella" not in one.leaf for one in stand.entries())
+    created = [one.document["object"]["id"] for one in stand.entries(kind="organisation.created")]
+    assert created.count(made["org"]) == 1, "that it is there already is another entry"
+    assert stand.entries(kind="organisation.confirmed")[-1].document["object"]["id"] == made["org"]
     guards = administering.create_organisation(stand.market, name="guards", role=Role.OFFICER)
     assert guards["org"].startswith("org_"), "who runs the exchange is the operator's own to admit"
     assert stand.broken_laws() == []
