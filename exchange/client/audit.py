@@ -251,6 +251,8 @@ class Audit(Control):
         within ``wait_s`` seconds (it has promised 65), 14 where an entry is missing between two others of a
         domain.
         """
+        from exchange.audit.checkpoint import parse_checkpoint
+
         trusted = self._trusted(keys, follow_keys=follow_keys)
         before, said = self.checkpoint(), list(spendings.said(self._connection))
         newest = spendings.covering(self.checkpoint, max(page.entries for page in said), wait_s)
@@ -266,7 +268,8 @@ class Audit(Control):
         if not report.good:
             return spendings.SpendingReport(report, ())
         least, broken = spendings.grown_from(reader, before, report, trusted)
-        return tally.held(report.with_findings(broken), least)
+        known = 0 if pinned is None else parse_checkpoint(pinned).size
+        return tally.held(report.with_findings(broken), max(least, known))
 
     def verify_evidence(
         self,

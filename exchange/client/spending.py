@@ -99,7 +99,8 @@ class Tally:
     def held(self, report: LogReport, least: int) -> SpendingReport:
         """Every domain's two figures after a log that was found good, and what is wrong with them.
 
-        ``least`` entries were signed before the exchange was asked: what it said is of as many or more.
+        ``least`` entries were signed before the exchange was asked, as far as is known here: what it said is
+        of as many or more.
         """
         size = report.size or 0
         self._tell(size)

@@ -50,6 +50,9 @@ forges the file forges the keys in it.
     pip install cryptography
     python verify.py evidence FILE.zip --origin NAME --key KEY --receipt-key KEY
 
+If the log's key was replaced after you noted it down, add --follow-keys KEYS, a file of what the
+exchange publishes at /audit/keys: in it each key is vouched for by the one before.
+
 Take verify.py out of this file, or better from a source of your own: the exchange publishes it with
 each version, and it is made again, byte for byte, from the published sources. FILE.zip is this very
 file as you received it. Do not pack it again: the check is of every byte.

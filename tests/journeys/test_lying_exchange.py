@@ -165,6 +165,25 @@ def test_the_checkpoint_before_is_one_of_this_log(sqlite_stand: Stand) -> None:
         assert report.log.exit_code == code, report.log.findings
 
 
+def test_an_older_log_is_not_shown_to_whoever_saved_a_newer_checkpoint(sqlite_stand: Stand) -> None:
+    """What was said an hour ago is true of then; this reader knows that more was signed since."""
+    stand = sqlite_stand
+    asked(stand, "0.01")
+    old = stand.publish_log().encoded()
+    said = stand.get(None, "/audit/spending").content
+    asked(stand, "0.02")
+    pinned = stand.publish_log().encoded()
+
+    def answer(request: httpx.Request, before: int, data: bytes) -> bytes:
+        shown = {"/audit/spending": said, "/audit/checkpoint": data if before else old}
+        return shown.get(request.url.path, data)
+
+    with lied_to(stand, answer) as x:
+        report = x.audit.spending(pinned=pinned)
+    assert report.log.exit_code == 11
+    assert "had signed" in report.log.findings[0].message
+
+
 def log_key(stand: Stand) -> SigningKey:
     return parse_keys(config.log_key_of(stand.home, stand.environ))[-1]
 
