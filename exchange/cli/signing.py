@@ -87,7 +87,12 @@ def serve(home: Path, socket: Path, allow: tuple[str, ...]) -> None:
     served = _of(home)
     if served.signer().newest() is None:
         raise Malformed("The log has not begun here.", hint="Run `exchange signer init` first.")
-    listening = server.SignerServer(socket, served.signer, [_uid(name) for name in allow] or [os.getuid()])
+    uids = [_uid(name) for name in allow] or [os.getuid()]
+    try:
+        listening = server.SignerServer(socket, served.signer, uids)
+    except OSError as error:
+        hint = "Name another --socket, or end what answers there."
+        raise Malformed(f"The signer cannot listen: {error}.", hint=hint) from None
     logging.getLogger("exchange.signer").info("signing for %s", served.signer().origin)
     server.serve(listening)
 

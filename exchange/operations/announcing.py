@@ -43,9 +43,10 @@ class AnnounceLogKey:
 def announce_keys(market: Market, keys: LogKeys, published: bytes) -> None:
     """Write an entry for each statement that is not among the published ones; done again, it adds none.
 
-    Raises Malformed, SignatureInvalid for statements that are no chain: nothing is written of those.
+    Nothing is written of statements that do not continue the published ones, which are not published either.
+    Raises Malformed, SignatureInvalid for what is no chain.
     """
-    if keys.statements == published:
+    if keys.statements == published or not keys.statements.startswith(published):
         return
     keys.trusted()
     known = len(succession.parse_statements(published))

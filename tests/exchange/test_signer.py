@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from exchange import worker
 from exchange.audit import checkpoint, merkle, note, succession
 from exchange.audit.bounded import MOST_CONNECTIONS
-from exchange.audit.errors import AuditError, HeadRefused, SignerUnavailable
+from exchange.audit.errors import AuditError, HeadRefused, LogDiverged, SignerUnavailable
 from exchange.audit.heads import Growth
 from exchange.audit.signing import parse_keys
 from exchange.cli import main
@@ -237,6 +237,10 @@ def test_what_is_no_socket_is_not_removed(home: SignerHome, place: Path) -> None
         with pytest.raises(OSError, match="no socket"):
             server.SignerServer(place / name, home.signer, [])
         assert (place / name).read_text() == "kept"
+    told = CliRunner().invoke(
+        main, ["signer", "serve", "--home", str(home.path), "--socket", str(place / "file")]
+    )
+    assert (told.exit_code, "is no socket" in told.output) == (15, True), told.output
 
 
 def test_a_key_is_rotated_and_retired_while_it_serves(home: SignerHome, place: Path) -> None:
@@ -484,6 +488,27 @@ def test_a_new_key_is_announced_in_the_log_once(sqlite_stand: Stand, monkeypatch
         digest = hashlib.sha256(one.note.encoded()).hexdigest()
         assert record.document["result"] == {"sha256": digest, "bytes": len(one.note.encoded())}
     assert stand.verify().exit_code == 0
+
+
+def test_nothing_is_announced_of_statements_that_are_not_published(
+    signed: tuple[Stand, Settings, Path], place: Path
+) -> None:
+    """A signer without its memory, which makes other first statements than those that everybody knows."""
+    stand, settings, apart = signed
+    home, published = SignerHome(apart, {}), settings.log_path
+    home.create(settings.log_origin, None)
+    with serving(home, place / "s"):
+        worker.publish(stand.market, settings)
+        home.rotate(NOW)
+        worker.publish(stand.market, settings)
+    home.retire()
+    shutil.rmtree(apart / "signer")
+    home.create(settings.log_origin, (published / "checkpoint").read_bytes())
+    for _ in range(2):
+        home.rotate(NOW)
+    with serving(home, place / "s"), pytest.raises(LogDiverged):
+        worker.publish(stand.market, settings)
+    assert len(stand.entries(kind="log_key.rotated")) == 1
 
 
 def test_a_memory_that_was_lost_knows_from_what_is_published_which_key_was_replaced(
