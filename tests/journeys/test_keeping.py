@@ -341,6 +341,7 @@ _OF_NO_OBJECT = {
     "oauth_device.device_sha256",
     "oauth_device.user_code_sha256",
     "oauth_refresh.secret_sha256",
+    "organisation_identity.sha256",
     "portal_session.secret_sha256",
     "query.plan_sha256",
     "query.price_plan_sha256",
