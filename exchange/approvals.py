@@ -11,7 +11,21 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Index, MetaData, String, Table, Text, func, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from exchange.errors import NotFound
 from settlement.documents import canonical, sha256_hex
@@ -54,7 +68,6 @@ approval = Table(
 
 OPEN, APPROVED, DECLINED, EXPIRED = "open", "approved", "declined", "expired"
 STATES = (OPEN, APPROVED, DECLINED, EXPIRED)
-_LISTED = 500
 
 
 @dataclass(frozen=True)
@@ -183,11 +196,23 @@ def due(session: Session, now: datetime, *, limit: int) -> Sequence[Row[Any]]:
     return session.execute(found.order_by(approval.c.expires_at).limit(limit)).all()
 
 
-def listed(session: Session, *, state: str | None) -> Sequence[Row[Any]]:
-    """Approvals, those that wait first, the newest of each first; at most 500."""
+def listed(
+    session: Session, *, state: str | None, limit: int, after: tuple[int, str, str] | None = None
+) -> Sequence[Row[Any]]:
+    """Approvals, those that wait first, the newest of each first, behind the one of this :func:`place`."""
     found = select(approval) if state is None else select(approval).where(approval.c.state == state)
-    ordered = (approval.c.state != OPEN, approval.c.requested_at.desc(), approval.c.id)
-    return session.execute(found.order_by(*ordered).limit(_LISTED)).all()
+    decided = case((approval.c.state == OPEN, 0), else_=1)
+    if after is not None:
+        group, at, last = after
+        older = or_(approval.c.requested_at < at, and_(approval.c.requested_at == at, approval.c.id > last))
+        found = found.where(or_(decided > group, and_(decided == group, older)))
+    ordered = found.order_by(decided, approval.c.requested_at.desc(), approval.c.id)
+    return session.execute(ordered.limit(limit)).all()
+
+
+def place(row: Row[Any]) -> tuple[int, str, str]:
+    """Where an approval stands in the list of all."""
+    return int(row.state != OPEN), row.requested_at, row.id
 
 
 def waiting_of(session: Session, org: str) -> int:

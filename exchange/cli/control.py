@@ -117,11 +117,12 @@ def approvals() -> None:
 
 @approvals.command("list")
 @click.option("--state", type=click.Choice(["open", "approved", "declined", "expired"]))
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @json_option
 @connected
-def list_approvals(x: Exchange, state: str | None, as_json: bool) -> None:
+def list_approvals(x: Exchange, state: str | None, limit: int, as_json: bool) -> None:
     """List approvals, those that wait first."""
-    found = x.audit.approvals(state=state)
+    found = list(x.audit.approvals(state=state, limit=limit))
     names = ("approval", "what", "state", "asked for by", "until", "done")
     rows = [
         (one.id, one.in_words, one.state, one.requested_by, one.expires_at, one.used_at or "")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from exchange.client import html
 from exchange.client.connection import Connection, read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+_PAGE = 50
 _KINDS = {"frz": "freeze", "hld": "hold"}
 
 
@@ -155,10 +157,20 @@ class Control:
             Approval.from_document, self._connection.post(path, {"reason": reason}, key=idempotency_key)
         )
 
-    def approvals(self, *, state: str | None = None) -> list[Approval]:
-        """Approvals, those that wait first; at most 500. Reading them is itself an entry."""
-        found = self._connection.get("/v1/officer/approvals", state=state)
-        return [read(Approval.from_document, item) for item in found["items"]]
+    def approvals(self, *, state: str | None = None, limit: int | None = None) -> Iterator[Approval]:
+        """Approvals, those that wait first, page by page. Reading is itself an entry."""
+        return islice(self._approval_pages(state, limit), limit)
+
+    def _approval_pages(self, state: str | None, limit: int | None) -> Iterator[Approval]:
+        token: str | None = None
+        size = min(_PAGE, limit) if limit else _PAGE
+        while True:
+            asked = {"state": state, "limit": size, "page_token": token}
+            page = self._connection.get("/v1/officer/approvals", **asked)
+            yield from (read(Approval.from_document, item) for item in page["items"])
+            token = page.get("next_page_token")
+            if not token:
+                return
 
     def approval(self, approval_id: str) -> Approval:
         """One approval by its id. Raises ``NotFound``."""

@@ -19,6 +19,7 @@ from exchange.errors import ApprovalChanged, ApprovalClosed, ApprovalNeeded, InP
 from exchange.identity import SYSTEM, Role, new_id, organisation_names
 from exchange.operations import auditing, policy_changes
 from exchange.operations.terms import NANO, decimal_text
+from exchange.store import our_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -202,17 +203,38 @@ def expire(market: Market) -> int:
     return ended
 
 
-def listed(market: Market, actor: Actor, *, state: str | None) -> dict[str, Any]:
-    """Approvals, those that wait first. Officers and operators only; logged."""
+def listed(
+    market: Market, actor: Actor, *, state: str | None, limit: int = 50, page_token: str | None = None
+) -> dict[str, Any]:
+    """Approvals, those that wait first, page by page. Officers and operators only; logged.
+
+    Raises RequestInvalid for a state or page token that there is not.
+    """
     if state is not None and state not in approvals.STATES:
         raise RequestInvalid(f"state is one of {', '.join(approvals.STATES)}")
+    after = _place(page_token)
     auditing.note_reading(market, actor, "approvals", "")
     now = market.store.clock()
 
     def look(session: Session) -> dict[str, Any]:
-        return {"items": [document(session, row, now) for row in approvals.listed(session, state=state)]}
+        rows = approvals.listed(session, state=state, limit=limit + 1, after=after)
+        group, at, last = approvals.place(rows[limit - 1]) if len(rows) > limit else (0, "", "")
+        return {
+            "items": [document(session, row, now) for row in rows[:limit]],
+            "next_page_token": f"{group}_{at}_{last}" if last else None,
+        }
 
     return market.store.read(look)
+
+
+def _place(token: str | None) -> tuple[int, str, str] | None:
+    """Where a page begins. Raises RequestInvalid for a token that no page gave."""
+    if token is None:
+        return None
+    group, at, last = (*token.split("_", 2), "", "")[:3]
+    if group not in ("0", "1") or len(at) != 32 or our_id(last) is None:
+        raise RequestInvalid("the page token was not given by this list")
+    return int(group), at, last
 
 
 def show(market: Market, actor: Actor, approval_id: str) -> dict[str, Any]:

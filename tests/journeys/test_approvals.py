@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from exchange import restraints
+from exchange import Exchange, restraints
 from exchange.identity import SYSTEM
 from exchange.operations import approving, deciding, joining
 from tests.exchange.persons.test_members import link_on, member_ids
@@ -188,6 +188,38 @@ def test_a_token_asks_and_approves_nothing(sqlite_stand: Stand) -> None:
     again = stand.post("officer", f"/v1/officer/freezes/{freeze}/lift", {"reason": "once more"}).json()
     assert again["approval"] != asked["approval"]
     assert stand.broken_laws() == []
+
+
+def test_a_long_list_is_read_page_by_page(stand: Stand) -> None:
+    """Each once: those that wait first, the newest first, in the API, the SDK and on the portal."""
+    freeze = set_restraint(stand, dataset=sample.SLUG)["freeze"]
+    declined, where = [], f"/v1/officer/freezes/{freeze}/lift"
+    for number in range(5):
+        made = stand.post("officer", where, {"reason": f"reason {number}"}).json()["approval"]
+        stand.post("officer", f"/v1/officer/approvals/{made}/decline")
+        declined.insert(0, made)
+    waits = stand.post("officer", where, {"reason": "the last"}).json()["approval"]
+    seen, token = list[str](), None
+    while token is not None or not seen:
+        asked = {"limit": "2", **({"page_token": token} if token else {})}
+        page = stand.get("officer", "/v1/officer/approvals", params=asked).json()
+        seen += [one["approval"] for one in page["items"]]
+        token = page["next_page_token"]
+    assert seen == [waits, *declined]
+    some = stand.get("officer", "/v1/officer/approvals", params={"limit": "4", "state": "declined"}).json()
+    rest = {"state": "declined", "page_token": some["next_page_token"]}
+    assert len(stand.get("officer", "/v1/officer/approvals", params=rest).json()["items"]) == 1
+    transport = httpx.WSGITransport(app=stand.app)
+    with Exchange("http://market.test", token=stand.tokens["officer"], transport=transport) as x:
+        assert [one.id for one in x.audit.approvals()] == seen
+        assert [one.id for one in x.audit.approvals(limit=3)] == seen[:3]
+    for wrong in ("", "2", "0_1_2", "x" * 200, f"7_{'0' * 32}_apr_1"):
+        told = stand.get("officer", "/v1/officer/approvals", params={"page_token": wrong})
+        problem(told, 422, "request_invalid")
+    with closing(stand.sign_in("officer")) as browser:
+        rest = {"page": f"1_{shown(stand, declined[0])['requested_at']}_{declined[0]}"}
+        behind = browser.get("/officer/approvals", params=rest).text
+    assert [one for one in seen if one in behind] == declined[1:]
 
 
 @pytest.mark.parametrize("who", ["provider", "buyer", "operator"])

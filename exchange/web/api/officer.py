@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from exchange.operations import approving, deciding, restraining
 from exchange.restraints import FREEZE, HOLD
-from exchange.web.api.body import asked, asks, body, idempotency_key, keyed, takes
+from exchange.web.api.body import asked, asks, body, idempotency_key, keyed, page, takes
 from exchange.web.auth import actor, market
 
 officer = Blueprint("officer", __name__, url_prefix="/v1/officer")
@@ -72,10 +72,12 @@ def lift_hold(hold_id: str) -> tuple[Response, int]:
 
 
 @officer.get("/approvals")
-@asks("state")
+@asks("state", "limit", "page_token")
 def approvals() -> Response:
-    """Approvals that were asked for, those that wait first, at most 500."""
-    return jsonify(approving.listed(market(), actor(), state=asked("state") or None))
+    """Approvals that were asked for, those that wait first."""
+    limit, token = page()
+    found = approving.listed(market(), actor(), state=asked("state") or None, limit=limit, page_token=token)
+    return jsonify(found)
 
 
 @officer.get("/approvals/<approval_id>")

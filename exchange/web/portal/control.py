@@ -68,7 +68,7 @@ def ask_to_lift_hold(visitor: Actor, hold_id: str) -> Any:
 def approvals(visitor: Actor) -> str:
     """What waits for a second person, and what was decided."""
     state = request.args.get("state", "").strip() or None
-    found = approving.listed(market(), visitor, state=state)
+    found = approving.listed(market(), visitor, state=state, page_token=request.args.get("page"))
     return render_template("approvals.html", found=found, state=state or "")
 
 
