@@ -114,11 +114,15 @@ class Witness:
             if head.size != last.size and self._archive is not None:
                 # First: what the archive holds, this witness has cosigned, whatever its folder knows.
                 self._put(head, cosigned.encoded())
-            self._folder.replace(_cosigned_path(origin), cosigned.encoded())
             if head.size != last.size:
-                self._heads.keep(head)
+                self._keep(head, cosigned.encoded())
                 self._placed[origin] = head
         return notes.signature_lines(cosigned.note.signatures[-1:])
+
+    def _keep(self, head: Head, cosigned: bytes) -> None:
+        """Write the state: the checkpoint first, so that it is never older than the head."""
+        self._folder.replace(_cosigned_path(head.origin), cosigned)
+        self._heads.keep(head)
 
     def _put(self, head: Head, cosigned: bytes) -> None:
         assert self._archive is not None
@@ -137,7 +141,7 @@ class Witness:
         while (data := self._archive.get(self._slot(origin, last.number + 1))) is not None:
             last = self._read(data, last)
             _LOG.warning("the state was older than the archive: %s, %d entries", origin, last.size)
-            self._heads.keep(last)
+            self._keep(last, data)
         self._placed[origin] = last
         return last
 
@@ -148,9 +152,9 @@ class Witness:
         before = Head(last.origin, 0, merkle.EMPTY_ROOT, last.number - 1)
         if last.number == 0 or (data and self._read(data, before) == last):
             return last
-        found = Head(last.origin, 0, merkle.EMPTY_ROOT)
-        for data in self.archived(last.origin):
-            found = self._read(data, found)
+        found, cosigned = Head(last.origin, 0, merkle.EMPTY_ROOT), b""
+        for cosigned in self.archived(last.origin):
+            found = self._read(cosigned, found)
             if found.size == last.size and found.root != last.root:
                 raise HeadRefused("The archive and the state contradict each other.", status=BROKEN)
         if found.size < last.size:
@@ -159,7 +163,7 @@ class Witness:
             if found.size < last.size or (found.size == last.size and found.root != last.root):
                 raise HeadRefused("The state does not hold what it cosigned last.", status=BROKEN)
             self._put(found, cosigned)
-        self._heads.keep(found)
+        self._keep(found, cosigned)
         return found
 
     def _read(self, data: bytes, last: Head) -> Head:

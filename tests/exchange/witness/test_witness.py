@@ -191,7 +191,6 @@ def test_an_archive_that_was_away_for_a_while_goes_on_at_its_end(one: Witness, t
     again = witness(told)
     assert signed(again.add_checkpoint(growth(60, 70)))
     assert [checkpoint.parse_checkpoint(data).size for data in again.archived(ORIGIN)] == [20, 30, 60, 70]
-    (told.folder / "state" / "cosigned").rename(told.folder / "state" / "away")
     assert signed(Witness(told, None).add_checkpoint(growth(70, 80)))
     for path in (told.folder / "state" / "cosigned").iterdir():
         path.write_bytes(head(75))
@@ -232,7 +231,9 @@ def test_a_witness_that_is_killed_at_any_step_signs_no_second_tree(
     other = [*HASHES[:22], *HASHES[23:]]
     if after:
         assert again.add_checkpoint(growth(20, 40, other)).body == "30\n"
-        assert signed(again.add_checkpoint(growth(30, 30)))
+        moved = Witness(told, FolderArchive(told.folder / "another"))
+        assert signed(moved.add_checkpoint(growth(30, 30)))
+        assert [checkpoint.parse_checkpoint(data).size for data in moved.archived(ORIGIN)] == [30]
     else:
         assert signed(again.add_checkpoint(growth(20, 40, other))), "nothing else was cosigned"
 
