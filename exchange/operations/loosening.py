@@ -13,7 +13,7 @@ from catalog.errors import NotFound
 from exchange.approvals import Wanted
 from exchange.errors import ApprovalNeeded
 from exchange.operations import approving, listing
-from exchange.operations.policy_changes import Change, changes, larger_budget
+from exchange.operations.policy_changes import Change, between, larger_budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from catalog.listings import ListingView
     from exchange.market import Market
-    from privacy.policy import Policy
 
 _NAMED = 10
 
@@ -40,7 +39,7 @@ def approved(session: Session, market: Market, view: ListingView, now: datetime)
     if not market.settings.loosening_approval or (own and own.version_id == view.version_id):
         return None
     policy = listing.policy_of(view)
-    before, found = _least_changed([own] if own else _of_domain(session, view.domain), policy)
+    before, found = _least_changed([own] if own else _of_domain(session, view.domain), view)
     found = [*larger_budget(session, policy), *found]
     wanted = Wanted(
         approving.LOOSEN,
@@ -61,9 +60,11 @@ def approved(session: Session, market: Market, view: ListingView, now: datetime)
     raise ApprovalNeeded(f"this version tells more than what is on offer: {_few(found)}", wanted)
 
 
-def _least_changed(offered: Sequence[ListingView], policy: Policy) -> tuple[ListingView | None, list[Change]]:
-    """The version that the policy changes least of, and its changes; none for a domain's first."""
-    compared = ((one, changes(listing.policy_of(one), policy)) for one in offered)
+def _least_changed(
+    offered: Sequence[ListingView], view: ListingView
+) -> tuple[ListingView | None, list[Change]]:
+    """The version on offer that a new one changes least of, and its changes; none for a domain's first."""
+    compared = ((one, between(one, view)) for one in offered)
     return min(compared, key=lambda pair: len(pair[1]), default=(None, []))
 
 

@@ -1,4 +1,4 @@
-"""What one privacy policy tells more of than another, as declared: no row is looked at.
+"""What one version tells more of than another, as policy and origin are declared: no row is looked at.
 
 What is larger, wider or more counts, and every table and column that is new: under another name it could be
 anything. What is tighter is the provider's own to decide.
@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from catalog import listings
+from catalog import declarations, listings
 from exchange.errors import ApprovalChanged
-from exchange.operations import domains, listing
+from exchange.operations import domains, gates, listing
 from exchange.operations.terms import NANO, PICO, decimal_text
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from catalog.declarations import Declarations
+    from catalog.listings import ListingView
     from privacy.policy import Column, Policy, Table
     from privacy.values import Value
 
@@ -37,6 +39,12 @@ class Change:
     what: str
     before: str
     after: str
+
+
+def between(old: ListingView, new: ListingView) -> list[Change]:
+    """What a version allows more of than another, or no longer declares of its data's origin."""
+    origin = _in_origin(gates.of(old), gates.of(new))
+    return [*changes(listing.policy_of(old), listing.policy_of(new)), *origin]
 
 
 def changes(old: Policy, new: Policy) -> list[Change]:
@@ -59,13 +67,24 @@ def of_version(session: Session, given: Mapping[str, Any]) -> list[Change]:
 
     Raises :class:`ApprovalChanged` where its policy is not the one that is to be approved.
     """
-    policy = listing.policy_of(listings.version_of(session, given["version"]))
+    view = listings.version_of(session, given["version"])
+    policy = listing.policy_of(view)
     if policy.sha256 != given["policy_sha256"]:
         raise ApprovalChanged("the version's policy is not the one that the approval was asked for")
     found = list(larger_budget(session, policy))
     if given["instead_of"] is not None:
-        found += changes(listing.policy_of(listings.version_of(session, given["instead_of"])), policy)
+        found += between(listings.version_of(session, given["instead_of"]), view)
     return found
+
+
+def _in_origin(old: Declarations, new: Declarations) -> Iterator[Change]:
+    """A lower class of data, another territory, children who are no longer declared: less is asked of it."""
+    if declarations.CLASSES.index(new.classification) < declarations.CLASSES.index(old.classification):
+        yield Change("declarations.classification", old.classification, new.classification)
+    if old.jurisdiction and new.jurisdiction != old.jurisdiction:
+        yield Change("declarations.jurisdiction", old.jurisdiction, new.jurisdiction or NOTHING)
+    if old.minors and not new.minors:
+        yield Change("declarations.minors", "data about children", NOTHING)
 
 
 def _in_amounts(old: Policy, new: Policy) -> Iterator[Change]:

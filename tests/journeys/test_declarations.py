@@ -170,3 +170,29 @@ def test_a_record_of_who_somebody_is_stays(stand: Stand) -> None:
             administering.identify(stand.market, org="city", said={**WHO, **wrong})
     with pytest.raises(NotFound):
         administering.identify(stand.market, org="nobody", said=WHO)
+
+
+def test_declaring_less_takes_an_officers_approval(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+    identify(stand, "city", "acme")
+    home = {"territories": ["CN"], "purposes": ["health"]}
+    where = f"/v1/datasets/{sample.SLUG}/publish"
+    first = declared(classification="important", minors=True, licence=home)
+    done = stand.post("provider", where, {"version": stand.draft(manifest=first).json()["version"]})
+    assert done.status_code == 200, done.text
+    weaker = {
+        "declarations.classification": declared(minors=True, licence=home),
+        "declarations.jurisdiction": declared(
+            classification="important",
+            minors=True,
+            jurisdiction="KR",
+            licence={**home, "territories": ["KR"]},
+        ),
+        "declarations.minors": declared(classification="important", licence=home),
+    }
+    for path, manifest in weaker.items():
+        made = stand.draft(manifest=manifest).json()
+        told = problem(stand.post("provider", where, {"version": made["version"]}), 409, "approval_needed")
+        assert path in told["detail"]
+    stricter = declared("registration", classification="important", minors=True, licence=home)
+    assert stand.draft(manifest=stricter).status_code == 422
