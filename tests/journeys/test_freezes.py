@@ -134,6 +134,33 @@ def test_what_is_paid_follows_the_licence_version_that_is_used(stand: Stand) -> 
     assert stand.broken_laws() == []
 
 
+def test_answers_under_a_frozen_licence_are_built_on_and_not_repeated(sqlite_stand: Stand) -> None:
+    """One version of the dataset, first asked under the licence before it, which allows the same."""
+    stand = sqlite_stand
+    stand.publish(manifest=sample.manifest(licence=sample.licence(title="Rides, second edition")))
+    old = stand.run().json()
+    shown = stand.get("buyer", f"/v1/datasets/{sample.SLUG}/licence").json()
+    body = {"purposes": ["research"], "territory": "EU", "licence_sha256": shown["text_sha256"]}
+    assert stand.post("buyer", f"/v1/datasets/{sample.SLUG}/licence/accept", body).status_code == 201
+    frozen_one = licence_under(stand, old["query"])
+    assert frozen_one != shown["id"]
+    set_restraint(stand, licence=frozen_one)
+    problem(stand.run(), 403, "frozen")
+    problem(stand.get("buyer", f"/v1/queries/{old['query']}/result"), 403, "frozen")
+    finer = stand.run(rho="0.02")
+    assert finer.status_code == 200, finer.text
+    assert finer.json()["rho_nano"] == RHO, "the difference: what was drawn before counts"
+    assert stand.broken_laws() == []
+
+
+def licence_under(stand: Stand, query_id: str) -> str:
+    """The licence version that a query was asked under."""
+    found = text(
+        "SELECT a.licence_id FROM query q JOIN acceptance a ON a.id = q.acceptance_id WHERE q.id = :id"
+    )
+    return stand.market.store.read(lambda session: str(session.execute(found, {"id": query_id}).scalar_one()))
+
+
 def test_others_go_on(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     assert stand.request("other").status_code in (200, 201)
