@@ -180,6 +180,8 @@ def _draw_dataset(found: Dataset) -> None:
         for plan in found.plans
     ]
     table(("plan", "terms"), plans)
+    if found.declarations is not None:
+        facts([(name.replace("_", " "), _plain(told)) for name, told in found.declarations.items()])
     if found.profile is not None:
         table(("what one unit contributes",), [(sentence,) for sentence in found.profile.in_words])
     if found.layout is not None:
@@ -188,6 +190,12 @@ def _draw_dataset(found: Dataset) -> None:
     left = f"rho {budget.rho_remaining} of {budget.rho_granted} left, over all buyers"
     facts([("domain", budget.domain), ("budget", left), ("licence", found.licence.title)])
     click.echo(safe(found.licence.text))
+
+
+def _plain(told: object) -> str:
+    return (
+        ", ".join(f"{name} {value}" for name, value in told.items()) if isinstance(told, dict) else str(told)
+    )
 
 
 def _draw_publication(made: Publication) -> None:

@@ -237,6 +237,14 @@ class Dataset:
         return None if told is None else read(Profile.from_document, told)
 
     @property
+    def declarations(self) -> dict[str, Any] | None:
+        """Where the data come from, as the provider declares it: ``source``, ``jurisdiction``,
+        ``classification``, ``minors``, ``impact_assessment``, ``registration``; None where nothing is.
+        """
+        told = self.document.get("declarations")
+        return None if told is None else dict(told)
+
+    @property
     def layout(self) -> dict[str, Any] | None:
         """How far what is kept beside the files is, so that answers come sooner: for the provider alone.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+import httpx
 import pytest
 
+from exchange.client import Exchange
 from exchange.errors import NotFound, RequestInvalid
 from exchange.operations import administering
 from tests.market import sample
@@ -33,6 +35,10 @@ def declared(*missing: str, licence: dict[str, Any] | None = None, **changes: An
     """The sample's manifest with declarations."""
     said = {name: value for name, value in {**SAID, **changes}.items() if name not in missing}
     return sample.manifest(declarations=said, licence=sample.licence(**(licence or {})))
+
+
+def door(stand: Stand) -> httpx.WSGITransport:
+    return httpx.WSGITransport(app=stand.app)
 
 
 def identify(stand: Stand, *orgs: str) -> None:
@@ -127,6 +133,9 @@ def test_both_parties_are_on_record_before_data_pass(stand: Stand) -> None:
     assert stand.post("provider", where, {"version": version}).status_code == 200
     shown = stand.get("buyer", f"/v1/datasets/{sample.SLUG}").json()["declarations"]
     assert shown == {**SAID, "classification": "general", "assessment_kept_until": "2029-01-31"}
+
+    with Exchange("http://market.test", token=stand.tokens["buyer"], transport=door(stand)) as x:
+        assert x.dataset(sample.SLUG).declarations == shown
 
     told = problem(stand.request(purpose="journalism"), 403, "party_unidentified")
     assert "article 33" in told["detail"]
