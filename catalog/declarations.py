@@ -24,7 +24,6 @@ GENERAL, IMPORTANT, CORE = "general", "important", "core"
 CLASSES = (GENERAL, IMPORTANT, CORE)
 _FIELDS = ("source", "jurisdiction", "classification", "minors", "impact_assessment", "registration")
 _PARTS = {"impact_assessment": ("date", "sha256"), "registration": ("number", "authority")}
-_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LONGEST_SOURCE, _LONGEST = 4_000, 200
 
@@ -81,7 +80,8 @@ class Declarations:
             return None
         made = dt.date.fromisoformat(self.impact_assessment["date"])
         day = min(made.day, 28) if made.month == 2 else made.day
-        return made.replace(year=made.year + self.regime.assessment_years, day=day).isoformat()
+        year = min(made.year + self.regime.assessment_years, dt.MAXYEAR)
+        return made.replace(year=year, day=day).isoformat()
 
     def document(self) -> dict[str, Any]:
         """The section as JSON; what is not declared is left out."""
@@ -105,7 +105,7 @@ def read(section: Any) -> Declarations | None:
     if not isinstance(minors, bool):
         raise InvalidManifest("declarations.minors", "must be true or false")
     jurisdiction = section.get("jurisdiction", "")
-    if jurisdiction and not (isinstance(jurisdiction, str) and _COUNTRY.fullmatch(jurisdiction)):
+    if "jurisdiction" in section and not is_country(jurisdiction):
         raise InvalidManifest("declarations.jurisdiction", "must be a country of ISO 3166-1, as CN")
     if not jurisdiction and classification != GENERAL:
         raise InvalidManifest("declarations.jurisdiction", f"must be given for {classification} data")
@@ -119,10 +119,16 @@ def read(section: Any) -> Declarations | None:
     )
 
 
+def is_country(code: object) -> bool:
+    """Whether it is a country's code of ISO 3166-1 alpha-2."""
+    return isinstance(code, str) and code in _countries()
+
+
 def check(declared: Declarations, today: dt.date, *, private: bool) -> None:
     """Hold declarations against the law of their territory, as far as they tell alone.
 
     Args:
+        today: by UTC; where it is tomorrow already, an assessment may be of that day.
         private: whether any table is about persons; an assessment is asked for those alone.
 
     Raises:
@@ -130,26 +136,21 @@ def check(declared: Declarations, today: dt.date, *, private: bool) -> None:
     """
     if declared.classification == CORE:
         raise InvalidManifest("declarations.classification", f"is refused: {rule(CORE)}")
-    law = declared.regime
+    law, assessment = declared.regime, declared.impact_assessment
+    if assessment is not None and dt.date.fromisoformat(assessment["date"]) > today + dt.timedelta(days=1):
+        raise InvalidManifest("declarations.impact_assessment.date", "is in the future")
     if law.source and not declared.source.strip():
         raise InvalidManifest("declarations.source", f"must be given ({law.source})")
     if law.registration and declared.registration is None:
         raise InvalidManifest("declarations.registration", f"must be given ({law.registration})")
-    if law.impact_assessment and private:
-        _check_assessment(declared.impact_assessment, law, today)
+    if law.impact_assessment and private and assessment is None:
+        where = "declarations.impact_assessment"
+        raise InvalidManifest(where, f"must be given for data about persons ({law.impact_assessment})")
 
 
 def rule(classification: str) -> str:
     """The rule that holds everywhere for a class of data."""
     return str(_read()["any"][classification])
-
-
-def _check_assessment(assessment: Mapping[str, str] | None, law: Regime, today: dt.date) -> None:
-    where = "declarations.impact_assessment"
-    if assessment is None:
-        raise InvalidManifest(where, f"must be given for data about persons ({law.impact_assessment})")
-    if dt.date.fromisoformat(assessment["date"]) > today:
-        raise InvalidManifest(f"{where}.date", "is in the future")
 
 
 def _assessment(value: Any) -> dict[str, str] | None:
@@ -193,6 +194,11 @@ def _text(section: Mapping[str, Any], name: str, where: str, longest: int) -> st
 @cache
 def _read() -> dict[str, Any]:
     return tomllib.loads(files("catalog").joinpath("regimes.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def _countries() -> frozenset[str]:
+    return frozenset(_read()["any"]["countries"].split())
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, ForeignKeyConstraint, MetaData, String, Table, insert, select
 
+from catalog.declarations import is_country
 from exchange.errors import PartyUnidentified, RequestInvalid
 from exchange.identity import organisation
 from settlement.documents import canonical, sha256_hex
@@ -47,13 +48,13 @@ def record(session: Session, org: str, said: Mapping[str, str], *, by: str, now:
 
     Raises:
         RequestInvalid: a field is empty or too long, holds control characters, or the country is none of
-            ISO 3166-1 by its form.
+            ISO 3166-1.
     """
     for name, longest in FIELDS.items():
         text = said[name]
         if not text.strip() or len(text) > longest or not text.isprintable():
             raise RequestInvalid(f"{name} must be 1 to {longest} printable characters")
-    if not (len(said["country"]) == 2 and said["country"].isascii() and said["country"].isupper()):
+    if not is_country(said["country"]):
         raise RequestInvalid("country must be two capital letters of ISO 3166-1, as CN")
     document = {name: said[name] for name in FIELDS}
     digest = sha256_hex(canonical({"org": org, **document}))

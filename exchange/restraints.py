@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from catalog.tables import dataset
+from catalog.tables import dataset, dataset_version
 from exchange import queries
 from exchange.errors import Frozen, LegalHold, NotFound
 from exchange.identity import organisation
@@ -181,6 +181,19 @@ def require_free(session: Session, *, dataset: str = "", organisation: str = "",
     """Raise :class:`Frozen`, which cites the freeze, where one of these is frozen."""
     named = {"dataset": dataset, "organisation": organisation, "licence": licence}
     _refuse(session.execute(_FREEZE_OF, named).one_or_none())
+
+
+def require_free_domain(session: Session, domain: str) -> None:
+    """Raise :class:`Frozen` where a dataset of this privacy domain is frozen: its rows could be offered under
+    another name.
+    """
+    of_domain = select(dataset_version.c.dataset).where(dataset_version.c.domain == domain)
+    found: Any = (
+        select(restraint.c.id, restraint.c.subject_type)
+        .where(_FROZEN, restraint.c.subject_type == "dataset", restraint.c.subject.in_(of_domain))
+        .order_by(restraint.c.set_at, restraint.c.id)
+    )
+    _refuse(session.execute(found.limit(1)).one_or_none())
 
 
 def is_frozen_use(session: Session, *, dataset: str, organisation: str, licence: str) -> bool:

@@ -163,6 +163,7 @@ def decide(
         tell(tx, request.org, f"access.{request.state}", request.id, slug, text)
         if view is not None:
             restraints.require_free(tx.session, **licensing.frozen_by(tx.session, request))
+            gates.check_parties(tx.session, view, request.org)
             plan = PricePlan.from_document(json.loads(request.plan))
             _issue(tx, market, request, plan, view, max_rho_nano=max_rho_nano, until=end_of(until, tx.now))
         return document_of(tx.session, request_id, actor.org)

@@ -13,7 +13,7 @@ from catalog.errors import NotFound
 from exchange.approvals import Wanted
 from exchange.errors import ApprovalNeeded
 from exchange.operations import approving, listing
-from exchange.operations.policy_changes import Change, between, larger_budget
+from exchange.operations.policy_changes import Change, between, larger_budget, less_declared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def approved(session: Session, market: Market, view: ListingView, now: datetime)
         return None
     policy = listing.policy_of(view)
     before, found = _least_changed([own] if own else _of_domain(session, view.domain), view)
-    found = [*larger_budget(session, policy), *found]
+    found = [*larger_budget(session, policy), *less_declared(session, view), *found]
     wanted = Wanted(
         approving.LOOSEN,
         {

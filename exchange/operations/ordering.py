@@ -18,7 +18,7 @@ from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
 from exchange.errors import LicenceNotShown, MarketError, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.notifications import told
-from exchange.operations import accepting, approving, buying, entitlements, licensing, listing
+from exchange.operations import accepting, approving, buying, entitlements, gates, licensing, listing
 from settlement import ledger, licences, orders
 from settlement.errors import GrantMissing, OrderError, SettlementError
 from settlement.money import Money
@@ -188,6 +188,7 @@ def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None)
             renews=grant.id,
         )
         _require_free(tx.session, request)
+        gates.check_parties(tx.session, view, actor.org)
         about = ObjectGroup(type="request", id=request.id, version=view.version_id, dataset=view.slug)
         tx.record(object=about)
         accepting.name(tx, accepted, purpose=grant.purpose)

@@ -42,9 +42,20 @@ class Change:
 
 
 def between(old: ListingView, new: ListingView) -> list[Change]:
-    """What a version allows more of than another, or no longer declares of its data's origin."""
-    origin = _in_origin(gates.of(old), gates.of(new))
-    return [*changes(listing.policy_of(old), listing.policy_of(new)), *origin]
+    """What a version allows more of than another; see :func:`less_declared` for the origin of its data."""
+    return changes(listing.policy_of(old), listing.policy_of(new))
+
+
+def less_declared(session: Session, view: ListingView) -> list[Change]:
+    """What a version declares less of than the one of its dataset that is on offer; where none is, than any
+    other dataset of its privacy domain, since the rows may be the same.
+    """
+    others = [one for one in listings.last_offered(session, view.domain) if one.current]
+    own = [one for one in others if one.dataset_id == view.dataset_id]
+    found: dict[str, Change] = {}
+    for one in own or others:
+        found.update({change.what: change for change in _in_origin(gates.of(one), gates.of(view))})
+    return list(found.values())
 
 
 def changes(old: Policy, new: Policy) -> list[Change]:
@@ -71,7 +82,7 @@ def of_version(session: Session, given: Mapping[str, Any]) -> list[Change]:
     policy = listing.policy_of(view)
     if policy.sha256 != given["policy_sha256"]:
         raise ApprovalChanged("the version's policy is not the one that the approval was asked for")
-    found = list(larger_budget(session, policy))
+    found = [*larger_budget(session, policy), *less_declared(session, view)]
     if given["instead_of"] is not None:
         found += between(listings.version_of(session, given["instead_of"]), view)
     return found

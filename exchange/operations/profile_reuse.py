@@ -95,9 +95,11 @@ def _is_read(document: str) -> bool:
 
 
 def offerable(session: Session, actor: Actor, dataset: str, version: str) -> ListingView:
-    """An own version that may be offered; refuses others, and those of a dataset that is frozen."""
+    """An own version that may be offered; refuses others, and any of a domain with a frozen dataset."""
     view = listing.own_version(session, actor, dataset, version)
     restraints.require_free(session, dataset=view.dataset_id, licence=view.licence_id)
+    if view.domain:
+        restraints.require_free_domain(session, view.domain)
     domains.check_offer(session, view)
     return view
 

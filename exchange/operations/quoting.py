@@ -13,7 +13,7 @@ from exchange import authorizations, restraints
 from exchange.audit.entry import Entry, LicenceGroup, MoneyGroup, ObjectGroup, PrivacyGroup, QueryGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import Role, new_id
-from exchange.operations import entitlements, licensing, listing, reusing
+from exchange.operations import entitlements, gates, licensing, listing, reusing
 from exchange.operations.terms import NANO, PICO, decimal_text, money
 from privacy.answering import metadata
 from settlement import licences, orders
@@ -242,6 +242,7 @@ def permitted(
     restraints.require_free(
         session, dataset=view.dataset_id, organisation=actor.org, licence=accepted.licence_id
     )
+    gates.check_parties(session, view, actor.org)
     return view, grant, accepted, licence
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import date
+from string import ascii_uppercase
 from typing import Any
 
 import httpx
 import pytest
+import pytz
 
+from catalog import declarations
+from catalog.declarations import Declarations, is_country
+from catalog.errors import InvalidManifest
 from exchange.client import Exchange
 from exchange.errors import NotFound, RequestInvalid
 from exchange.operations import administering
 from tests.market import sample
-from tests.market.officers import officer
+from tests.market.officers import officer, set_restraint
 from tests.market.stand import Stand, problem
 
 ASSESSMENT = {"date": "2026-01-31", "sha256": "ab" * 32}
@@ -86,6 +92,9 @@ def test_a_demand_that_is_not_met_is_refused_with_its_law(
         ({"source": " "}, "declarations.source"),
         ({"jurisdiction": "China"}, "declarations.jurisdiction"),
         ({"jurisdiction": ["CN"]}, "declarations.jurisdiction"),
+        ({"jurisdiction": []}, "declarations.jurisdiction"),
+        ({"jurisdiction": None}, "declarations.jurisdiction"),
+        ({"jurisdiction": "EU"}, "declarations.jurisdiction"),
         ({"classification": "secret"}, "declarations.classification"),
         ({"classification": ["core"]}, "declarations.classification"),
         ({"minors": "no"}, "declarations.minors"),
@@ -107,6 +116,36 @@ def test_a_field_that_is_not_in_good_form_is_named(
 ) -> None:
     told = problem(shared_sqlite_stand.draft(manifest=declared(**changes)), 422, "manifest_invalid")
     assert told["path"] == path
+
+
+def test_countries_are_those_of_the_standard() -> None:
+    known = {a + b for a in ascii_uppercase for b in ascii_uppercase if is_country(a + b)}
+    assert known == set(pytz.country_names)
+
+
+@pytest.mark.parametrize("date", ["9998-01-01", "2999-12-31"])
+def test_no_assessment_is_of_the_future_for_public_tables_either(
+    shared_sqlite_stand: Stand, date: str
+) -> None:
+    public = sample.policy()
+    public["tables"] = {"zones": {"public": True}}
+    manifest = declared(impact_assessment={**ASSESSMENT, "date": date}) | {
+        "tables": {"zones": "zones.csv"},
+        "policy": public,
+    }
+    told = problem(
+        shared_sqlite_stand.draft(manifest=manifest, files={"zones": sample.zones()}), 422, "manifest_invalid"
+    )
+    assert told["path"] == "declarations.impact_assessment.date"
+
+
+def test_an_assessment_is_of_today_wherever_it_is_today() -> None:
+    there = Declarations(impact_assessment={**ASSESSMENT, "date": "2026-01-02"})
+    declarations.check(there, date(2026, 1, 1), private=True)
+    with pytest.raises(InvalidManifest):
+        declarations.check(there, date(2025, 12, 31), private=True)
+    last = Declarations(jurisdiction="CN", impact_assessment={**ASSESSMENT, "date": "9999-02-28"})
+    assert last.assessment_kept_until == "9999-02-28"
 
 
 def test_elsewhere_nothing_is_asked_and_important_data_need_a_place(shared_sqlite_stand: Stand) -> None:
@@ -142,6 +181,11 @@ def test_both_parties_are_on_record_before_data_pass(stand: Stand) -> None:
     assert stand.entries()[-1].document["code"] == "party_unidentified"
     identify(stand, "acme")
     assert stand.request(purpose="journalism").status_code in (200, 201)
+    problem(stand.run("other"), 403, "party_unidentified")  # its grant is older than what is declared
+    grant = stand.get("other", "/v1/grants").json()["items"][0]["grant"]
+    problem(
+        stand.post("other", f"/v1/grants/{grant}/renew", {"accept_licence": True}), 403, "party_unidentified"
+    )
     recorded = stand.entries(kind="organisation.identified")
     assert [entry.document["object"]["id"] for entry in recorded] == [
         stand.orgs["provider"],
@@ -179,6 +223,31 @@ def test_a_record_of_who_somebody_is_stays(stand: Stand) -> None:
             administering.identify(stand.market, org="city", said={**WHO, **wrong})
     with pytest.raises(NotFound):
         administering.identify(stand.market, org="nobody", said=WHO)
+
+
+def test_declaring_less_under_another_name_takes_one_too(sqlite_stand: Stand) -> None:
+    """The dataset that is least different declares nothing; another of the domain does."""
+    stand = sqlite_stand
+    identify(stand, "city")
+    home = {"territories": ["CN"], "purposes": ["health"]}
+    strict = {**declared(classification="important", licence=home), "slug": "city/strict"}
+    for slug, manifest, status in (
+        ("city/strict", strict, 200),
+        ("city/world", sample.manifest(slug="city/world"), 409),
+    ):
+        version = stand.draft(manifest=manifest).json()["version"]
+        done = stand.post("provider", f"/v1/datasets/{slug}/publish", {"version": version})
+        assert done.status_code == status, done.text
+    assert "declarations.classification" in done.json()["detail"]
+
+
+def test_a_frozen_dataset_is_not_offered_under_another_name(stand: Stand) -> None:
+    freeze = set_restraint(stand, dataset=sample.SLUG)
+    version = stand.draft(manifest=sample.manifest(slug="city/again")).json()["version"]
+    told = problem(
+        stand.post("provider", "/v1/datasets/city/again/publish", {"version": version}), 403, "frozen"
+    )
+    assert told["freeze"] == freeze["freeze"]
 
 
 def test_declaring_less_takes_an_officers_approval(sqlite_stand: Stand) -> None:
