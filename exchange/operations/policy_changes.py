@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from privacy.values import Value
 
 NOTHING = "nothing"
+UNBOUNDED = "none: a question may state its own"
 _AMOUNTS = (
     ("max_rho_per_query", "max_rho_per_query_nano", NANO),
     ("max_delta_per_query", "max_delta_per_query_pico", PICO),
@@ -59,7 +60,10 @@ def less_declared(session: Session, view: ListingView) -> list[Change]:
 
 
 def changes(old: Policy, new: Policy) -> list[Change]:
-    """What a policy allows more of than another: rho or delta, answers, tables, columns, keys, bounds."""
+    """What a policy allows more of than another: rho or delta, answers, tables, columns, keys, bounds.
+
+    Caps are not among them: they are what holds where a question states none of its own.
+    """
     return [*_in_amounts(old, new), *_in_tables(old, new)]
 
 
@@ -145,10 +149,17 @@ def _in_column(name: str, old: Column, new: Column) -> Iterator[Change]:
     added = [key for key in new.keys or () if key not in (old.keys or ())]
     if added:
         yield Change(f"{name}: keys", _keys(old.keys), f"{'also ' if old.keys else ''}{_keys(added)}")
+    elif new.selectable and old.keys is not None and new.keys is None:  # values that it left out may be shown
+        yield Change(f"{name}: keys", _keys(old.keys), _keys(None))
     if new.selectable and not old.selectable:
         yield Change(f"{name}: selectable", "no", "yes")
-    if new.low is not None and new.high is not None and _is_wider(old, new):
+    if new.low is not None and new.high is not None:
+        if _is_wider(old, new):
+            yield Change(f"{name}: bounds", _bounds(old), _bounds(new))
+    elif new.selectable and old.low is not None:  # what a question states of its rows bounds them then
         yield Change(f"{name}: bounds", _bounds(old), _bounds(new))
+    if new.selectable and old.type and new.type and new.type != old.type:
+        yield Change(f"{name}: type", old.type, new.type)  # a moment tells more than its day
 
 
 def _is_wider(old: Column, new: Column) -> bool:
@@ -182,5 +193,5 @@ def _keys(keys: Sequence[Value] | None) -> str:
 
 def _bounds(column: Column) -> str:
     if column.low is None or column.high is None:
-        return NOTHING
+        return UNBOUNDED
     return f"{decimal_text(column.low, column.decimals)} to {decimal_text(column.high, column.decimals)}"

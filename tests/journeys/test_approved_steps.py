@@ -105,6 +105,23 @@ def test_the_approver_is_shown_all_that_is_looser(sqlite_stand: Stand, ada: Brow
     assert Approval.from_document(told).changes == told["changes"]
 
 
+def test_keys_and_bounds_that_are_dropped_take_an_approval(sqlite_stand: Stand) -> None:
+    """Without a key set every value may be shown, and without bounds a question states its own."""
+    stand = sqlite_stand
+    one = next(zone for zone, _, _ in sample.ZONES)
+    assert stand.post("provider", PATH, draft(stand, policy(zone={"keys": [one]}))).status_code == 200
+    assert stand.request().status_code in (200, 201)
+    asked = waits(stand.post("provider", PATH, draft(stand, policy(zone={"keys": "private"}, minutes={}))))
+    found = {told["what"]: (told["before"], told["after"]) for told in shown(stand, asked)["changes"]}
+    assert found == {
+        "rides.zone: keys": (f'"{one}"', "private"),
+        "rides.minutes: bounds": ("0 to 120", "none: a question may state its own"),
+    }
+    answer = stand.run(sql="SELECT zone, COUNT(*) AS n FROM rides GROUP BY zone", rho="0.5").json()
+    assert [row[0] for row in answer["rows"]] == [one]
+    assert stand.broken_laws() == []
+
+
 def test_an_approval_is_used_once(sqlite_stand: Stand, ada: Browser) -> None:
     """Back to the old version, and the looser one needs an approval again."""
     stand = sqlite_stand
@@ -235,7 +252,14 @@ def renamed(old: str, new: str, document: dict[str, Any]) -> dict[str, Any]:
         (policy(zone={"keys": ["north", "south", "east", "west"]}), ["rides.zone: keys"]),
         (policy(zone={"keys": ["north"]}), []),
         (policy(kind={"keys": ["taxi"]}), ["rides.kind: keys"]),
+        (policy(zone={"keys": "private"}), ["rides.zone: keys"]),
+        (policy(zone={}), ["rides.zone: keys"]),
+        (policy(zone={"selectable": False}), []),
         (policy(paid={"bounds": [0, 1]}), ["rides.paid: bounds"]),
+        (policy(minutes={}), ["rides.minutes: bounds"]),
+        (policy(minutes={"selectable": False}), []),
+        (policy(minutes={"bounds": [0, 120], "decimals": 1}), ["rides.minutes: type"]),
+        (changed("rides", max_groups=None, max_rows_per_group=None, max_rows=None), []),
         (sample.policy(profile_rho=1.0), []),
         (sample.policy(profile_rho=1.01), ["profile_rho"]),
         (policy(tip={}), ["rides.tip: column"]),
