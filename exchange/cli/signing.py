@@ -54,15 +54,30 @@ def _home(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What /audit/keys shows, where the log's key was replaced before.",
 )
+@click.option("--empty", is_flag=True, help="The key that lies in log.env has signed nothing yet.")
+@click.option(
+    "--no-statements", is_flag=True, help="The log's key was never replaced: /audit/keys shows nothing."
+)
 @json_option
-def init(home: Path, origin: str, checkpoint: Path | None, statements: Path | None, as_json: bool) -> None:
-    """Make the home of a signer, with a new key unless one lies there; harmless if it stands."""
+def init(
+    home: Path,
+    origin: str,
+    checkpoint: Path | None,
+    statements: Path | None,
+    empty: bool,
+    no_statements: bool,
+    as_json: bool,
+) -> None:
+    """Make the home of a signer, with a new key unless one lies there; harmless if it stands.
+
+    A key without the memory of what it signed begins with --checkpoint and --statements (or --no-statements),
+    or with --empty: a signer that forgets signs a second log.
+    """
+    if (empty and checkpoint) or (no_statements and statements):
+        raise click.UsageError("--empty or --checkpoint, --no-statements or --statements")
     made = _of(home)
-    created = made.create(
-        origin,
-        checkpoint.read_bytes() if checkpoint else None,
-        statements.read_bytes() if statements else b"",
-    )
+    told = statements.read_bytes() if statements else (b"" if no_statements else None)
+    created = made.create(origin, checkpoint.read_bytes() if checkpoint else None, told, empty=empty)
     _show(made.signer(), as_json)
     click.echo("created" if created else "stood already, nothing changed", err=True)
 

@@ -30,21 +30,28 @@ class SignerHome:
         self.path = path
         self._environ = environ
 
-    def create(self, origin: str, published: bytes | None, statements: bytes = b"") -> bool:
+    def create(
+        self, origin: str, published: bytes | None, statements: bytes | None = None, *, empty: bool = False
+    ) -> bool:
         """Draws a key unless there is one, and begins: with an empty log, or with a published checkpoint.
 
-        `statements` say how its keys followed one another, where they did.
-        Returns False where both stood already. Raises Malformed, SignatureInvalid for a checkpoint of other
-        keys.
+        `statements` say how its keys followed one another, b"" that none was ever replaced. A key without a
+        memory may have signed trees: `published` and `statements` are asked for, or that the log is `empty`.
+        Returns False where both stood already.
+
+        Raises Malformed, SignatureInvalid for a checkpoint of other keys.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = not config.log_key_of(self.path, self._environ)
-        if fresh:
-            self._write([SigningKey.generate(origin)])
-        signer = self.signer()
+        held = config.log_key_of(self.path, self._environ)
+        key = held or SigningKey.generate(origin).encoded()
+        signer = signer_of(self.path, key)
         begun = signer.newest() is not None
-        signer.begin(published, statements)
-        return fresh or not begun
+        if held and not begun and not empty:
+            _require_told(published, statements)
+        signer.begin(published, statements or b"")
+        if not held:  # the memory first: interrupted here, it draws another key next time
+            config.write_log_key(self.path, key)
+        return not (held and begun)
 
     def signer(self) -> LogSigner:
         """The signer as it is now. Raises Malformed where there is no key."""
@@ -85,3 +92,17 @@ class SignerHome:
                 "EXCHANGE_LOG_KEY holds the key, and a variable cannot be rewritten.",
                 hint=f"Write it into {config.log_file(self.path)} and unset it, then rotate.",
             )
+
+
+def _require_told(published: bytes | None, statements: bytes | None) -> None:
+    """Raises Malformed unless a signer that lost its memory is told what its keys signed, and which do."""
+    if published is None:
+        raise Malformed(
+            "There is a key, and no memory of what it signed.",
+            hint="Give the newest checkpoint with --checkpoint, or --empty where the log never had an entry.",
+        )
+    if statements is None:
+        raise Malformed(
+            "There is a key, and no memory of those that it replaced.",
+            hint="Give what /audit/keys shows with --statements, or --no-statements where it shows nothing.",
+        )

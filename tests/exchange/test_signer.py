@@ -323,7 +323,7 @@ def test_a_worker_signs_with_a_signer_and_holds_no_key(
     with pytest.raises(SignerUnavailable):
         worker.publish(stand.market, settings)
     home = SignerHome(apart, {})
-    home.create(settings.log_origin, None)
+    home.create(settings.log_origin, None, empty=True)
     with process(apart, place / "s") as running:
         head = worker.publish(stand.market, settings)
         assert head.size == len(stand.entries())
@@ -344,7 +344,7 @@ def test_a_signer_that_is_killed_at_any_step_leaves_one_log(
 ) -> None:
     """Before it remembers, after it did, after it answered: the worker publishes later, and no other tree."""
     stand, settings, apart = signed
-    SignerHome(apart, {}).create(settings.log_origin, None)
+    SignerHome(apart, {}).create(settings.log_origin, None, empty=True)
     for step in ("before", "after", "answered"):
         stand.get("nobody", "/v1/whoami")
         with contextlib.suppress(SignerUnavailable), _killed_at(step, apart, place / "s"):
@@ -396,7 +396,7 @@ def test_the_worker_says_that_its_signer_is_away_and_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stand, settings, apart = signed
-    SignerHome(apart, {}).create(settings.log_origin, None)
+    SignerHome(apart, {}).create(settings.log_origin, None, empty=True)
     publish, rounds, before = worker.publish, list[Any](), signal.getsignal(signal.SIGTERM)
     with contextlib.ExitStack() as stack:
 
@@ -496,14 +496,14 @@ def test_nothing_is_announced_of_statements_that_are_not_published(
     """A signer without its memory, which makes other first statements than those that everybody knows."""
     stand, settings, apart = signed
     home, published = SignerHome(apart, {}), settings.log_path
-    home.create(settings.log_origin, None)
+    home.create(settings.log_origin, None, empty=True)
     with serving(home, place / "s"):
         worker.publish(stand.market, settings)
         home.rotate(NOW)
         worker.publish(stand.market, settings)
     home.retire()
     shutil.rmtree(apart / "signer")
-    home.create(settings.log_origin, (published / "checkpoint").read_bytes())
+    home.create(settings.log_origin, (published / "checkpoint").read_bytes(), b"")
     for _ in range(2):
         home.rotate(NOW)
     with serving(home, place / "s"), pytest.raises(LogDiverged):
@@ -525,31 +525,6 @@ def test_a_memory_that_was_lost_knows_from_what_is_published_which_key_was_repla
     key = (sqlite_stand.settings.log_path / "key").read_text()
     report = auditing.verify(sqlite_stand.market, log_key=key, statements=told.decode())
     assert report.exit_code == 0
-
-
-def test_several_keys_begin_with_statements_alone(home: SignerHome, place: Path) -> None:
-    signer = home.signer()
-    head = checkpoint.text_of(ORIGIN, 20, merkle.root(ROOTS[:20]))
-    signer.sign_head(head, 0, [])
-    statements = home.rotate(NOW).keys().statements
-    signed = note.sign_note(head, *parse_keys(log_key_of(home.path, {}))).encoded()
-    shutil.rmtree(home.path / "signer")
-    for data in (None, signed):
-        with pytest.raises(AuditError, match="No statement") as caught:
-            home.create(ORIGIN, data)
-        assert "--statements" in caught.value.hint
-    files = {"checkpoint": signed, "statements": statements}
-    for name, data in files.items():
-        (place / name).write_bytes(data)
-    options = [part for name in files for part in (f"--{name}", str(place / name))]
-    done = CliRunner().invoke(
-        main, ["signer", "init", "--origin", ORIGIN, "--home", str(home.path), *options]
-    )
-    assert done.exit_code == 0, done.output
-    assert len(home.signer().keys().current) == 2
-    assert not home.create(ORIGIN, signed, statements)
-    with pytest.raises(AuditError, match="not those of this signer"):
-        home.create(ORIGIN, signed, statements.replace(b"number 1", b"number 2"))
 
 
 def test_commands(place: Path) -> None:
