@@ -45,27 +45,21 @@ class Spending:
     def add(self, document: Mapping[str, Any]) -> list[Finding]:
         """What is wrong with the next leaf's account of its domain.
 
-        Code 14 where more was spent than the entries tell, code 11 where an account went back, or moved by an
-        entry that does not spend.
+        Code 14 where more was spent than the entries tell, code 11 where an entry spends without saying of
+        what, how much and how far, where an account went back, or moved by an entry that does not spend.
         """
-        privacy = document["privacy"] or {}
-        domain, after = privacy.get("domain"), privacy.get("spent_after")
+        privacy, spends = document["privacy"] or {}, document["kind"] in KINDS
+        domain, after, told = (privacy.get(name) for name in ("domain", "spent_after", "rho_nano"))
+        if spends and None in (domain, after, told):
+            return [_finding(ALTERED, "The entry spends, and does not say of what, or how much.", document)]
         if domain is None or after is None:
             return []
         before, certain = self.of(domain), self._read_in.get(domain, 0) == self._epoch
         self._read_in[domain] = self._epoch
-        step, rho = int(after) - before.rho_nano, int(privacy.get("rho_nano") or 0)
-        spends, found = document["kind"] in KINDS, []
-        if certain and step != (rho if spends else 0):
-            missing = step > (rho if spends else 0)
-            text = (
-                f"{int(after)} nano-rho of {domain} are spent after this entry, {before.rho_nano} before it; "
-                f"it spends {rho if spends else 0}{': an entry is missing between them' if missing else ''}."
-            )
-            place = {"seq": document["seq"], "id": document["id"]}
-            found.append(Finding(GAP if missing else ALTERED, text, **place))
-        entries = before.entries + (1 if spends and rho else 0)
-        last = document["seq"] if spends and rho else before.last_seq
+        rho = int(told) if spends and told is not None else 0
+        found = _account_findings(document, before, int(after), rho, certain=certain)
+        entries = before.entries + (1 if rho else 0)
+        last = document["seq"] if rho else before.last_seq
         self._spent[domain] = Spent(domain, int(after), entries, last)
         return found
 
@@ -76,3 +70,27 @@ class Spending:
     def domains(self) -> tuple[Spent, ...]:
         """What was found so far, by the domains' names."""
         return tuple(self._spent[name] for name in sorted(self._spent))
+
+
+def _account_findings(
+    document: Mapping[str, Any], before: Spent, after: int, rho: int, *, certain: bool
+) -> list[Finding]:
+    """What is wrong where an entry that spends `rho` leaves `after`; unless `certain`, others may have spent
+    since `before`. What was spent is never given back, whatever was not read.
+    """
+    step = after - before.rho_nano
+    if rho < 0 or after < 0 or step < 0:
+        text = f"{rho} nano-rho of {before.domain} are spent, {after} after it: an account only grows."
+        return [_finding(ALTERED, text, document)]
+    if not certain or step == rho:
+        return []
+    missing = step > rho
+    text = (
+        f"{after} nano-rho of {before.domain} are spent after this entry, {before.rho_nano} before it; "
+        f"it spends {rho}{': an entry is missing between them' if missing else ''}."
+    )
+    return [_finding(GAP if missing else ALTERED, text, document)]
+
+
+def _finding(code: int, text: str, document: Mapping[str, Any]) -> Finding:
+    return Finding(code, text, seq=document["seq"], id=document["id"])

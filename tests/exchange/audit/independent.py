@@ -205,10 +205,13 @@ def check_facts(found: list[dict[str, Any]], hashes: list[bytes]) -> None:
             need(document.get("prev_org_leaf") == before, "an organisation's chain")
             last[org] = document["org_seq"], hashed.hex()
         account = document.get("privacy") or {}
+        told = all(account.get(name) is not None for name in ("domain", "rho_nano", "spent_after"))
+        need(told or document["kind"] not in SPENDING, "what was spent")
         if account.get("domain") is not None and account.get("spent_after") is not None:
             # docs/transparency.md: what it spends, added to what was spent before it, is what it says.
-            rho = int(account["rho_nano"] or 0) if document["kind"] in SPENDING else 0
+            rho = int(account["rho_nano"]) if document["kind"] in SPENDING else 0
             domain, after = account["domain"], int(account["spent_after"])
+            need(rho >= 0 and after >= 0, "an account that only grows")
             need(after == spent.get(domain, 0) + rho, "a domain's account")
             spent[domain] = after
 

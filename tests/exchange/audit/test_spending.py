@@ -78,3 +78,28 @@ def test_what_does_not_spend_moves_no_account() -> None:
     documents = lines()
     documents[3]["privacy"]["spent_after"] = str(int(documents[3]["privacy"]["spent_after"]) - 1)
     assert ALTERED in found(documents)[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("member", ["domain", "rho_nano", "spent_after", None])
+def test_what_spends_says_of_what_how_much_and_how_far(kind: str, member: str | None) -> None:
+    """Else it would be left out of the sum, and an entry after it would begin anew."""
+    silent = line(0, kind, 10**9, 10**9, "people:town")
+    silent["privacy"] = {**silent["privacy"], member: None} if member else None
+    assert found([silent])[1] == [ALTERED]
+
+
+@pytest.mark.parametrize(("rho", "after"), [(-(10**9), 0), (-(10**9) - 7, -7), (0, 10**9 - 1)])
+def test_nothing_that_was_spent_comes_back(rho: int, after: int) -> None:
+    spent = line(0, "query.settled", 10**9, 10**9, "people:town")
+    assert found([spent, line(1, "query.settled", rho, after, "people:town")])[1] == [ALTERED]
+
+
+def test_an_account_only_grows_over_entries_that_cannot_be_read() -> None:
+    followed = Spending()
+    assert not followed.add(line(0, "query.settled", 9, 9, "people:town"))
+    followed.skip()
+    assert not followed.add(line(2, "query.settled", 3, 20, "people:town")), "8 were spent between them"
+    followed.skip()
+    (wrong,) = followed.add(line(4, "query.settled", 1, 15, "people:town"))
+    assert wrong.exit_code == ALTERED
