@@ -73,10 +73,13 @@ class Proof:
     proof: tuple[str, ...] = field(repr=False)
     document: dict[str, Any] = field(repr=False)
     _connection: Connection | None = field(default=None, repr=False, compare=False)
+    entry: str = ""
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any], connection: Connection | None = None) -> Proof:
-        """Read a proof."""
+    def from_document(
+        cls, document: Mapping[str, Any], connection: Connection | None = None, entry: str = ""
+    ) -> Proof:
+        """Read a proof; ``entry`` is the id of the entry that it was asked for."""
         return cls(
             seq=int(document["index"]),
             leaf=document["leaf"].encode("utf-8"),
@@ -85,6 +88,7 @@ class Proof:
             proof=tuple(document["proof"]),
             document=dict(document),
             _connection=connection,
+            entry=entry,
         )
 
     def tlog_proof(self) -> bytes:
@@ -106,6 +110,7 @@ class Proof:
 
     def verify(self, *, keys: Keys | None = None) -> int:
         """Check leaf, path and the checkpoint's signature; returns the size of the log that holds the entry.
+        The leaf has to be that of the entry that was asked for.
 
         ``keys`` are the exchange's public keys from a source that you trust; without them those of the
         profile are used, or those that the exchange publishes. Raises ``VerificationFailed`` (``exit_code``
@@ -136,7 +141,20 @@ class Proof:
             raise _failed(f"the leaf of entry {self.seq} does not have the hash that was named", 11)
         if not merkle.verify_inclusion(hashed, self.seq, head.size, path, head.root):
             raise _failed(f"the proof does not lead from entry {self.seq} to the checkpoint's root", 11)
+        self._check_entry()
         return head.size
+
+    def _check_entry(self) -> None:
+        """Whoever answers may have another entry that is in the log."""
+        from exchange.audit import leaf as leaves
+        from exchange.audit.errors import Malformed
+
+        try:
+            found = leaves.decode(self.leaf)
+        except Malformed as error:
+            raise _failed(str(error), 15) from None
+        if found["seq"] != self.seq or self.entry not in ("", found["id"]):
+            raise _failed(f"the proof is one of entry {found['id']}, number {found['seq']}", 11)
 
 
 class Audit(Control):
@@ -180,7 +198,7 @@ class Audit(Control):
     def prove(self, entry_id: str) -> Proof:
         """The entry's inclusion proof. Raises ``NotFound`` until the log covers the entry, seconds later."""
         document = self._connection.get(f"/v1/audit/entries/{entry_id}/proof")
-        return read(Proof.from_document, document, self._connection)
+        return read(Proof.from_document, document, self._connection, entry_id)
 
     def query(self, query_id: str) -> dict[str, Any]:
         """Everything about one query: its grant, the clause that allowed it, plan, privacy before and after,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from exchange.audit.errors import CryptographyMissing
 from exchange.client import errors, html
 from exchange.client.connection import Connection, read
-from exchange.client.verdicts import good, known_keys, log_keys, proof_file
+from exchange.client.verdicts import failed, good, known_keys, log_keys, proof_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -197,7 +197,7 @@ class Acceptance:
     def receipt(self) -> AcceptanceReceipt:
         """Its receipt, with the inclusion proof once the log has taken it in."""
         document = self._connection.get(f"/v1/acceptances/{self.id}/receipt")
-        return AcceptanceReceipt(dict(document), self._connection)
+        return AcceptanceReceipt(dict(document), self._connection, self.id)
 
     def agreement(self) -> dict[str, Any]:
         """As an Agreement of the Dataspace Protocol 2025-1."""
@@ -211,6 +211,7 @@ class AcceptanceReceipt:
 
     document: dict[str, Any] = field(repr=False)
     _connection: Connection | None = field(default=None, repr=False, compare=False)
+    acceptance: str = ""
 
     @property
     def accepted(self) -> dict[str, Any]:
@@ -240,7 +241,8 @@ class AcceptanceReceipt:
         licence_text: str | None = None,
         now: datetime.datetime | None = None,
     ) -> ReceiptReport:
-        """Check log receipt, acceptance and the buyer's signature; no network but for the keys.
+        """Check log receipt, acceptance and the buyer's signature, and that it is the receipt of
+        ``acceptance``, where it was asked for one; no network but for the keys.
 
         Args:
             keys: the exchange's public keys; else those of the profile, else those that it publishes.
@@ -265,7 +267,11 @@ class AcceptanceReceipt:
             )
         except CryptographyMissing:
             raise errors.missing("cryptography", "verify", "checking signatures") from None
-        return good(report)
+        good(report)
+        if self.acceptance not in ("", self.accepted["id"]):
+            text = f"the receipt is one of another acceptance: {self.accepted['id']}"
+            raise failed(text, 11, [text])
+        return report
 
 
 def accept(

@@ -100,8 +100,8 @@ class Receipt:
     def verify(
         self, *, keys: Keys | None = None, result: bytes | None = None, now: datetime.datetime | None = None
     ) -> ReceiptReport:
-        """Check signature, leaf, summary and, once included, the inclusion proof; no network but for the
-        keys.
+        """Check signature, leaf, summary, that it is the receipt of ``query``, and, once included, the
+        inclusion proof; no network but for the keys.
 
         Args:
             keys: the exchange's public keys, from a source that you trust. Without them those of the profile
@@ -127,7 +127,11 @@ class Receipt:
             )
         except CryptographyMissing:
             raise errors.missing("cryptography", "verify", "checking signatures") from None
-        return good(report)
+        good(report)
+        if self.query and self.summary.get("query_id") != self.query:
+            text = f"the receipt is one of another query: {self.summary.get('query_id')}"
+            raise failed(text, 11, [text])
+        return report
 
     def _repr_html_(self) -> str:
         state = "in the log" if self.included else "promised"

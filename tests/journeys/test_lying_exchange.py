@@ -16,7 +16,7 @@ from exchange import config
 from exchange.audit import checkpoint, note, tiles
 from exchange.audit.note import SigningKey
 from exchange.audit.signing import parse_keys
-from exchange.client import Exchange
+from exchange.client import Exchange, VerificationFailed
 from tests.market import sample
 from tests.market.stand import Stand
 
@@ -113,6 +113,30 @@ def test_books_are_held_against_the_entries_that_were_verified(sqlite_stand: Sta
         report = x.audit.verify()
     assert report.exit_code == 11
     assert {finding.journal for finding in report.findings} == {journal}
+
+
+def other_document(path: str, of_other: bytes) -> Answer:
+    """Something true, of something else than what is asked for."""
+    return lambda request, before, data: of_other if request.url.path == path else data
+
+
+def test_a_proof_and_a_receipt_are_of_what_was_asked_for(sqlite_stand: Stand) -> None:
+    """Another entry is in the log as well, and another answer has a good receipt too."""
+    stand = sqlite_stand
+    mine, other = (stand.run(rho=rho).json()["query"] for rho in ("0.01", "0.02"))
+    stand.publish_log()
+    one, two = (entry.id for entry in stand.entries(kind="query.settled"))
+    places = {
+        f"/v1/audit/entries/{one}/proof": ("officer", f"/v1/audit/entries/{two}/proof"),
+        f"/v1/queries/{mine}/receipt": ("buyer", f"/v1/queries/{other}/receipt"),
+    }
+    for path, (who, elsewhere) in places.items():
+        forged = other_document(path, stand.get(who, elsewhere).content)
+        with lied_to(stand, forged, who) as x:
+            found: Any = x.audit.prove(one) if who == "officer" else x.receipt(mine)
+            with pytest.raises(VerificationFailed) as caught:
+                found.verify()
+        assert caught.value.exit_code == 11
 
 
 def saying(entries: Callable[[int], int], rho_nano: int) -> Answer:
