@@ -280,13 +280,12 @@ def publish(market: Market, settings: Settings) -> Checkpoint:
             start = stop
 
     gatherer = _gatherer(settings.witnesses, settings.witness_networks, settings.log_path)
-    folder, signer = Folder(settings.log_path), _signer(settings)
-    announcing.announce_keys(market, signer.keys(), folder.read(succession.PATH) or b"")
     checkpoint = integrate.integrate(
         leaves,
-        folder,
-        signer,
+        Folder(settings.log_path),
+        _signer(settings),
         settings.log_origin,
+        announce=functools.partial(announcing.announce_keys, market),
         cosign=gatherer.gather if gatherer else None,
     )
     return gatherer.complete(checkpoint) if gatherer else checkpoint

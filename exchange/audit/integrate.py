@@ -29,19 +29,28 @@ Leaves = Callable[[int], Iterable[bytes]]
 """Gives the committed leaves from a sequence number on, in order and without gaps."""
 Cosign = Callable[[Checkpoint], Checkpoint]
 """Gives a checkpoint with signatures of witnesses added."""
+Announce = Callable[["LogKeys", bytes], None]
+"""Is told the log's keys, and the statements that were published, before others are."""
 
 KEY_PATH = "key"
 """Where the log's verifier key lies beside the checkpoint; whoever verifies pins it from elsewhere."""
 
 
 def integrate(
-    leaves: Leaves, folder: Folder, signer: HeadSigner, origin: str, *, cosign: Cosign | None = None
+    leaves: Leaves,
+    folder: Folder,
+    signer: HeadSigner,
+    origin: str,
+    *,
+    announce: Announce | None = None,
+    cosign: Cosign | None = None,
 ) -> Checkpoint:
     """Publishes every leaf that is not yet under the checkpoint in `folder`; returns the newest checkpoint.
 
     Running it again without new leaves changes nothing, but for a new key of the log's, which signs the same
-    tree again. `cosign` gives the checkpoint that is published, with witnesses' signatures added, and takes
-    no longer than a bound of its own. Memory: one bundle and one tile per level.
+    tree again. The signer is asked for its keys once, and `announce` hears of each statement before it is
+    published. `cosign` gives the checkpoint that is published, with witnesses' signatures added, and takes no
+    longer than a bound of its own. Memory: one bundle and one tile per level.
 
     Raises:
         LogDiverged: the database or the folder contradicts the published checkpoint.
@@ -50,9 +59,7 @@ def integrate(
         SignerUnavailable: the signer does not answer; the files are written, and it is asked again next time.
     """
     with folder.exclusively():
-        keys = signer.keys()
-        if not keys.statements.startswith(folder.read(succession.PATH) or b""):
-            raise LogDiverged("The signer does not know the statements about keys that were published.")
+        keys = _announced(folder, signer, announce)
         published = _published(folder, keys, origin)
         start = published.size if published else 0
         growth = _Growth(folder, start)
@@ -61,7 +68,8 @@ def integrate(
         for leaf in _from(leaves, folder, start):
             growth.append(leaf)
         if published and growth.range.size == start and _is_signed_by(published, keys):
-            _publish_keys(folder, keys)
+            _publish(folder, succession.PATH, keys.statements)
+            _publish(folder, KEY_PATH, f"{keys.newest}\n".encode())
             return published
         growth.finish()
         size, root = growth.range.size, growth.range.root()
@@ -69,9 +77,12 @@ def integrate(
             raise LogDiverged("The written tiles do not produce the root of the leaves.")
         checkpoint = _signed(folder, signer, checkpoints.text_of(origin, size, root), start)
         checkpoints.open_checkpoint(checkpoint.encoded(), origin=origin, keys=keys.trusted())
-        _publish_keys(folder, keys)
+        # The newest key last: whoever reads it finds how it came, and a checkpoint that it signed. Where that
+        # is not reached, the next run does it.
+        _publish(folder, succession.PATH, keys.statements)
         checkpoint = cosign(checkpoint) if cosign else checkpoint
         folder.replace(checkpoints.PATH, checkpoint.encoded())
+        _publish(folder, KEY_PATH, f"{keys.newest}\n".encode())
         growth.remove_replaced()
         return checkpoint
 
@@ -190,11 +201,19 @@ def _signed(folder: Folder, signer: HeadSigner, text: str, start: int) -> Checkp
     return Checkpoint(origin, size, root, Note(text, signatures))
 
 
-def _publish_keys(folder: Folder, keys: LogKeys) -> None:
-    # The statements first: whoever reads the newest key finds how it came.
-    for path, data in ((succession.PATH, keys.statements), (KEY_PATH, f"{keys.newest}\n".encode())):
-        if data and folder.read(path) != data:
-            folder.replace(path, data)
+def _announced(folder: Folder, signer: HeadSigner, announce: Announce | None) -> LogKeys:
+    """The keys, once they are announced. The caller holds the folder's lock until they are published."""
+    keys, published = signer.keys(), folder.read(succession.PATH) or b""
+    if not keys.statements.startswith(published):
+        raise LogDiverged("The signer does not know the statements about keys that were published.")
+    if announce:
+        announce(keys, published)
+    return keys
+
+
+def _publish(folder: Folder, path: str, data: bytes) -> None:
+    if data and folder.read(path) != data:
+        folder.replace(path, data)
 
 
 def _from(leaves: Leaves, folder: Folder, start: int) -> Iterable[bytes]:

@@ -24,10 +24,12 @@ from click.testing import CliRunner
 
 from exchange import worker
 from exchange.audit import checkpoint, merkle, note, succession
+from exchange.audit import integrate as integrating
 from exchange.audit.bounded import MOST_CONNECTIONS
 from exchange.audit.errors import AuditError, HeadRefused, LogDiverged, SignerUnavailable
 from exchange.audit.heads import Growth
 from exchange.audit.signing import parse_keys
+from exchange.audit.tiles import Folder
 from exchange.cli import main
 from exchange.config import Settings, log_key_of, write_log_key
 from exchange.operations import auditing
@@ -471,7 +473,7 @@ def test_a_new_key_is_announced_in_the_log_once(sqlite_stand: Stand, monkeypatch
     for number in (1, 2):
         home.rotate(NOW)
         with monkeypatch.context() as patch:  # the worker dies before the keys are published
-            patch.setattr("exchange.audit.integrate._publish_keys", dying)
+            patch.setattr("exchange.audit.integrate._publish", dying)
             with pytest.raises(SystemExit):
                 stand.publish_log()
         for _ in range(2):
@@ -487,6 +489,44 @@ def test_a_new_key_is_announced_in_the_log_once(sqlite_stand: Stand, monkeypatch
         }
         digest = hashlib.sha256(one.note.encoded()).hexdigest()
         assert record.document["result"] == {"sha256": digest, "bytes": len(one.note.encoded())}
+    assert stand.verify().exit_code == 0
+
+
+def test_a_key_is_announced_whenever_it_was_replaced(
+    signed: tuple[Stand, Settings, Path], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the worker waits for the log's folder, and after it has asked for the keys."""
+    stand, settings, apart = signed
+    home, exclusively, sign = SignerHome(apart, {}), Folder.exclusively, integrating._signed
+    home.create(settings.log_origin, None, empty=True)
+    rotated = list[Any]()
+
+    @contextlib.contextmanager
+    def waited(folder: Folder) -> Iterator[None]:
+        with exclusively(folder):
+            if folder.root == settings.log_path:
+                rotated.append(home.rotate(NOW))
+            yield
+
+    def signing(*given: Any) -> Any:
+        rotated.append(home.rotate(NOW))
+        return sign(*given)
+
+    late: dict[str, tuple[object, Any]] = {
+        "exclusively": (Folder, waited),
+        "_signed": (integrating, signing),
+    }
+    with serving(home, place / "s"):
+        worker.publish(stand.market, settings)
+        for step, (owner, doing) in late.items():
+            stand.get("nobody", "/v1/whoami")
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, step, doing)
+                worker.publish(stand.market, settings)
+            worker.publish(stand.market, settings)
+            told = succession.parse_statements((settings.log_path / "keys").read_bytes())
+            assert len(stand.entries(kind="log_key.rotated")) == len(told) == len(rotated)
+    assert len(rotated) == 2
     assert stand.verify().exit_code == 0
 
 

@@ -207,6 +207,39 @@ def test_a_new_key_signs_the_same_tree_at_once(tmp_path: Path) -> None:
         signer_of(folder, SIGNER).sign_head(text(20), 20, [])
 
 
+@pytest.mark.parametrize("size", [20, 30])
+def test_the_key_that_is_shown_has_signed_what_is_shown(tmp_path: Path, size: int) -> None:
+    """While witnesses are waited for; and one who dies before the key is shown is caught up with."""
+    leaves = [record.leaf for record in records(60)]
+
+    class Dying(Folder):
+        def replace(self, path: str, data: bytes) -> None:
+            if path == "key":
+                raise SystemExit("killed")
+            super().replace(path, data)
+
+    def shown(head: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
+        key = (folder.read("key") or b"").decode().strip()
+        seen.append(verify_log(folder, origin=ORIGIN, keys=[key]).exit_code)
+        return head
+
+    def grow(place: Folder, to: int, by: LogSigner) -> checkpoint.Checkpoint:
+        return integrate(lambda s: iter(leaves[s:to]), place, by, ORIGIN, cosign=shown)
+
+    seen, folder = list[int](), Folder(tmp_path)
+    grow(folder, 20, signer_of(folder))
+    seen.clear()
+    both = signer_of(folder, SIGNER, STRANGER)
+    both.announce(NOW)
+    with pytest.raises(SystemExit):
+        grow(Dying(tmp_path), size, both)
+    assert folder.read("key") == f"{SIGNER.verifier}\n".encode()
+    head = grow(folder, size, both)
+    assert (head.size, len(head.note.signatures), seen) == (size, 2, [0])
+    assert published_keys(folder)[-1] == STRANGER.verifier
+    assert folder.read("key") == f"{STRANGER.verifier}\n".encode()
+
+
 def test_published_statements_are_continued_and_never_replaced(tmp_path: Path) -> None:
     """A signer that does not know them, and one that says others."""
     folder, leaves = Folder(tmp_path), [record.leaf for record in records(60)]
