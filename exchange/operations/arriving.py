@@ -1,4 +1,5 @@
-"""Joining by a link that works once: with a new account, with the one that is signed in, or coming back.
+"""Joining by a link that works once: with a new account, with the one that is signed in, or coming back; and
+leaving.
 
 Who came by a link is in the log by id alone.
 """
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
     from exchange.identity import Actor
     from exchange.market import Market
+    from exchange.persons.accounts import Member
     from exchange.persons.sessions import SignedIn
     from exchange.store import Tx
+
+LEFT = "person.left"
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,14 @@ def join_by(tx: Tx, row: Any, person: str) -> None:
     accounts.end_password_links(tx.session, person, tx.now)
     made = accounts.join(tx.session, person, org=row.org, role=row.role, admin=row.admin, now=tx.now)
     tx.record(object=ObjectGroup(type="member", id=made, version=row.id))
+
+
+def leave(tx: Tx, who: Member) -> None:
+    """End a membership, in its transaction. An entry says whose it was: the account is still the one that was
+    opened by it, and nothing else tells so afterwards.
+    """
+    accounts.remove_member(tx.session, who.id)
+    tx.also(LEFT, object=ObjectGroup(type="person", id=who.person, version=who.id))
 
 
 def _made(tx: Tx, login: str, name: str, password_hash: str) -> str:

@@ -15,6 +15,7 @@ from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import NotFound
 from exchange.identity import SYSTEM
 from exchange.operations import saved_searches
+from exchange.operations.arriving import leave
 from exchange.operations.securing import person_of
 from exchange.operations.signing_in import tries_key
 from exchange.persons import accounts, sessions, throttling
@@ -95,6 +96,8 @@ def _erase(
         throttling.forgive(tx.session, [account, throttling.factor(key, person)])
         saved_searches.forget(tx.session, person)
         sessions.erase(tx.session, person)
+        for one in accounts.every_membership(tx.session, person):
+            leave(tx, one)
         accounts.erase(tx.session, known)
         return {"person": person}
 

@@ -13,6 +13,7 @@ from exchange import authorizations, identity, restraints
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.errors import MemberExists, NotFound, RoleMissing
 from exchange.identity import SYSTEM, Actor, Role
+from exchange.operations.arriving import leave
 from exchange.persons import accounts, factors, sessions
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def remove(market: Market, actor: Actor, *, org: str, member: str) -> dict[str, 
         _keep_an_admin(tx, who)
         _end_access(tx, who)
         accounts.end_password_links(tx.session, who.person, tx.now)
-        accounts.remove_member(tx.session, who.id)
+        leave(tx, who)
         return {"member": who.id, "state": "removed"}
 
     return _changed(market, actor, org, ChangeMember(member[:64], "removed"), apply)

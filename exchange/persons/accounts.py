@@ -207,9 +207,12 @@ def members(session: Session, org: str) -> list[Member]:
 
 def memberships(session: Session, person_id: str) -> list[Member]:
     """A person's memberships that are in force, in the order of joining; a disabled person has none."""
-    found = _memberships().where(
-        membership.c.person == person_id, membership.c.disabled_at.is_(None), person.c.disabled_at.is_(None)
-    )
+    return [one for one in every_membership(session, person_id) if one.active]
+
+
+def every_membership(session: Session, person_id: str) -> list[Member]:
+    """A person's memberships, in force or not, in the order of joining."""
+    found = _memberships().where(membership.c.person == person_id)
     ordered = found.order_by(membership.c.created_at, membership.c.id)
     return [_member(session, row) for row in session.execute(ordered)]
 
