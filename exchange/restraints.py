@@ -254,13 +254,6 @@ def require_unheld_query(session: Session, query_id: str) -> None:
         raise LegalHold("a legal hold keeps this answer", hold=held)
 
 
-def require_unheld_organisation(session: Session, org: str) -> None:
-    """Raise :class:`LegalHold` where a legal hold is on an organisation: nothing of it is removed."""
-    row = in_force(session, kind=HOLD, subject_type="organisation", subject=org)
-    if row is not None:
-        raise LegalHold("a legal hold keeps what there is of the organisation", hold=row.id)
-
-
 def require_unheld_traces(session: Session, orgs: Collection[str]) -> None:
     """Raise :class:`LegalHold` where something is held of one of these organisations, which somebody's traces
     lead to: :func:`held_organisations`.

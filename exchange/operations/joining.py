@@ -209,11 +209,11 @@ def remove(market: Market, actor: Actor, *, org: str, member: str) -> dict[str, 
     """End a membership, with the sessions in the organisation and the programs let in; the account stays.
 
     Links for a new password end, too: who was trusted with one has nothing to do with the account any more.
-    Raises LegalHold where a legal hold is on the organisation.
+    Raises LegalHold where something is held of the organisation: the membership leads from it to the person.
     """
 
     def apply(tx: Tx, who: Member) -> dict[str, Any]:
-        restraints.require_unheld_organisation(tx.session, org)
+        restraints.require_unheld_traces(tx.session, {org})
         _keep_an_admin(tx, who)
         _end_access(tx, who)
         accounts.end_password_links(tx.session, who.person, tx.now)

@@ -10,7 +10,7 @@ from sqlalchemy import select, true
 
 from exchange.errors import LegalHold
 from exchange.identity import SYSTEM
-from exchange.operations import joining, keeping
+from exchange.operations import erasing, joining, keeping
 from exchange.operations.keeping import round_once
 from exchange.persons.tables import portal_session
 from exchange.store import idempotency
@@ -163,6 +163,25 @@ def test_a_member_of_a_held_organisation_is_disabled_and_not_removed(sqlite_stan
     (entry,) = stand.entries(kind="member.refused")
     assert entry.document["code"] == "held"
     assert joining.disable(stand.market, SYSTEM, org=org, member=found)["state"] == "disabled"
+
+
+@pytest.mark.parametrize("subject", ["dataset", "query"])
+def test_nobody_is_removed_and_then_erased_from_under_a_hold(sqlite_stand: Stand, subject: str) -> None:
+    """When sessions and links are gone by their age, the membership alone leads to what is held."""
+    stand = sqlite_stand
+    asked, org = stand.run().json()["query"], stand.orgs["buyer"]
+    member(stand, "buyer", "ada@acme.example", admin=True).close()
+    member(stand, "buyer", "bo@acme.example").close()
+    stand.clock.advance(days=LONG)
+    round_once(stand.market)
+    set_restraint(stand, "hold", **{subject: asked if subject == "query" else sample.SLUG})
+    there = joining.members(stand.market, SYSTEM, org=org)["items"]
+    bo = next(one for one in there if one["login"] == "bo@acme.example")
+    with pytest.raises(LegalHold):
+        joining.remove(stand.market, SYSTEM, org=org, member=bo["member"])
+    with pytest.raises(LegalHold):
+        erasing.erase(stand.market, bo["person"])
+    assert joining.disable(stand.market, SYSTEM, org=org, member=bo["member"])["state"] == "disabled"
 
 
 def test_the_law_finds_what_expired_under_a_hold(sqlite_stand: Stand) -> None:
