@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import select
 
 from exchange import restraints
+from exchange.audit import log
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
 from exchange.errors import LicenceNotShown, MarketError, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
@@ -80,6 +81,8 @@ class CloseRequest:
         return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="request", id=self.request[:64]))
 
 
+_ENDED = "grant.ended"
+"""The entry of a buyer that ends its grant."""
 _MOVES: dict[str, tuple[Callable[..., orders.Grant], str]] = {
     "suspend": (orders.suspend_grant, "suspended"),
     "resume": (orders.resume_grant, "resumed"),
@@ -121,7 +124,7 @@ def end(market: Market, actor: Actor, grant_id: str, *, key: str | None) -> dict
                 grant, plan, entitlements.current_period(grant, plan, tx.now) + 1
             )
         ended = orders.end_grant_at(tx.session, grant_id, org=actor.org, until=until, now=tx.now)
-        _record(tx, "grant.ended", ended, None)
+        _record(tx, _ENDED, ended, None)
         slug = listing.any_view(tx.session, grant.dataset).slug
         text = f"{actor.name} ends its access to {slug} on {until.date()}."
         buying.tell(tx, grant.provider, "grant.ended", grant.id, slug, text)
@@ -311,10 +314,13 @@ def _empty(tx: Tx, *, market: Market, one: str) -> dict[str, Any]:
 
 def _is_earned(session: Session, grant: orders.Grant) -> bool:
     """Whether the credit of a grant that ended is the provider's: not where the provider withdrew it, nor
-    where it ended under a freeze, so that nothing could be asked for it.
+    where its time ended under a freeze, so that nothing could be asked for it. Who ends it without waiting
+    gives the credit up, as without the freeze.
     """
     if grant.state == "withdrawn":
         return False
+    if log.search(session, kind=_ENDED, q=grant.id, limit=1).entries:
+        return True
     use = licensing.frozen_by(session, grant)
     return not restraints.was_frozen_use(session, grant.valid_until or "", **use)
 

@@ -171,6 +171,18 @@ def test_credit_of_a_grant_that_ends_under_a_freeze_goes_back(market: Stand, sub
     assert market.broken_laws() == []
 
 
+def test_credit_of_a_grant_that_its_buyer_ends_under_a_freeze_is_earned(sqlite_market: Stand) -> None:
+    """As without the freeze: ending the grant fetches no credit back."""
+    grant = grant_of(sqlite_market, "bundle")
+    set_restraint(sqlite_market, organisation="acme")
+    assert sqlite_market.post("buyer", f"/v1/grants/{grant}/end").status_code == 200
+    for _ in range(2):
+        ordering.rounds(sqlite_market.market)
+    assert sqlite_market.wallet().posted == 10_000 - 500
+    assert sum(earned(sqlite_market)) == 500
+    assert sqlite_market.broken_laws() == []
+
+
 def test_credit_is_earned_where_the_freeze_was_lifted_before_the_end(sqlite_market: Stand) -> None:
     grant = grant_of(sqlite_market, "bundle")
     made = set_restraint(sqlite_market, dataset=sample.SLUG)
