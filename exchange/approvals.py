@@ -149,10 +149,11 @@ def latest(
     return session.execute(ordered.limit(1)).one_or_none()
 
 
-def used(session: Session, wanted: Wanted) -> Row[Any] | None:
-    """The newest approval of exactly this that was used up, or None."""
+def used(session: Session, wanted: Wanted, now: datetime) -> Row[Any] | None:
+    """The newest approval of exactly this that was used up, and whose time has not passed, or None."""
     same = (approval.c.command == wanted.command, approval.c.parameters == wanted.text)
-    found = select(approval).where(*same, approval.c.state == APPROVED, approval.c.used_at.is_not(None))
+    lasting = (approval.c.used_at.is_not(None), approval.c.expires_at > _stamp(now))
+    found = select(approval).where(*same, approval.c.state == APPROVED, *lasting)
     return session.execute(found.order_by(approval.c.used_at.desc()).limit(1)).one_or_none()
 
 

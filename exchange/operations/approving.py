@@ -139,9 +139,9 @@ def standing(session: Session, wanted: Wanted, now: datetime) -> Row[Any] | None
     return row
 
 
-def used(session: Session, wanted: Wanted) -> Row[Any] | None:
-    """The approval of exactly this that was used up, or None."""
-    row = approvals.used(session, wanted)
+def used(session: Session, wanted: Wanted, now: datetime) -> Row[Any] | None:
+    """The approval of exactly this that was used up, in its time, or None."""
+    row = approvals.used(session, wanted, now)
     if row is not None:
         check(session, row)
     return row

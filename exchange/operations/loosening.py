@@ -31,7 +31,8 @@ _NAMED = 10
 def approved(session: Session, market: Market, view: ListingView, now: datetime) -> Row[Any] | None:
     """The approval by which a version may be offered that tells more; None where it needs none.
 
-    One that was used up by the larger budget of a version that was never offered is for its offer, too.
+    One that was used up by the larger budget of a version that was never offered is for its offer, too:
+    in its time, and while that budget is still granted.
 
     Raises :class:`ApprovalNeeded`, which says what it tells more of, where there is none.
     """
@@ -40,7 +41,8 @@ def approved(session: Session, market: Market, view: ListingView, now: datetime)
         return None
     policy = listing.policy_of(view)
     before, found = _least_changed([own] if own else _of_domain(session, view.domain), view)
-    found = [*larger_budget(session, policy), *less_declared(session, view), *found]
+    more = list(larger_budget(session, policy))
+    found = [*more, *less_declared(session, view), *found]
     wanted = Wanted(
         approving.LOOSEN,
         {
@@ -53,8 +55,8 @@ def approved(session: Session, market: Market, view: ListingView, now: datetime)
         },
     )
     standing = approving.standing(session, wanted, now)
-    if standing is None and view.published_at is None:
-        standing = approving.used(session, wanted)
+    if standing is None and view.published_at is None and not more:
+        standing = approving.used(session, wanted, now)
     if standing is not None or not found:
         return standing
     raise ApprovalNeeded(f"this version tells more than what is on offer: {_few(found)}", wanted)

@@ -179,7 +179,7 @@ def test_a_budget_that_was_granted_has_used_its_approval(
     sqlite_stand: Stand, ada: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the version is not offered then: what happened by an approval does not expire. The offer
-    needs no other one, and is made once by it.
+    needs no other one in its time, and is made once by it.
     """
     stand = sqlite_stand
     tight = {"version": stand.get("provider", f"/v1/datasets/{sample.SLUG}").json()["version"]}
@@ -198,12 +198,41 @@ def test_a_budget_that_was_granted_has_used_its_approval(
     granted, used = stand.entries()[-2:]
     assert [one.document["kind"] for one in (granted, used)] == ["budget.granted", "approval.used"]
     assert shown(stand, asked)["used_at"]
-    stand.clock.advance(hours=73)
-    assert approving.expire(stand.market) == 0
+    stand.clock.advance(hours=71)
     assert stand.post("provider", PATH, body).status_code == 200
     assert len(stand.entries(kind="approval.used")) == 1
     assert stand.post("provider", PATH, tight).status_code == 200
     waits(stand.post("provider", PATH, body))
+    stand.clock.advance(hours=2)
+    assert approving.expire(stand.market) == 0
+    assert stand.broken_laws() == []
+
+
+@pytest.mark.parametrize("given_up", [True, False], ids=["given up", "late"])
+def test_a_used_approval_grants_no_budget_again(sqlite_stand: Stand, ada: Browser, given_up: bool) -> None:
+    """The version cannot be offered, for its profile would take all that it was granted. Its approval is of
+    the offer for as long as that budget stands, and within its time.
+    """
+    stand = sqlite_stand
+    tight = {"version": stand.get("provider", f"/v1/datasets/{sample.SLUG}").json()["version"]}
+    assert stand.request().status_code in (200, 201)
+    assert stand.run().status_code == 200
+    all_of_it = {"rho": 4.0, "profile_rho": 4.0}
+    body = draft(stand, {**policy(minutes={"bounds": [0, 240]}), **all_of_it})
+    asked = waits(stand.post("provider", PATH, body))
+    assert approve(ada, asked).status_code == 200
+    for _ in range(2):
+        problem(stand.post("provider", PATH, body), 409, "budget_exhausted")
+    assert stand.budget()["rho_nano_granted"] == 4_000_000_000
+    if given_up:
+        assert stand.post("provider", PATH, tight).status_code == 200
+        assert stand.budget()["rho_nano_granted"] == 2_000_000_000
+    else:
+        stand.clock.advance(hours=73)
+    granted = stand.budget()["rho_nano_granted"]
+    assert waits(stand.post("provider", PATH, body)) != asked
+    assert stand.budget()["rho_nano_granted"] == granted
+    assert len(stand.entries(kind="approval.used")) == 1
     assert stand.broken_laws() == []
 
 
