@@ -47,8 +47,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, str]], str]] = {
     REGISTER: lambda given, _: f"Register {given['name']} as a {given['role']}",
     LOOSEN: lambda given, _: f"Offer version {given['version_number']} of {given['slug']}, which tells more",
     GRANT: lambda given, names: (
-        f"Grant {names.get(given['org'], given['org'])} "
-        f"rho {decimal_text(given['rho_nano'], NANO)} of {given['slug']}"
+        f"Grant {names.get(given['org'], given['org'])} {_amount(given)} of {given['slug']}"
     ),
 }
 """An approval in words, from its parameters and the names of organisations."""
@@ -295,6 +294,12 @@ def document(session: Session, row: Row[Any], now: datetime) -> dict[str, Any]:
         "decided_at": row.decided_at,
         "used_at": row.used_at,
     }
+
+
+def _amount(given: Mapping[str, Any]) -> str:
+    """The rho of a grant, or that it is a buy-out: all that is left then."""
+    rho = f"rho {decimal_text(given['rho_nano'], NANO)}"
+    return f"all that is left, at most {rho}," if given.get("all_that_is_left") else rho
 
 
 def until(market: Market, now: datetime) -> datetime:

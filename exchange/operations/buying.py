@@ -17,6 +17,7 @@ from exchange.identity import Role, new_id
 from exchange.operations import (
     accepting,
     approving,
+    domains,
     entitlements,
     gates,
     licensing,
@@ -336,21 +337,30 @@ def _issue(
 def _require_approval(
     tx: Tx, market: Market, request: orders.AccessRequest, plan: PricePlan, rho_nano: int
 ) -> None:
-    """Use up the approval of a grant above the settings' limit. Raises ApprovalNeeded without one."""
+    """Use up the approval of a grant above the settings' limit. Raises ApprovalNeeded without one.
+
+    A buy-out's is of all that is left, which every question of others changes: at most what its domain was
+    granted.
+    """
     limit = market.settings.grant_approval_rho
     if not limit or rho_nano <= limit * 10**NANO:
         return
+    view = listing.any_view(tx.session, request.dataset)
+    amount: dict[str, Any] = {"rho_nano": rho_nano}
+    if plan.buys_out:
+        most, _ = domains.granted(tx.session, listing.domain_of(view))
+        amount = {"rho_nano": most, "all_that_is_left": True}
     wanted = Wanted(
         approving.GRANT,
         {
             "dataset": request.dataset,
-            "slug": listing.any_view(tx.session, request.dataset).slug,
+            "slug": view.slug,
             "org": request.org,
             "plan": plan.name,
             "plan_sha256": plan.sha256,
             "purpose": request.purpose,
             "territory": request.territory,
-            "rho_nano": rho_nano,
+            **amount,
         },
     )
     standing = approving.standing(tx.session, wanted, tx.now)

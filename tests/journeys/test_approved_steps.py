@@ -384,6 +384,30 @@ def test_a_large_grant_takes_an_approval(
     assert stand.broken_laws() == []
 
 
+def test_the_approval_of_a_buy_out_stands_while_others_ask(
+    sqlite_stand: Stand, ada: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of all that is left, whatever that is then, and at most of what the domain was granted."""
+    stand = sqlite_stand
+    whole = {"name": "all", "kind": "buy-out", "currency": "USD", "price": "6.00", "approval": "provider"}
+    stand.publish(manifest=sample.manifest(plans=[sample.plan(), whole]))
+    monkeypatch.setitem(vars(stand.settings), "grant_approval_rho", 1)
+    assert stand.request().status_code in (200, 201)
+    wanted = stand.request("other", "all", purpose="journalism").json()["request"]
+    step = f"/v1/requests/{wanted}/approve"
+    asked = waits(stand.post("provider", step, {}))
+    words = "Grant globex all that is left, at most rho 2, of city/rides"
+    assert shown(stand, asked)["in_words"] == words
+    assert f"<h1>{words}</h1>" in ada.get(f"/officer/approvals/{asked}").text
+    assert approve(ada, asked).status_code == 200
+    assert stand.run(rho="0.25").status_code == 200
+    done = stand.post("provider", step, {})
+    assert done.status_code == 200, done.text
+    assert done.json()["grant"]["rho_nano_allowance"] == 1_750_000_000
+    assert shown(stand, asked)["used_at"]
+    assert stand.broken_laws() == []
+
+
 def test_a_smaller_grant_needs_none(sqlite_stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     stand = sqlite_stand
     monkeypatch.setitem(vars(stand.settings), "grant_approval_rho", 1)
