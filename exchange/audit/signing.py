@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exchange.audit.tiles import Folder
 
 _STATEMENTS = "statements"
+_PUBLISH = "Let the worker publish an entry more, then rotate: any request makes one."
 _BETWEEN_KEYS = re.compile(r",(?=PRIVATE\+KEY\+)")
 
 
@@ -113,6 +114,23 @@ class LogSigner:
             keys = self._in_force(self._statements())
             self._heads.advance(Head(origin, size, root), old_size, proof)
             return notes.sign_note(text, *keys).signatures
+
+    def require_abreast(self, published: bytes) -> None:
+        """Raises Malformed where what is remembered is behind a published checkpoint, or may be.
+
+        A key is replaced from the last head on. Were that older than what the key signed, nobody could
+        believe the checkpoints since, and none would be published. Raises SignatureInvalid for one of other
+        keys.
+        """
+        shown = checkpoints.open_checkpoint(published, origin=self.origin, keys=self.keys().trusted())
+        head = self.newest()
+        if head is None or not head.number:
+            raise Malformed("Nothing was signed since the signer began.", hint=_PUBLISH)
+        if head.size < shown.size or (head.size == shown.size and head.root != shown.root):
+            raise Malformed(
+                f"The signer remembers a tree of {head.size} entries, and {shown.size} are published.",
+                hint=_PUBLISH,
+            )
 
     def announce(self, now: datetime) -> bytes:
         """Says of each key that was added that it follows the one before, from the last head on.

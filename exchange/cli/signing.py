@@ -122,13 +122,20 @@ def show_signer(home: Path, as_json: bool) -> None:
 
 @signer.command()
 @_home
+@click.option(
+    "--checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The newest checkpoint, as /audit/checkpoint shows it; else that of the exchange whose home it is.",
+)
 @json_option
-def rotate(home: Path, as_json: bool) -> None:
+def rotate(home: Path, checkpoint: Path | None, as_json: bool) -> None:
     """Make a new key of the log, which signs beside the old one. Interrupted, run it again: it goes on.
 
-    A signer that runs takes it up by itself; restart a worker that signs itself.
+    Refused where the signer remembers less than is published: the old key would be replaced from too early a
+    tree on. A signer that runs takes it up by itself; restart a worker that signs itself.
     """
-    _show(_of(home).rotate(datetime.now(UTC)), as_json)
+    published = checkpoint.read_bytes() if checkpoint else None
+    _show(_of(home).rotate(datetime.now(UTC), published), as_json)
     click.echo("both keys sign: tell verifiers and witnesses, then `exchange signer retire`", err=True)
 
 

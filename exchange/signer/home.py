@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exchange import config
+from exchange.audit import checkpoint as checkpoints
 from exchange.audit.errors import Malformed
 from exchange.audit.note import SigningKey
 from exchange.audit.signing import LogSigner, encode_keys, parse_keys
@@ -57,15 +58,23 @@ class SignerHome:
         """The signer as it is now. Raises Malformed where there is no key."""
         return signer_of(self.path, config.log_key_of(self.path, self._environ))
 
-    def rotate(self, now: datetime) -> LogSigner:
+    def rotate(self, now: datetime, published: bytes | None = None) -> LogSigner:
         """Makes a new key that signs beside the old; one that was made and not announced is announced.
 
-        Raises Malformed where the variable holds the keys, or the log has not begun.
+        `published` is the newest checkpoint; without it that of the home, where its worker signs.
+
+        Raises Malformed where the variable holds the keys, where no checkpoint is known, or where the memory
+        is behind it; SignatureInvalid for one of other keys.
         """
         self._require_file()
         signer = self.signer()
-        if signer.newest() is None:
-            raise Malformed("The log has not begun.", hint="Publish it once, then rotate its key.")
+        shown = published or Folder(self.path / "log").read(checkpoints.PATH)
+        if shown is None:
+            raise Malformed(
+                "The newest checkpoint of the log is not known here.",
+                hint="Give what /audit/checkpoint shows with --checkpoint.",
+            )
+        signer.require_abreast(shown)
         held = self._keys()
         if len(signer.keys().current) == len(held):
             self._write([*held, SigningKey.generate(signer.origin)])

@@ -28,7 +28,8 @@ from exchange.audit import integrate as integrating
 from exchange.audit.bounded import MOST_CONNECTIONS
 from exchange.audit.errors import AuditError, HeadRefused, LogDiverged, SignerUnavailable
 from exchange.audit.heads import Growth
-from exchange.audit.signing import parse_keys
+from exchange.audit.note import SigningKey
+from exchange.audit.signing import encode_keys, parse_keys
 from exchange.audit.tiles import Folder
 from exchange.cli import main
 from exchange.config import Settings, log_key_of, write_log_key
@@ -44,6 +45,11 @@ ROOTS = [merkle.leaf_hash(bytes([number])) for number in range(40)]
 
 def text(size: int) -> str:
     return checkpoint.text_of(ORIGIN, size, merkle.root(ROOTS[:size]))
+
+
+def shown(home: SignerHome) -> bytes:
+    """The checkpoint of 20 entries, signed by the keys of a home."""
+    return note.sign_note(text(20), *parse_keys(log_key_of(home.path, {}))).encoded()
 
 
 @pytest.fixture
@@ -249,32 +255,12 @@ def test_a_key_is_rotated_and_retired_while_it_serves(home: SignerHome, place: P
     with serving(home, place / "s") as asked:
         asked.sign_head(text(20), 0, [])
         first = asked.keys().newest
-        second = home.rotate(NOW).keys().newest
+        second = home.rotate(NOW, shown(home)).keys().newest
         assert asked.keys().current == (first, second)
         assert len(asked.sign_head(text(20), 20, [])) == 2
         assert home.retire().keys().current == asked.keys().current == (second,)
         assert [key.last_size for key in asked.keys().trusted()] == [20, None]
     assert (home.path / "log.env").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_rotation_that_was_interrupted_goes_on(home: SignerHome, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exchange.audit.signing import LogSigner
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LogSigner, "announce", lambda *_: (_ for _ in ()).throw(SystemExit("killed")))
-        with pytest.raises(SystemExit):
-            home.rotate(NOW)
-    assert len(home.signer().keys().current) == 1, "what was not announced signs nothing"
-    made = log_key_of(home.path, {})
-    assert len(home.rotate(NOW).keys().current) == 2
-    assert log_key_of(home.path, {}) == made, "no third key"
-
-
-def test_a_key_of_the_environment_is_not_rotated(home: SignerHome) -> None:
-    given = SignerHome(home.path, {"EXCHANGE_LOG_KEY": log_key_of(home.path, {})})
-    for change in (lambda: given.rotate(NOW), given.retire):
-        with pytest.raises(AuditError, match="variable"):
-            change()
 
 
 # the worker and its signer
@@ -499,17 +485,17 @@ def test_a_key_is_announced_whenever_it_was_replaced(
     stand, settings, apart = signed
     home, exclusively, sign = SignerHome(apart, {}), Folder.exclusively, integrating._signed
     home.create(settings.log_origin, None, empty=True)
-    rotated = list[Any]()
+    rotated, published = list[Any](), settings.log_path / "checkpoint"
 
     @contextlib.contextmanager
     def waited(folder: Folder) -> Iterator[None]:
         with exclusively(folder):
             if folder.root == settings.log_path:
-                rotated.append(home.rotate(NOW))
+                rotated.append(home.rotate(NOW, published.read_bytes()))
             yield
 
     def signing(*given: Any) -> Any:
-        rotated.append(home.rotate(NOW))
+        rotated.append(home.rotate(NOW, published.read_bytes()))
         return sign(*given)
 
     late: dict[str, tuple[object, Any]] = {
@@ -539,13 +525,17 @@ def test_nothing_is_announced_of_statements_that_are_not_published(
     home.create(settings.log_origin, None, empty=True)
     with serving(home, place / "s"):
         worker.publish(stand.market, settings)
-        home.rotate(NOW)
+        home.rotate(NOW, (published / "checkpoint").read_bytes())
         worker.publish(stand.market, settings)
     home.retire()
     shutil.rmtree(apart / "signer")
     home.create(settings.log_origin, (published / "checkpoint").read_bytes(), b"")
-    for _ in range(2):
-        home.rotate(NOW)
+    with pytest.raises(AuditError, match="Nothing was signed"):
+        home.rotate(NOW, (published / "checkpoint").read_bytes())
+    write_log_key(
+        apart, encode_keys([*parse_keys(log_key_of(apart, {})), SigningKey.generate(settings.log_origin)])
+    )
+    home.signer().announce(NOW)
     with serving(home, place / "s"), pytest.raises(LogDiverged):
         worker.publish(stand.market, settings)
     assert len(stand.entries(kind="log_key.rotated")) == 1
@@ -573,8 +563,12 @@ def test_commands(place: Path) -> None:
     made = run(main, ["signer", "init", "--origin", ORIGIN, *home])
     assert made.exit_code == 0, made.output
     assert ORIGIN in made.stdout
-    for command in ("rotate", "show", "retire"):
-        done = run(main, ["signer", command, *home])
+    assert run(main, ["signer", "rotate", *home]).exit_code == 15
+    made_home = SignerHome(place / "home", {})
+    made_home.signer().sign_head(text(20), 0, [])
+    (place / "checkpoint").write_bytes(shown(made_home))
+    for command in (["rotate", "--checkpoint", str(place / "checkpoint")], ["show"], ["retire"]):
+        done = run(main, ["signer", *command, *home])
         assert done.exit_code == 0, done.output
         assert "exchange-key-succession/v1" in done.stdout
         assert "PRIVATE" not in done.output
