@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from exchange.audit import checkpoint as checkpoints
@@ -34,7 +34,6 @@ from exchange.audit.report import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from exchange.audit.checkpoint import Checkpoint
     from exchange.audit.note import Signer, VerifierKey
@@ -44,6 +43,8 @@ FORMAT = "exchange-receipt/v1"
 MAX_BYTES = 1_048_576
 DEFAULT_WITHIN = timedelta(seconds=65)
 """How long the exchange takes, at most, to integrate a leaf."""
+LONGEST = timedelta(hours=1)
+"""No promise may run for longer, and no clock be further ahead of the reader's: else it would never end."""
 
 _SIGNED = {"format", "issued_at", "summary", "leaf", "leaf_hash", "seq", "promise"}
 _SUMMARY = {
@@ -197,7 +198,8 @@ def verify_receipt(
     The signature, the leaf's hash, that the summary says what the leaf says, the result's digest where
     `result` holds the delivered bytes, and - where the receipt carries one - the inclusion proof with its
     checkpoint and witnesses. Without a proof the receipt is good (`promised`) until its time and then
-    `overdue`, exit code 10.
+    `overdue`, exit code 10; where witnesses are required, nothing shows that any has signed: exit code 16.
+    A promise of more than an hour, or one given in the future, is malformed.
 
     Raises:
         CryptographyMissing: signatures cannot be checked here.
@@ -210,6 +212,7 @@ def verify_receipt(
             [note.as_verifier(key) for key in witnesses],
         )
         leaf = note.decode_base64(body["leaf"])
+        _check_promise(body, now)
     except Malformed as error:
         return _invalid(MALFORMED, str(error))
     if not _is_signed(body, keys):
@@ -225,6 +228,9 @@ def verify_receipt(
     if overdue and not findings:
         text = f"Promised by {integrate_by}, but no proof is attached: ask the exchange for it."
         findings.append(Finding(TRUNCATED, text, seq=body["seq"]))
+    if included is None and required > 0:
+        text = f"No proof is attached that witnesses could have signed; {required} are required."
+        findings.append(Finding(WITNESSES, text, seq=body["seq"]))
     found = tuple(findings)
     code = exit_code_of(finding.exit_code for finding in found)
     state = "included" if included is not None else "promised"
@@ -319,6 +325,19 @@ def _shape(receipt: Mapping[str, Any] | bytes | str) -> dict[str, Any]:
     if body.get("inclusion") is not None:
         _check_inclusion(_object(body, "inclusion", {"index", "proof", "checkpoint"}))
     return body
+
+
+def _check_promise(body: Mapping[str, Any], now: datetime) -> None:
+    try:
+        issued, ends = (
+            datetime.fromisoformat(text) for text in (body["issued_at"], body["promise"]["integrate_by"])
+        )
+    except ValueError:
+        raise Malformed("The receipt's times have the wrong form.") from None
+    if not timedelta() <= ends - issued <= LONGEST:
+        raise Malformed("The receipt promises nothing: its time is before it, or more than an hour after it.")
+    if issued - now > LONGEST:
+        raise Malformed("The receipt is of a time that is still to come.")
 
 
 def _check_inclusion(inclusion: dict[str, Any]) -> None:

@@ -65,6 +65,33 @@ def test_a_fresh_receipt_is_a_promise_until_its_time() -> None:
     assert (late.good, late.state, late.exit_code) == (False, "overdue", 10)
 
 
+@pytest.mark.parametrize(
+    ("after", "within", "code"),
+    [
+        (timedelta(0), timedelta(hours=1), 0),
+        (timedelta(minutes=59), timedelta(seconds=65), 0),
+        (timedelta(0), timedelta(hours=1, microseconds=1), 15),
+        (timedelta(0), timedelta(days=365_000), 15),
+        (timedelta(0), timedelta(microseconds=-1), 15),
+        (timedelta(days=365_000), timedelta(seconds=65), 15),
+    ],
+)
+def test_no_promise_is_one_for_ever(after: timedelta, within: timedelta, code: int) -> None:
+    """A receipt key that promises the year 9999 has promised nothing."""
+    issued = NOW + after
+    made = build_receipt(LEAF, origin=ORIGIN, signer=RECEIPTS, now=issued, integrate_by=issued + within)
+    assert verify(made).exit_code == code
+
+
+def test_without_a_proof_no_witness_has_signed() -> None:
+    """Whoever asks for witnesses is not content with a promise."""
+    asked: dict[str, Any] = {"witnesses": [str(WITNESSES[0].verifier)], "required": 1}
+    report = verify(BARE, **asked)
+    assert (report.good, report.exit_code) == (False, 16)
+    assert verify(BARE, **{**asked, "required": 0}).good
+    assert verify(BARE, **asked, now=NOW + timedelta(seconds=66)).exit_code == 10
+
+
 def test_a_receipt_with_a_proof_is_good_at_any_time() -> None:
     report = verify(PROVED, now=NOW + timedelta(days=3650))
     assert (report.good, report.state, report.checkpoint_size) == (True, "included", 40)
