@@ -179,6 +179,7 @@ class _Evidence:
             entries=self._entries,
             witnesses=self._cosigners,
             more_findings=self._findings.more,
+            books=True,
         )
 
     def check(self, observers: Sequence[VerifierKey], required: int) -> None:

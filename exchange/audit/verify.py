@@ -49,7 +49,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LogReport:
-    """What was verified: the checkpoint's `size` and `root`, `entries` read, `unpublished` database rows."""
+    """What was verified: the checkpoint's `size` and `root`, `entries` read, `unpublished` database rows, and
+    whether the journals that entries name were compared too (`books`).
+    """
 
     exit_code: int
     findings: tuple[Finding, ...]
@@ -60,6 +62,7 @@ class LogReport:
     unpublished: int = 0
     witnesses: tuple[str, ...] = ()
     more_findings: int = 0
+    books: bool = False
 
     @property
     def good(self) -> bool:
@@ -77,6 +80,7 @@ class LogReport:
             "entries": self.entries,
             "unpublished": self.unpublished,
             "witnesses": list(self.witnesses),
+            "books": self.books,
             "findings": [vars(finding) for finding in self.findings],
             "more_findings": self.more_findings,
         }

@@ -176,7 +176,7 @@ def verify(
             report = verify_now(books=False) if no_books else _with_books(verify_now)
     if save_checkpoint is not None and report.good:
         save_checkpoint.write_bytes(seen.encode())
-    show(as_json, report.as_document(), lambda: _draw(report))
+    show(as_json, report.as_document(), lambda: _draw_whole(report))
     click.get_current_context().exit(report.exit_code)
 
 
@@ -304,7 +304,7 @@ def _with_books(verify_now: Callable[..., LogReport]) -> LogReport:
     try:
         return verify_now(books=True)
     except (AuthError, PermissionDenied):
-        click.echo("the books were not compared: that needs a token of the role officer", err=True)
+        click.echo("the exchange refuses the books: they need a token of the role officer", err=True)
         return verify_now(books=False)
 
 
@@ -358,6 +358,12 @@ def _checkpoint_of(path: Path, report: LogReport) -> str:
     if (head.size, head.root) != (report.size, report.root):
         raise Conflict("the log grew while it was verified", hint="Verify again to save a checkpoint.")
     return text.decode("utf-8")
+
+
+def _draw_whole(report: LogReport) -> None:
+    _draw(report)
+    if not report.books:
+        click.echo("the books were not compared")
 
 
 def _draw(report: LogReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -233,7 +234,8 @@ class Audit(Control):
             pinned: a checkpoint saved earlier, which this log must continue.
             keys: the exchange's public keys from a source that you trust; else those of the profile or,
                 failing these, those that the exchange publishes.
-            books: also hold every journal that an entry names against the ledger.
+            books: also hold every journal that an entry names against the ledger: the exchange sends each
+                one's text, which is hashed here.
             checkpoint: verify the log up to this checkpoint of now, so that it may be saved afterwards.
             witnesses: public keys of witnesses, each from whoever runs it.
             witnesses_required: how many of them must have signed the checkpoint; all, where it is not said.
@@ -241,9 +243,10 @@ class Audit(Control):
                 the newest; ``Keys(..., log_statements=...)`` follows statements that were saved.
 
         Returns:
-            A report with ``good``, ``exit_code`` (0, 10 to 16) and ``findings``; a bad log does not raise.
+            A report with ``good``, ``exit_code`` (0, 10 to 16), ``findings`` and ``books`` (whether they were
+            compared); a bad log does not raise.
         """
-        return self._verified(
+        report = self._verified(
             _Published(self._connection, checkpoint),
             self._trusted(keys, follow_keys=follow_keys),
             also=self._books if books else None,
@@ -251,6 +254,7 @@ class Audit(Control):
             witnesses=witnesses,
             required=_required(witnesses, witnesses_required),
         )
+        return replace(report, books=books and report.size is not None)
 
     def spending(
         self,
@@ -427,7 +431,9 @@ def _entries(page: Mapping[str, Any]) -> list[Entry]:
 
 
 def _journal_digests(found: Mapping[str, Any]) -> dict[str, str]:
-    return {journal: str(item["digest"]) for journal, item in found["items"].items()}
+    """Of the texts that were sent: the digests beside them are the exchange's word alone."""
+    items = found["items"].items()
+    return {journal: hashlib.sha256(item["text"].encode()).hexdigest() for journal, item in items}
 
 
 def _time(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +26,7 @@ from exchange.operations.terms import budgets, moment, money
 from exchange.persons import commitments
 from exchange.store import our_id
 from settlement import ledger, licences
+from settlement.documents import sha256_hex
 from settlement.errors import SettlementError
 
 if TYPE_CHECKING:
@@ -125,16 +126,16 @@ def prove(market: Market, actor: Actor, entry_id: str) -> dict[str, Any]:
 
 
 def journals(market: Market, actor: Actor, ids: list[str]) -> dict[str, Any]:
-    """Journals with their lines and digests, to hold leaves against. Unknown ids are left out."""
+    """Journals with their lines, their digests, and the text that each digest is of, to hold leaves against.
+    Unknown ids are left out.
+    """
     note_reading(market, actor, "journals", "")
 
     def look(session: Session) -> dict[str, Any]:
         found = {}
-        for one in ids:
-            digest = digest_of_journal(session, one)
-            if digest is not None:
-                lines = [asdict(line) for line in ledger.journal_lines(session, one)]
-                found[one] = {"digest": digest, "lines": lines}
+        for one, text in ledger.journal_texts(session, ids).items():
+            lines = [asdict(line) for line in ledger.journal_lines(session, one)]
+            found[one] = {"digest": sha256_hex(text), "text": text, "lines": lines}
         return {"items": found}
 
     return market.store.read(look)
@@ -179,7 +180,7 @@ def verify(
         database_leaves=_records(market),
     )
     extra = [*_strays(market, report), *_beside(market), *_books(market)]
-    return report.with_findings(extra)
+    return replace(report.with_findings(extra), books=True)
 
 
 def _strays(market: Market, report: LogReport) -> list[Finding]:

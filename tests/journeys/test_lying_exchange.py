@@ -115,6 +115,31 @@ def test_books_are_held_against_the_entries_that_were_verified(sqlite_stand: Sta
     assert {finding.journal for finding in report.findings} == {journal}
 
 
+def test_books_are_hashed_here_and_not_by_the_exchange(sqlite_stand: Stand) -> None:
+    """A digest that was logged stands beside any text; a client that believed it would compare nothing."""
+    stand = sqlite_stand
+    asked(stand, "0.01")
+    stand.publish_log()
+
+    def answer(request: httpx.Request, before: int, data: bytes) -> bytes:
+        if request.url.path != "/v1/audit/journals":
+            return data
+        told = json.loads(data)
+        for journal in told["items"].values():
+            journal["text"] = journal["text"].replace('"amount":"', '"amount":"1')
+        return json.dumps(told).encode()
+
+    with lied_to(stand, lambda request, before, data: data, "officer") as x:
+        report = x.audit.verify()
+    assert (report.exit_code, report.books) == (0, True)
+    with lied_to(stand, answer, "officer") as x:
+        report = x.audit.verify()
+    assert report.exit_code == 11
+    assert {finding.message for finding in report.findings} == {
+        "The ledger's journal is not the one that was logged."
+    }
+
+
 def other_document(path: str, of_other: bytes) -> Answer:
     """Something true, of something else than what is asked for."""
     return lambda request, before, data: of_other if request.url.path == path else data

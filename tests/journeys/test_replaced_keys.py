@@ -144,6 +144,19 @@ def test_commands_follow_keys(log: Replaced, what: str) -> None:
     assert log.command(*asked, "--follow-keys", log.place / "nowhere") == 2
 
 
+@pytest.mark.parametrize("who", ["officer", "buyer"])
+def test_a_report_says_whether_the_books_were_compared(
+    log: Replaced, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """An exchange that refuses them to an officer has to be seen to."""
+    monkeypatch.setenv("EXCHANGE_TOKEN", log.stand.tokens[who])
+    asked = ["audit", "verify", "--log-key", log.pinned.log_key, "--follow-keys"]
+    told, shown = (CliRunner().invoke(main, [*asked, *more]) for more in (["--json"], []))
+    assert (told.exit_code, shown.exit_code) == (0, 0)
+    assert json.loads(told.stdout)["books"] is (who == "officer")
+    assert ("the books were not compared" in shown.stdout) is (who != "officer")
+
+
 def test_evidence_is_checked_by_options_that_are_of_it_and_others_are_refused(
     log: Replaced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
