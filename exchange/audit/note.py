@@ -48,13 +48,15 @@ class VerifierKey:
     """A public key under a name, written `name+id+base64(algorithm || key)`.
 
     `last_size` is that of the largest tree that a key of a log stands for alone, where another has followed
-    it (`exchange.audit.succession`); it is no part of the key.
+    it, and `before_pinned` says that it was replaced before the key that the reader pinned
+    (`exchange.audit.succession`); both are no part of the key.
     """
 
     name: str
     public: bytes
     algorithm: int = ED25519
     last_size: int | None = field(default=None, compare=False)
+    before_pinned: bool = field(default=False, compare=False)
 
     @property
     def key_id(self) -> bytes:

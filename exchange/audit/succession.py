@@ -94,7 +94,8 @@ def parse_statements(data: bytes | str) -> tuple[Statement, ...]:
 def follow(pinned: VerifierKey, statements: bytes | str) -> tuple[VerifierKey, ...]:
     """Every key of the chain that the pinned one belongs to, oldest first; the pinned one alone without any.
 
-    Keys that were replaced have their `last_size`.
+    Keys that were replaced have their `last_size`, and those before the pinned one say so: it was pinned when
+    it had signed a checkpoint, and so no newest one is of theirs alone.
 
     Raises:
         Malformed: the statements cannot be read.
@@ -112,13 +113,17 @@ def follow(pinned: VerifierKey, statements: bytes | str) -> tuple[VerifierKey, .
         raise SignatureInvalid("The pinned key is not in the chain of published keys.")
     if len(set(keys)) != len(keys):
         raise SignatureInvalid("The chain of keys comes back to a key that was replaced.")
-    return tuple(keys)
+    place = keys.index(pinned)
+    return (*(replace(key, before_pinned=True) for key in keys[:place]), *keys[place:])
 
 
 def pinned_keys(pinned: Sequence[str | VerifierKey], statements: bytes | str) -> tuple[VerifierKey, ...]:
-    """The keys of every pinned one's chain. Raises as `follow`."""
-    found = (follow(notes.as_verifier(key), statements) for key in pinned)
-    return tuple(dict.fromkeys(key for keys in found for key in keys))
+    """The keys of every pinned one's chain, each as the oldest pinned one sees it. Raises as `follow`."""
+    found: dict[VerifierKey, VerifierKey] = {}
+    for one in pinned:
+        for key in follow(notes.as_verifier(one), statements):
+            found[key] = found.get(key, key) if key.before_pinned else key
+    return tuple(found.values())
 
 
 def _parse(data: bytes) -> Statement:

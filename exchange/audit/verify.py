@@ -121,7 +121,8 @@ def verify_log(
 
     Args:
         reader: the log's files: a `Folder`, or `Fetched` bytes by path.
-        origin, keys: what the log must call itself and the keys that it may sign with, known from elsewhere.
+        origin, keys: what the log must call itself and the keys that it may sign with, known from elsewhere;
+            those `before_pinned` sign an older checkpoint alone, and never this one.
         witnesses, required: pinned witness keys, and how many of them must have signed the checkpoint.
         pinned: an older checkpoint of this log, as it was saved.
         database_leaves: the database's copy, in order of seq (`log.entries(session)`).
@@ -143,7 +144,7 @@ def verify_log(
     try:
         trusted = [note.as_verifier(key) for key in keys]
         observers = [note.as_verifier(key) for key in witnesses]
-        checkpoint = checkpoints.open_checkpoint(_newest(reader), origin=origin, keys=trusted)
+        checkpoint = _open_newest(reader, origin, trusted)
         cosigners = checkpoints.cosigners(checkpoint, observers, log_keys=trusted)
         saved = None if pinned is None else _open_pinned(pinned, origin, trusted)
     except SignatureInvalid as error:
@@ -204,11 +205,17 @@ def verify_journals(
             yield Finding(ALTERED, "The ledger's journal is not the one that was logged.", **place)
 
 
-def _newest(reader: Reader) -> bytes:
+def _open_newest(reader: Reader, origin: str, keys: Sequence[VerifierKey]) -> Checkpoint:
     data = reader.read(checkpoints.PATH)
     if data is None:
         raise Malformed("There is no checkpoint.")
-    return data
+    checkpoint = checkpoints.open_checkpoint(data, origin=origin, keys=keys)
+    # Older keys vouch for what was saved then. A past that is shown today is a thief's, or out of date.
+    if all(key.before_pinned for key in note.verify_note(checkpoint.note, keys)):
+        raise SignatureInvalid(
+            "The checkpoint is signed by keys alone that were replaced before the pinned one."
+        )
+    return checkpoint
 
 
 def _report(

@@ -268,7 +268,22 @@ def test_a_key_that_was_replaced_signs_nothing_more_alone(tmp_path: Path) -> Non
     forged = Fetched(publish([*leaves[:30], *leaves[31:60]], SIGNER))
     report = verify_log(forged, origin=ORIGIN, keys=keys)
     assert (report.exit_code, "replaced" in report.findings[0].message) == (13, True)
-    assert verify_log(Fetched(publish(leaves[:20], SIGNER)), origin=ORIGIN, keys=keys).exit_code == 0
+    past = Fetched(publish(leaves[:20], SIGNER))
+    pinned_then = succession.follow(SIGNER.verifier, folder.read("keys") or b"")
+    assert verify_log(past, origin=ORIGIN, keys=pinned_then).exit_code == 0, "it was signed before"
+
+
+def test_a_key_that_was_replaced_forges_no_past_for_whoever_pinned_a_later_one(tmp_path: Path) -> None:
+    """It stands for the checkpoints that were saved, and not for the log of today."""
+    folder, leaves = Folder(tmp_path), [record.leaf for record in records(60)]
+    early, _ = rotated(folder, retired=True)
+    told = folder.read("keys") or b""
+    forged = Fetched(publish(leaves[:15], SIGNER))
+    for pinned, code in (([STRANGER], 13), ([SIGNER], 0), ([STRANGER, SIGNER], 0), ([SIGNER, STRANGER], 0)):
+        keys = succession.pinned_keys([key.verifier for key in pinned], told)
+        assert set(keys) == {SIGNER.verifier, STRANGER.verifier}
+        assert verify_log(forged, origin=ORIGIN, keys=keys).exit_code == code
+        assert verify_log(folder, origin=ORIGIN, keys=keys, pinned=early).exit_code == 0
 
 
 def statements(*keys: SigningKey, sizes: tuple[int, ...] = (5, 9, 12)) -> bytes:
