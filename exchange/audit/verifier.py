@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import sys
 from datetime import UTC, datetime
@@ -53,6 +54,7 @@ _Report = LogReport | ReceiptReport | ProofReport
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Verifies what was asked for, says what was found, and returns the exit code."""
+    _say_anything()
     given = _parser().parse_args(arguments)
     try:
         report = _report(given)
@@ -70,6 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         _tell(report)
     return report.exit_code
+
+
+def _say_anything() -> None:
+    """Has both outputs escape what their encoding has no character for: a log may name anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _report(given: argparse.Namespace) -> _Report:

@@ -161,7 +161,7 @@ def verify(
         report = _verify_evidence(evidence, told, receipt_key, url, profile)
         show(as_json, report.as_document(), lambda: _draw(report))
         click.get_current_context().exit(report.exit_code)
-    pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
+    pinned = checkpoint.read_bytes() if checkpoint else None
     if local or not _is_configured(url, profile):
         report, seen = _verify_home(pinned, told, wanted=save_checkpoint is not None)
     else:
@@ -194,7 +194,7 @@ def spending(x: Exchange, checkpoint: Path | None, told: _Trusted, as_json: bool
     Exit codes as for `verify`; 11 also where the exchange says something else than the log, or speaks of an
     earlier one; 10 where no checkpoint comes; 14 where an entry is missing between two others of a domain.
     """
-    pinned = checkpoint.read_text(encoding="utf-8") if checkpoint else None
+    pinned = checkpoint.read_bytes() if checkpoint else None
     report = x.audit.spending(pinned=pinned, **told.by(x))
     found = [{**asdict(one), "agree": one.agree} for one in report.domains]
     show(as_json, {**report.log.as_document(), "domains": found}, lambda: _draw_spending(report))
@@ -312,7 +312,7 @@ def _statements(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _verify_home(pinned: str | None, told: _Trusted, *, wanted: bool) -> tuple[LogReport, str]:
+def _verify_home(pinned: bytes | None, told: _Trusted, *, wanted: bool) -> tuple[LogReport, str]:
     from exchange.audit import succession
     from exchange.audit.errors import Malformed
     from exchange.bootstrap import open_market

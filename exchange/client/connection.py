@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+_FETCHED_WITHIN_S = 300.0
+_MAX_ERROR_BYTES = 1 << 20
 _RETRIED = frozenset({429, 502, 503, 504})
 _FINAL_CODES = frozenset({"query_timeout"})
 _HTML_HINT = (
@@ -196,17 +198,19 @@ class Connection:
 
     def fetch(self, path: str, most: int) -> bytes:
         """The bytes under a public path: ``most`` of them, and one where there are more, because a server
-        that is not trusted may send without an end. Raises :class:`~exchange.client.errors.ExchangeError`.
+        that is not trusted may send without an end. However it drips, five minutes are enough in all.
+        Raises :class:`~exchange.client.errors.ExchangeError`.
         """
-        failures = 0
+        failures, ends = 0, time.monotonic() + _FETCHED_WITHIN_S
         while True:
             reply = self.send("GET", path, headers={"Accept": "*/*"}, stream=True)
             try:
                 with contextlib.closing(reply):
-                    return _beginning(reply, most + 1)
+                    return _beginning(reply, most + 1, ends)
             except httpx.HTTPError as error:
                 failures += 1
-                if failures > self._retry.times or not _may_pass(error):
+                late = time.monotonic() >= ends
+                if late or failures > self._retry.times or not _may_pass(error):
                     raise self._unreached(error, {}) from error
                 self._sleep(self._backoff(failures))
 
@@ -229,7 +233,7 @@ class Connection:
             asked = self._client.build_request(method, path, headers=headers, **rest)
             reply = self._client.send(asked, stream=stream)
             if stream and not reply.is_success:
-                reply.read()
+                reply = _read_error(reply)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return _Failure(
                 self._unreached(error, headers), self._backoff(failures) if _may_pass(error) else None
@@ -265,13 +269,25 @@ class Connection:
         )
 
 
-def _beginning(reply: httpx.Response, most: int) -> bytes:
+def _beginning(reply: httpx.Response, most: int, ends: float) -> bytes:
+    """Raises ReadTimeout where it has not come when the monotonic clock says `ends`."""
     held = bytearray()
     for part in reply.iter_bytes():
         held += part
         if len(held) >= most:
             break
+        if time.monotonic() >= ends:
+            raise httpx.ReadTimeout("it takes too long", request=reply.request)
     return bytes(held[:most])
+
+
+def _read_error(reply: httpx.Response) -> httpx.Response:
+    """A streamed reply that is no success, with the beginning of what it says in plain bytes."""
+    with contextlib.closing(reply):
+        content = _beginning(reply, _MAX_ERROR_BYTES, time.monotonic() + _FETCHED_WITHIN_S)
+    packed = ("content-encoding", "content-length", "transfer-encoding")
+    headers = [one for one in reply.headers.multi_items() if one[0].lower() not in packed]
+    return httpx.Response(reply.status_code, headers=headers, content=content, request=reply.request)
 
 
 def error_of(reply: httpx.Response) -> errors.ExchangeError:
@@ -337,7 +353,7 @@ def _json(reply: httpx.Response) -> Any:
         return None
     try:
         return reply.json()
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
 
 

@@ -156,7 +156,7 @@ def verify(
     market: Market,
     *,
     log_key: str,
-    pinned: str | None = None,
+    pinned: str | bytes | None = None,
     statements: str = "",
     witnesses: Sequence[str] = (),
     required: int = 0,

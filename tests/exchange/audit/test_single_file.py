@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from exchange.audit import checkpoint, single_file
+from exchange.audit import checkpoint, single_file, verifier
 from exchange.audit.integrate import integrate
+from exchange.audit.note import MAX_NOTE_BYTES
 from exchange.audit.receipts import ReceiptSigner, attach_inclusion
 from exchange.audit.tiles import Fetched, Folder
 from exchange.audit.tlog_proof import TlogProof, proof_of_receipt
@@ -314,6 +316,18 @@ def test_a_file_that_is_too_large_is_refused_and_not_cut(place: Path, tmp_path: 
     assert "larger than 1048576 bytes" in told["findings"][0]["message"]
     leaf.write_bytes(LEAVES[6].ljust(70_000))
     assert run(place, "proof", proof_of(place, tmp_path), *TRUST, "--leaf", leaf).returncode == 15
+
+
+def test_what_a_terminal_has_no_letters_for_is_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name in a finding is shown, and the finding's code returned, under whatever locale."""
+    shown, file = io.BytesIO(), tmp_path / "\u65e5\u672c"
+    file.write_bytes(bytes(MAX_NOTE_BYTES + 1))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    asked = ["log", str(tmp_path), "--key", KEYS[0], "--checkpoint", str(file)]
+    assert verifier.main(asked) == 15
+    assert b"\\u65e5\\u672c is larger than" in shown.getvalue()
 
 
 def test_a_proof_is_checked_with_the_leaf_that_it_carries_or_another(place: Path, tmp_path: Path) -> None:

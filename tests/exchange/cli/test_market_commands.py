@@ -297,6 +297,9 @@ def test_officer_verifies_and_exports(run: Run, alone: Path, marketplace: Market
     (alone / "cp").write_text("\n".join([forged[0], "1", *forged[2:]]))
     bad = run("audit", "verify", "--checkpoint", "cp", who="guard")
     assert (bad.exit_code, "[13]" in bad.stdout) == (13, True)
+    (alone / "cp").write_bytes(b"\xff\xfe")
+    for what in ("verify", "spending"):
+        assert run("audit", what, "--checkpoint", "cp", who="guard").exit_code == 15
     assert run("audit", "export", "e.jsonl", "--kind", "listing.published", who="guard").exit_code == 0
     assert len((alone / "e.jsonl").read_text().splitlines()) >= 2
     told = run("audit", "export", "e.zip", "--kind", "listing.published", "--json", who="guard")

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from exchange.client import ConnectionFailed, ExchangeError, InProgress, QueryFailed, RateLimited, ServerError
+from exchange.client import (
+    ConnectionFailed,
+    ExchangeError,
+    InProgress,
+    NotFound,
+    QueryFailed,
+    RateLimited,
+    ServerError,
+)
 from exchange.client.connection import TIMEOUT
 from tests.exchange.client.desk import Desk, good, html, problem
 
@@ -63,6 +71,45 @@ def test_a_file_that_breaks_off_is_fetched_again() -> None:
     with pytest.raises(ConnectionFailed):
         gone.connection().fetch("/audit/tile/0/000", 100)
     assert len(gone.requests) == 6, "once, and five times again"
+
+
+class Dripping(httpx.SyncByteStream):
+    """A reply that comes byte by byte and does not end, and how many were taken."""
+
+    def __init__(self, part: bytes = b"x") -> None:
+        self.part, self.sent = part, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.sent < 100:
+            self.sent += 1
+            yield self.part
+
+
+def test_a_file_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    drops = Dripping()
+    monkeypatch.setattr("exchange.client.connection._FETCHED_WITHIN_S", 0.0)
+    desk = Desk(*(httpx.Response(200, stream=drops) for _ in range(10)))
+    with pytest.raises(ConnectionFailed):
+        desk.connection().fetch("/audit/checkpoint", 1000)
+    assert (len(desk.requests), drops.sent) == (1, 1), "and not begun again"
+
+
+def test_of_an_error_the_beginning_is_read() -> None:
+    endless = Dripping(bytes(1 << 20))
+    with pytest.raises(ServerError):
+        Desk(httpx.Response(500, stream=endless)).connection().fetch("/audit/checkpoint", 10)
+    assert endless.sent == 1
+    short = httpx.Response(404, stream=httpx.ByteStream(problem(404, "not_found").content))
+    short.headers["Content-Type"] = "application/problem+json"
+    with pytest.raises(NotFound):
+        Desk(short).connection().fetch("/audit/checkpoint", 10)
+
+
+def test_a_document_that_is_nested_without_an_end_is_none() -> None:
+    deep = httpx.Response(200, content=b"[" * 200_000, headers={"Content-Type": "application/json"})
+    with pytest.raises(ServerError) as caught:
+        Desk(deep).connection().get("/v1/jobs")
+    assert caught.value.code == "unexpected_reply"
 
 
 @pytest.mark.parametrize(
