@@ -100,6 +100,13 @@ def cosigners(
         raise SignatureInvalid(f"A witness's signature is bad: {error}") from None
 
 
+def cosigned_at(checkpoint: Checkpoint, found: Sequence[VerifierKey]) -> int | None:
+    """Seconds since 1970 of the newest signature among the `cosigners` that were found; None without any."""
+    names = {(key.name, key.key_id) for key in found}
+    signed = (one for one in checkpoint.note.signatures if (one.name, one.key_id) in names)
+    return max((int.from_bytes(one.value[:8], "big") for one in signed), default=None)
+
+
 def parse_text(text: str) -> tuple[str, int, bytes]:
     """Origin, size and root of a checkpoint's text. Raises Malformed."""
     lines = text.removesuffix("\n").split("\n")

@@ -166,6 +166,7 @@ class _Evidence:
         self._policies: set[str] = set()
         self._entries = 0
         self._cosigners: tuple[str, ...] = ()
+        self._cosigned_at: int | None = None
         self._head: Checkpoint | None = None
 
     def report(self) -> LogReport:
@@ -180,6 +181,7 @@ class _Evidence:
             witnesses=self._cosigners,
             more_findings=self._findings.more,
             books=True,
+            cosigned_at=self._cosigned_at,
         )
 
     def check(self, observers: Sequence[VerifierKey], required: int) -> None:
@@ -191,6 +193,7 @@ class _Evidence:
         self._head = head
         cosigners = checkpoints.cosigners(head, observers, log_keys=self._keys)
         self._cosigners = tuple(key.name for key in cosigners)
+        self._cosigned_at = checkpoints.cosigned_at(head, cosigners)
         if len(cosigners) < required:
             text = f"{len(cosigners)} pinned witnesses signed the checkpoint; {required} are required."
             self._findings.add(WITNESSES, text)

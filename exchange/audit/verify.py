@@ -7,6 +7,7 @@ bundle of 256 entries at a time, so memory does not grow with the log, only with
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from exchange.audit import checkpoint as checkpoints
@@ -50,7 +51,8 @@ __all__ = [
 @dataclass(frozen=True)
 class LogReport:
     """What was verified: the checkpoint's `size` and `root`, `entries` read, `unpublished` database rows, and
-    whether the journals that entries name were compared too (`books`).
+    whether the journals that entries name were compared too (`books`). `cosigned_at` is the newest witness's
+    time in seconds since 1970: nothing shows that the log is newer.
     """
 
     exit_code: int
@@ -63,6 +65,7 @@ class LogReport:
     witnesses: tuple[str, ...] = ()
     more_findings: int = 0
     books: bool = False
+    cosigned_at: int | None = None
 
     @property
     def good(self) -> bool:
@@ -80,6 +83,7 @@ class LogReport:
             "entries": self.entries,
             "unpublished": self.unpublished,
             "witnesses": list(self.witnesses),
+            "cosigned_at": self.cosigned_at,
             "books": self.books,
             "findings": [vars(finding) for finding in self.findings],
             "more_findings": self.more_findings,
@@ -89,6 +93,8 @@ class LogReport:
         if not self.good:
             return "\n".join(str(finding) for finding in self.findings)
         told = f"{self.origin}, {self.size} entries, root {self.root.hex() if self.root else ''}"
+        if self.cosigned_at is not None:
+            told += f"\nsigned by {len(self.witnesses)} witnesses, the last at {_utc(self.cosigned_at)}"
         if self.unpublished:
             told += f"\n{self.unpublished} newer entries are not under a checkpoint yet"
         return told
@@ -231,7 +237,16 @@ def _report(
         scan.unpublished,
         tuple(key.name for key in cosigners),
         findings.more,
+        cosigned_at=checkpoints.cosigned_at(checkpoint, cosigners),
     )
+
+
+def _utc(seconds: int) -> str:
+    """A time for a person, whatever a witness wrote."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OSError, OverflowError, ValueError):
+        return f"{seconds} seconds since 1970"
 
 
 def _open_pinned(pinned: bytes | str, origin: str, keys: Sequence[VerifierKey]) -> Checkpoint:

@@ -7,6 +7,7 @@ import random
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -353,6 +354,23 @@ def test_checkpoints_by_others_are_refused() -> None:
     assert verify_log(Fetched(FILES), origin=ORIGIN, keys=[]).exit_code == 13
     assert verify_log(Fetched(FILES), origin=ORIGIN, keys=["nonsense"]).exit_code == 15
     assert verify_log(Fetched(FILES), origin=ORIGIN, keys=[str(STRANGER.verifier), *KEYS]).exit_code == 0
+
+
+def test_the_report_says_when_the_newest_witness_signed() -> None:
+    """Old signatures under an old checkpoint are good: only their age gives them away."""
+    files = publish([record.leaf for record in records(40)])
+    pinned, head = (
+        [str(one.verifier) for one in WITNESSES[:2]],
+        checkpoint.parse_checkpoint(files["checkpoint"]),
+    )
+    for witness, year in zip(WITNESSES, (2001, 2002, 2003), strict=True):
+        head = checkpoint.cosign(head, witness, datetime(year, 1, 1, tzinfo=UTC))
+    files["checkpoint"] = head.encoded()
+    report = verify(files, witnesses=pinned, required=2)
+    assert (report.exit_code, report.cosigned_at) == (0, 1_009_843_200), "of those that were pinned"
+    assert "2 witnesses, the last at 2002-01-01T00:00:00+00:00" in str(report)
+    assert report.as_document()["cosigned_at"] == report.cosigned_at
+    assert verify(files).cosigned_at is None
 
 
 def test_too_few_witnesses() -> None:
