@@ -450,7 +450,7 @@ class _Altering(httpx.BaseTransport):
         if self._what in request.url.path:
             if self._what == "journals":
                 items = json.loads(content)["items"]
-                next(iter(items.values()))["digest"] = "0" * 64
+                next(iter(items.values()))["text"] += " "
                 content = bytearray(json.dumps({"items": items}).encode())
             elif reply.status_code == 200:
                 content[0 if self._what == "checkpoint" else len(content) // 2] ^= 1
