@@ -30,7 +30,6 @@ from urllib.parse import urlsplit
 import psycopg
 
 from bench import books, report, road
-from exchange import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -143,13 +142,7 @@ def measure(folder: Path, database: str, seconds: float, clients: int) -> list[d
     }
     tokens, numbers = road.prepare(environ), itertools.count(1)
     with road.serving(environ) as url:
-        with Exchange(url, token=tokens["provider"]) as provider:
-            provider.publish(road.manifest(), progress=False)
-            road.await_layout(provider, "nyc/flights")
-        with Exchange(url, token=tokens["buyer"]) as buyer:
-            buyer.dataset("nyc/flights").request(
-                plan="pay-as-you-go", purpose="research", territory="US", accept_licence=True
-            )
+        road.trade(url, tokens)
         served = Served(url, tokens["buyer"], database)
         for send in KINDS.values():
             run(served, send, numbers, seconds=min(2.0, seconds), clients=clients)

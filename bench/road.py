@@ -229,7 +229,7 @@ def step_by_step(environ: dict[str, str], road: Road, queries: int) -> dict[str,
     actor = market.store.read(lambda session: buyer(session))
     if road.laid:
         view = market.store.read(lambda session: listing.published(session, road.slug))
-        _await(lambda: laying.serving(market, view) is not None)
+        wait(lambda: laying.serving(market, view) is not None)
 
     def ask(number: int) -> None:
         sql, cap = road.ask(number)
@@ -291,17 +291,28 @@ def _each(seconds: list[float], count: int) -> list[float]:
     return [sum(seconds[place * often : (place + 1) * often]) for place in range(count)]
 
 
+def trade(url: str, tokens: dict[str, str]) -> None:
+    """Have the provider list the flights, wait for their layout, and have the buyer take a grant."""
+    with Exchange(url, token=tokens["provider"]) as provider:
+        provider.publish(manifest(), progress=False)
+        await_layout(provider, "nyc/flights")
+    with Exchange(url, token=tokens["buyer"]) as buying:
+        buying.dataset("nyc/flights").request(
+            plan="pay-as-you-go", purpose="research", territory="US", accept_licence=True
+        )
+
+
 def await_layout(x: Exchange, slug: str) -> None:
     """Wait until a published dataset is laid out, so that nothing is built beside what is timed."""
-    _await(lambda: (x.dataset(slug).layout or {}).get("state") == "ready")
+    wait(lambda: (x.dataset(slug).layout or {}).get("state") == "ready")
 
 
-def _await(holds: Callable[[], bool]) -> None:
-    """Wait until it holds: a layout is built, or checked, beside."""
-    deadline = time.monotonic() + _LAYOUT_S
+def wait(holds: Callable[[], bool], within_s: float = _LAYOUT_S) -> None:
+    """Wait until it holds: something is done beside. TimeoutError where it takes longer."""
+    deadline = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > deadline:
-            raise TimeoutError("The layout did not come.")
+            raise TimeoutError("What was waited for did not come.")
         time.sleep(0.2)
 
 

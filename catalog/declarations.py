@@ -11,7 +11,6 @@ import datetime as dt
 import re
 import tomllib
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +70,7 @@ class Declarations:
     @property
     def regime(self) -> Regime:
         """What the law where the data were collected asks; nothing for a territory without a section."""
-        return _regimes().get(self.jurisdiction, Regime())
+        return _REGIMES.get(self.jurisdiction, Regime())
 
     @property
     def assessment_kept_until(self) -> str | None:
@@ -121,7 +120,7 @@ def read(section: Any) -> Declarations | None:
 
 def is_country(code: object) -> bool:
     """Whether it is a country's code of ISO 3166-1 alpha-2."""
-    return isinstance(code, str) and code in _countries()
+    return isinstance(code, str) and code in _COUNTRIES
 
 
 def check(declared: Declarations, today: dt.date, *, private: bool) -> None:
@@ -150,7 +149,7 @@ def check(declared: Declarations, today: dt.date, *, private: bool) -> None:
 
 def rule(classification: str) -> str:
     """The rule that holds everywhere for a class of data."""
-    return str(_read()["any"][classification])
+    return str(_RULES["any"][classification])
 
 
 def _assessment(value: Any) -> dict[str, str] | None:
@@ -191,21 +190,6 @@ def _text(section: Mapping[str, Any], name: str, where: str, longest: int) -> st
     return value
 
 
-@cache
-def _read() -> dict[str, Any]:
-    return tomllib.loads(files("catalog").joinpath("regimes.toml").read_text(encoding="utf-8"))
-
-
-@cache
-def _countries() -> frozenset[str]:
-    return frozenset(_read()["any"]["countries"].split())
-
-
-@cache
-def _regimes() -> dict[str, Regime]:
-    return {name: _regime(said) for name, said in _read().items() if name != "any"}
-
-
 def _regime(said: Mapping[str, Any]) -> Regime:
     assessment, minors = said.get("impact_assessment"), said.get("minors")
     return Regime(
@@ -218,3 +202,9 @@ def _regime(said: Mapping[str, Any]) -> Regime:
         minors_under=minors["under"] if minors else 0,
         minors_purposes=tuple(minors["purposes"]) if minors else None,
     )
+
+
+# Read with the module: who judges in a transaction reads no file.
+_RULES: dict[str, Any] = tomllib.loads(files("catalog").joinpath("regimes.toml").read_text(encoding="utf-8"))
+_COUNTRIES = frozenset(_RULES["any"]["countries"].split())
+_REGIMES = {name: _regime(said) for name, said in _RULES.items() if name != "any"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import socketserver
 import threading
 import time
@@ -46,6 +47,17 @@ class Bounded(socketserver.ThreadingMixIn):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: a connection that broke is the other side's matter, and what it sent is not repeated."""
+
+    def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT, and close."""
+
+        def stop(*_: object) -> None:
+            threading.Thread(target=self.shutdown).start()  # type: ignore[attr-defined]
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        with self:  # type: ignore[attr-defined]
+            self.serve_forever(poll_interval=0.2)  # type: ignore[attr-defined]
 
 
 class Deadline(io.RawIOBase):

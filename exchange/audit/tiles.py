@@ -25,8 +25,6 @@ WIDTH = 1 << HEIGHT
 """Hashes in a full tile, entries in a full bundle."""
 MAX_FILE_BYTES = WIDTH * (2 + 65_535)
 """Size of the largest possible entry bundle, which no file of a log exceeds."""
-MAX_LEVEL = 7
-"""Level of the highest tile of a tree with fewer than 2**63 leaves."""
 _TEMPORARY = ".writing"
 
 

@@ -109,7 +109,7 @@ def serve(home: Path, socket: Path, allow: tuple[str, ...]) -> None:
         hint = "Name another --socket, or end what answers there."
         raise Malformed(f"The signer cannot listen: {error}.", hint=hint) from None
     logging.getLogger("exchange.signer").info("signing for %s", served.signer().origin)
-    server.serve(listening)
+    listening.serve()
 
 
 @signer.command("show")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
 import socketserver
 import struct
-import threading
 from typing import TYPE_CHECKING, Any
 
 from exchange.audit.bounded import Bounded, Deadline
@@ -56,18 +54,6 @@ class SignerServer(Bounded, socketserver.UnixStreamServer):
         with contextlib.suppress(OSError):
             request.sendall(f"{FORBIDDEN}\nThe signer does not answer this user.\n".encode())
         return False
-
-
-def serve(server: SignerServer) -> None:
-    """Serve until SIGTERM or SIGINT."""
-
-    def stop(*_: object) -> None:
-        threading.Thread(target=server.shutdown).start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    with server:
-        server.serve_forever(poll_interval=0.2)
 
 
 class _Handler(socketserver.BaseRequestHandler):

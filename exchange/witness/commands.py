@@ -61,7 +61,7 @@ def _serve(told: argparse.Namespace) -> int:
     config = configuration.read(told.folder)
     made = server.WitnessServer(config.host, config.port, _opened(config))
     _LOG.info("witnessing %d logs at http://%s:%d", len(config.logs), *made.server_address[:2])
-    server.serve(made)
+    made.serve()
     return 0
 
 

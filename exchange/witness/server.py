@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.server
 import io
-import signal
 import socket
-import threading
 from typing import TYPE_CHECKING, Any
 
 from exchange.audit.bounded import LONGEST_S, Bounded, Deadline
@@ -28,18 +26,6 @@ class WitnessServer(Bounded, http.server.HTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.witness = witness
         super().__init__((host, port), _Handler)
-
-
-def serve(server: WitnessServer) -> None:
-    """Serve until SIGTERM or SIGINT."""
-
-    def stop(*_: object) -> None:
-        threading.Thread(target=server.shutdown).start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    with server:
-        server.serve_forever(poll_interval=0.2)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -227,6 +227,3 @@ _READERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Fact | None
     **dict.fromkeys(("transfer.created", "transfer.updated", "transfer.reversed"), _transferred),
     "account.updated": _account,
 }
-
-#: The kinds of event that an endpoint subscribes to.
-EVENT_TYPES: tuple[str, ...] = tuple(_READERS)

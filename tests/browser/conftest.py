@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from werkzeug.serving import make_server
 
 from tests.browser.people import Person
 from tests.browser.screens import Album
 from tests.conftest import ROOT, service_address
+from tests.market.server import on_a_port
 from tests.market.stand import Stand
 
 #: Nothing but the page under test is asked for: Chromium looks for updates and hosts of its own otherwise.
@@ -43,15 +42,8 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def site(stand: Stand) -> Iterator[str]:
     """The market's address on a free port of this machine."""
-    server = make_server("127.0.0.1", 0, stand.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with on_a_port(stand.app) as url:
+        yield url
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from exchange.audit import single_file
 from exchange.operations import watching
 from tests.browser.people import Person
 from tests.browser.screens import Album
-from tests.journeys.running import endless
+from tests.journeys.running import ended, endless
 from tests.market import sample
 from tests.market.stand import Stand, problem
 
@@ -96,7 +95,8 @@ def test_a_freeze_stops_a_running_job_and_two_persons_lift_it(
         row = page.get_by_role("row").filter(has_text=sample.SLUG)
         assert row.get_by_role("cell").nth(4).inner_text() == "1", "queries ended"
         assert stand.market.engine.turns.settled(10), "its worker is free long before its time limit"
-    assert state(stand, job.headers["Location"]) == ("cancelled", "frozen")
+    done = ended(stand, job.headers["Location"])
+    assert (done["state"], done["failure"]) == ("cancelled", "frozen")
     problem(stand.run(), 403, "frozen")
     album.take(page, "officer-freezes")
 
@@ -167,12 +167,3 @@ def test_evidence_is_taken_away_and_checked_elsewhere(
 def receipt_key(stand: Stand) -> str:
     """The key of receipts as everybody is told it."""
     return stand.get(None, "/audit/receipt-key").text.strip()
-
-
-def state(stand: Stand, where: str) -> tuple[str, str]:
-    """How a job ended."""
-    until = time.monotonic() + 30
-    while (job := stand.get("buyer", where).json())["state"] in ("queued", "running"):
-        assert time.monotonic() < until, job
-        time.sleep(0.02)
-    return job["state"], job["failure"]

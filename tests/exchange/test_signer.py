@@ -358,7 +358,7 @@ def _killed_at(step: str, home: Path, path: Path) -> Iterator[None]:
         "    if step == 'after': os.kill(os.getpid(), 9)\n"
         "heads.Heads.keep = keeping\n"
         "home = SignerHome(pathlib.Path(sys.argv[2]), {})\n"
-        "server.serve(server.SignerServer(pathlib.Path(sys.argv[3]), home.signer, [os.getuid()]))\n"
+        "server.SignerServer(pathlib.Path(sys.argv[3]), home.signer, [os.getuid()]).serve()\n"
     )
     command = [sys.executable, "-c", script, step, str(home), str(path)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import privacy
 from privacy.sandbox import Sandbox, Task
+from tests.market.stand import Stand
 
 ENDLESS = "SELECT count(*) FROM range(10000000000) a, range(1000) b WHERE hash(a.range, b.range) = 7"
 
@@ -63,3 +65,14 @@ def endless(patch: pytest.MonkeyPatch) -> threading.Event:
 
     patch.setattr("privacy.answer", burn)
     return begun
+
+
+def ended(stand: Stand, where: str, who: str = "buyer") -> dict[str, Any]:
+    """The job at ``where`` once it has ended."""
+    until = time.monotonic() + 30
+    while True:
+        job: dict[str, Any] = stand.get(who, where).json()
+        if job["state"] not in ("queued", "running"):
+            return job
+        assert time.monotonic() < until, job
+        time.sleep(0.02)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -16,7 +15,7 @@ from sqlalchemy import text
 from catalog import listings
 from exchange.operations import profiling, restraining, running, settling
 from tests.journeys.crashes import Died
-from tests.journeys.running import endless, gated
+from tests.journeys.running import ended, endless, gated
 from tests.market import sample
 from tests.market.browser import Browser
 from tests.market.officers import lift, officer, set_restraint
@@ -56,16 +55,6 @@ def subjects(stand: Stand) -> dict[str, dict[str, str]]:
 
 def submit(stand: Stand, key: str = "job", sql: str = sample.COUNT) -> httpx.Response:
     return stand.post("buyer", "/v1/queries", stand.question(sql), key=key, headers=ASYNC)
-
-
-def ended(stand: Stand, where: str) -> dict[str, Any]:
-    until = time.monotonic() + 30
-    while True:
-        job: dict[str, Any] = stand.get("buyer", where).json()
-        if job["state"] not in ("queued", "running"):
-            return job
-        assert time.monotonic() < until, job
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("subject", ["dataset", "organisation", "licence"])

@@ -17,7 +17,7 @@ from exchange.operations import settling
 from exchange.turns import Shares
 from privacy.layout import LIMITS
 from privacy.sandbox import Sandbox
-from tests.journeys.running import endless, gated
+from tests.journeys.running import ended, endless, gated
 from tests.market import sample
 from tests.market.stand import Stand, problem
 
@@ -28,17 +28,6 @@ ASYNC = {"Prefer": "respond-async"}
 def submit(stand: Stand, who: str = "buyer", sql: str = sample.COUNT, key: str = "job") -> httpx.Response:
     """Ask, and do not wait."""
     return stand.post(who, "/v1/queries", stand.question(sql), key=key, headers=ASYNC)
-
-
-def ended(stand: Stand, where: str, who: str = "buyer") -> dict[str, Any]:
-    """The job at ``where`` once it has ended."""
-    until = time.monotonic() + 30
-    while True:
-        job: dict[str, Any] = stand.get(who, where).json()
-        if job["state"] not in ("queued", "running"):
-            return job
-        assert time.monotonic() < until, job
-        time.sleep(0.02)
 
 
 def totals(stand: Stand) -> tuple[int, int, int, int]:

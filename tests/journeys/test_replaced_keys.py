@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from werkzeug.serving import make_server
 
 from exchange.audit import checkpoint
 from exchange.audit.note import SigningKey
@@ -24,6 +21,7 @@ from privacy.sandbox import Sandbox
 from tests.exchange.audit import alone
 from tests.exchange.audit.samples import WITNESSES
 from tests.market.prepared import Postgres, Prepared, copied
+from tests.market.server import on_a_port
 from tests.market.stand import Stand
 
 Prepare = Callable[[str], tuple[Prepared, Postgres | None]]
@@ -82,22 +80,9 @@ def log(
 ) -> Iterator[Replaced]:
     prepared, server = prepared_markets("sqlite")
     folder = tmp_path_factory.mktemp("replaced")
-    with copied(prepared, folder / "market", lent_sandbox, server) as stand, served(stand) as url:
+    with copied(prepared, folder / "market", lent_sandbox, server) as stand, on_a_port(stand.app) as url:
         stand.publish_log()
         yield Replaced(stand, url, folder)
-
-
-@contextlib.contextmanager
-def served(stand: Stand) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, stand.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,8 @@ from tests.market.prepared import environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flask import Flask
+
     from exchange.market import Market
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flights"
@@ -46,28 +48,25 @@ def served(folder: Path) -> Iterator[DemoExchange]:
     environ = {**environment(folder / "home"), "EXCHANGE_MAX_UPLOAD_BYTES": str(64 << 20)}
     bootstrap.create(folder / "home", environ)
     market = bootstrap.open_market(Settings.from_env(environ))
-    server = make_server("127.0.0.1", 0, create_app(market), threaded=True)
-    url = f"http://127.0.0.1:{server.server_port}"
-    stop = threading.Event()
-    threads = [
-        threading.Thread(target=server.serve_forever),
-        threading.Thread(target=_work, args=(market, Settings.from_env(environ, worker=True), stop)),
-    ]
-    for thread in threads:
-        thread.start()
-    try:
+    with contextlib.closing(market), on_a_port(create_app(market)) as url, _published(market, environ):
         with Exchange(url, token=_token(market, "nyc", Role.PROVIDER)) as provider:
             provider.publish(flights(folder / "flights"))
         buyer, officer = _token(market, "acme", Role.BUYER), _token(market, "cnil", Role.OFFICER)
         administering.credit_wallet(market, org="acme", amount="100.00", currency="USD", reference="opening")
         yield DemoExchange(url, buyer, officer, market)
+
+
+@contextlib.contextmanager
+def _published(market: Market, environ: dict[str, str]) -> Iterator[None]:
+    """The log is published, as the worker does it, until the block ends."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_work, args=(market, Settings.from_env(environ, worker=True), stop))
+    thread.start()
+    try:
+        yield
     finally:
         stop.set()
-        server.shutdown()
-        for thread in threads:
-            thread.join()
-        server.server_close()
-        market.close()
+        thread.join()
 
 
 def _work(market: Market, settings: Settings, stop: threading.Event) -> None:
@@ -87,3 +86,17 @@ def flights(folder: Path) -> Path:
         shutil.copyfile(EXAMPLE / name, folder / name)
     runpy.run_path(str(EXAMPLE / "make_data.py"))["write"](folder / "data")
     return folder / "listing.toml"
+
+
+@contextlib.contextmanager
+def on_a_port(app: Flask) -> Iterator[str]:
+    """The address of an app that is served on a free port of this machine until the block ends."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
