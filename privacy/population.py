@@ -235,14 +235,20 @@ class _Order:
 
 def _continued(histogram: Histogram, declared: int) -> list[float]:
     """The units of each bin. Where the last ones are lost in noise they are taken to go on as they began,
-    each bin with the same part of the one before it, as far as the noise leaves room for them. Not so where
-    nothing is seen beyond the size that the provider declares to be the largest that matters."""
+    each bin with the same part of the one before it, as far as the noise leaves room for them.
+
+    Where nothing is seen beyond the size that the provider declares to be the largest that matters, they go
+    on by one bin at most, and not beyond that size: in one bin the noise may hide the busiest units, and an
+    answer without them is wrong by more than it tells; in two bins it hardly hides what matters.
+    """
     counts = [float(count) for count in histogram.significant]
     last = max((place for place, count in enumerate(counts) if count > 0), default=0)
-    if last == 0 or counts[last - 1] <= 0 or last <= declared.bit_length():
+    if last == 0 or counts[last - 1] <= 0:
         return counts
     ratio = min(counts[last] / counts[last - 1], _SLOWEST)
-    for place in range(last + 1, len(counts)):
+    believed = declared.bit_length()
+    end = min(believed, last + 1) if last <= believed else len(counts) - 1
+    for place in range(last + 1, min(end + 1, len(counts))):
         room = histogram.counts[place] + histogram.sigma
         counts[place] = min(counts[place - 1] * ratio, max(room, 0.0))
         if counts[place] < _SOMEBODY:

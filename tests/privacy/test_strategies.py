@@ -11,6 +11,7 @@ import pytest
 import privacy
 from privacy.algebra import Sum
 from privacy.planned import PlannedRelease
+from privacy.profile import Histogram, TableProfile
 from privacy.rescaling import Totals, made_up
 from tests.privacy.profiles import visits
 from tests.privacy.test_sensitivity import POLICY as DECLARED
@@ -59,6 +60,24 @@ def test_filters_that_leave_fewer_rows_ask_for_shorter_limits() -> None:
     whole = _limit(_release("SELECT ward, count(*) AS n FROM visits GROUP BY ward"), "rows")
     some = _limit(_release("SELECT ward, count(*) AS n FROM visits WHERE day = 1 GROUP BY ward"), "rows")
     assert 1 <= some < whole
+
+
+@pytest.mark.parametrize(
+    ("declared", "hidden", "kept"),
+    [(400, 150, True), (400, -60, True), (600, 150, True), (200, 150, False), (1000, -200, False)],
+)
+def test_the_busiest_units_are_not_cut_off_because_noise_hides_them(
+    declared: int, hidden: int, kept: bool
+) -> None:
+    """Where the provider says that units may be that busy, a bin below the noise is taken to hold some; it is
+    not where their size is beyond what is declared, nor where the noise leaves no room for them."""
+    counts = [0, 170, 160, 220, 230, 600, 860, 1000, 490, hidden, *[0] * 20]
+    rows = Histogram(tuple(counts), 79.0)
+    profile = privacy.Profile(1000, {"visits": TableProfile(rows)})
+    tables = {**DECLARED["tables"], "visits": {**DECLARED["tables"]["visits"], "max_rows": declared}}
+    policy = privacy.Policy.from_document({**DECLARED, "tables": tables}, TYPES)
+    (release,) = privacy.plan("SELECT count(*) AS n FROM visits", policy, profile=profile, rho=0.1).releases
+    assert (_limit(release, "rows") > 300) is kept
 
 
 def test_a_condition_on_what_a_unit_has_one_of_leaves_its_rows_together() -> None:
