@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -74,8 +75,9 @@ def test_the_busiest_units_are_not_cut_off_because_noise_hides_them(
     counts = [0, 170, 160, 220, 230, 600, 860, 1000, 490, hidden, *[0] * 20]
     rows = Histogram(tuple(counts), 79.0)
     profile = privacy.Profile(1000, {"visits": TableProfile(rows)})
-    tables = {**DECLARED["tables"], "visits": {**DECLARED["tables"]["visits"], "max_rows": declared}}
-    policy = privacy.Policy.from_document({**DECLARED, "tables": tables}, TYPES)
+    document: dict[str, Any] = copy.deepcopy(DECLARED)
+    document["tables"]["visits"]["max_rows"] = declared
+    policy = privacy.Policy.from_document(document, TYPES)
     (release,) = privacy.plan("SELECT count(*) AS n FROM visits", policy, profile=profile, rho=0.1).releases
     assert (_limit(release, "rows") > 300) is kept
 
