@@ -29,6 +29,8 @@ _PARTS = 3
 """Kinds of units that one bin of the histogram of rows makes."""
 _LEAST_UNITS = 100
 _SLOWEST = 0.5
+_BEYOND_DOUBT = 3.0
+"""Deviations of the noise above which a bin has units although they are larger than the provider declares."""
 _SOMEBODY = 0.5
 """Fewer units than this are nobody."""
 _APART, _TOGETHER = (0.8, 0.2, 0.0), (0.5, 0.3, 0.2)
@@ -239,14 +241,15 @@ def _continued(histogram: Histogram, declared: int) -> list[float]:
 
     Where nothing is seen beyond the size that the provider declares to be the largest that matters, they go
     on by one bin at most, and not beyond that size: in one bin the noise may hide the busiest units, and an
-    answer without them is wrong by more than it tells; in two bins it hardly hides what matters.
+    answer without them is wrong by more than it tells; in two bins it hardly hides what matters. And beyond
+    that size more than a chance among many bins has to be seen.
     """
-    counts = [float(count) for count in histogram.significant]
+    believed = declared.bit_length()
+    counts = _believed(histogram, believed) if declared else [float(one) for one in histogram.significant]
     last = max((place for place, count in enumerate(counts) if count > 0), default=0)
     if last == 0 or counts[last - 1] <= 0:
         return counts
     ratio = min(counts[last] / counts[last - 1], _SLOWEST)
-    believed = declared.bit_length()
     end = min(believed, last + 1) if last <= believed else len(counts) - 1
     for place in range(last + 1, min(end + 1, len(counts))):
         room = histogram.counts[place] + histogram.sigma
@@ -254,6 +257,17 @@ def _continued(histogram: Histogram, declared: int) -> list[float]:
         if counts[place] < _SOMEBODY:
             counts[place] = 0.0
             break
+    return counts
+
+
+def _believed(histogram: Histogram, believed: int) -> list[float]:
+    """The units of each bin, up to the first beyond the declared size, and beyond the fullest, in which they
+    are not beyond doubt."""
+    counts = [float(count) for count in histogram.significant]
+    fullest = max(range(len(counts)), key=lambda place: counts[place])
+    for place in range(max(believed, fullest) + 1, len(counts)):
+        if counts[place] < _BEYOND_DOUBT * histogram.sigma:
+            return counts[:place] + [0.0] * (len(counts) - place)
     return counts
 
 

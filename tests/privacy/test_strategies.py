@@ -26,6 +26,15 @@ def _release(sql: str, profile: privacy.Profile | None = None) -> PlannedRelease
     return release
 
 
+def _planned(rows: Histogram, *, declared: int) -> privacy.Plan:
+    """A count of all rows, with a profile of these and the declared size of a unit."""
+    document: dict[str, Any] = copy.deepcopy(DECLARED)
+    document["tables"]["visits"]["max_rows"] = declared
+    policy = privacy.Policy.from_document(document, TYPES)
+    profile = privacy.Profile(1000, {"visits": TableProfile(rows)})
+    return privacy.plan("SELECT count(*) AS n FROM visits", policy, profile=profile, rho=0.1)
+
+
 def _limit(release: PlannedRelease, kind: str) -> float:
     """The length that a unit's numbers of one kind may have."""
     (found,) = {one.norm_squared for one in release.lowered.aggregate.sums if one.kind == kind}
@@ -73,13 +82,16 @@ def test_the_busiest_units_are_not_cut_off_because_noise_hides_them(
     """Where the provider says that units may be that busy, a bin below the noise is taken to hold some; it is
     not where their size is beyond what is declared, nor where the noise leaves no room for them."""
     counts = [0, 170, 160, 220, 230, 600, 860, 1000, 490, hidden, *[0] * 20]
-    rows = Histogram(tuple(counts), 79.0)
-    profile = privacy.Profile(1000, {"visits": TableProfile(rows)})
-    document: dict[str, Any] = copy.deepcopy(DECLARED)
-    document["tables"]["visits"]["max_rows"] = declared
-    policy = privacy.Policy.from_document(document, TYPES)
-    (release,) = privacy.plan("SELECT count(*) AS n FROM visits", policy, profile=profile, rho=0.1).releases
+    (release,) = _planned(Histogram(tuple(counts), 79.0), declared=declared).releases
     assert (_limit(release, "rows") > 300) is kept
+
+
+@pytest.mark.parametrize(("seen", "believed"), [(180, False), (400, True)])
+def test_noise_makes_no_units_larger_than_the_provider_declares(seen: int, believed: bool) -> None:
+    """Beyond the declared size a bin of two sigma is noise, as one of so many bins is by chance."""
+    rows = Histogram((0, 170, 160, 220, 230, 600, 860, 1000, 490, 296, seen, *[0] * 20), 79.0)
+    (release,) = _planned(rows, declared=400).releases
+    assert (_limit(release, "rows") > 600) is believed
 
 
 def test_a_condition_on_what_a_unit_has_one_of_leaves_its_rows_together() -> None:
