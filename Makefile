@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later with venv, and nothing else. Everything is installed into .venv, from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test audit fuzz soak check bench accuracy screens services services-stop venv lock lint clean
+.PHONY: help demo serve test audit fuzz soak check bench accuracy screens translations services services-stop venv lock lint clean
 
 # The first interpreter that is new enough and can make a virtual environment; `make PYTHON=... demo` names another.
 ifeq ($(origin PYTHON), undefined)
@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## the main job on real data: list, buy, ask, prove
 serve: $(INSTALLED)  ## the exchange at http://127.0.0.1:8000 with the demo's data and one login per role
 	@$(BIN)/python examples/flights/demo.py --serve
 
-test: lint  ## every check and the whole test suite (`make services` first for the tests on PostgreSQL, S3 and Chromium)
+test: lint  ## every check and the whole test suite (`make services` first for the tests on PostgreSQL, S3 and Chromium, with axe-core)
 	$(if $(ROOMY),TMPDIR=$(ROOMY)) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 audit: $(INSTALLED)  ## try to refute what answers promise: attacks at 99.9%, planted faults that must be caught; intervals
@@ -47,13 +47,16 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)  ## all benchmarks (20 minutes): tables on the screen, JSON and a chart in bench/results/
 	@mkdir -p bench/results
-	@set -e; for program in overhead atrest ingest growth concurrency bombs planning books search audit publishing load upload road; do echo "== $$program"; $(BIN)/python -m bench.$$program; done
+	@set -e; for program in overhead atrest ingest growth concurrency bombs planning books search audit publishing load upload road pages; do echo "== $$program"; $(BIN)/python -m bench.$$program; done
 
 accuracy: $(INSTALLED)  ## our errors beside those of five other engines, each in its own environment (about an hour)
 	$(BIN)/python -m bench.accuracy
 
 screens: $(INSTALLED)  ## take the pictures of pages in docs/screens/ again (`make services` first, for the browser)
 	@EXCHANGE_SCREENS=1 $(BIN)/python -m pytest --quiet tests/browser
+
+translations: $(INSTALLED)  ## take new texts of the pages over into exchange/web/translations, where they wait to be translated
+	@$(BIN)/python -m tests.house.translations
 
 services: .python-found  ## install (if missing) and start what the service tests use
 	@$(PYTHON) -m services start

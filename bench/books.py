@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure all ways, print the table, write the figures."""
     asked = _arguments(arguments)
     figures = []
-    for name in asked.database.split(","):
+    for name in asked.database:
         with database(name) as store:
             prepare(store, asked.clients)
             for way, clients in itertools.product(("ledger", "exchange"), sorted({1, asked.clients})):
@@ -89,9 +89,19 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each line of the table")
     parser.add_argument("--clients", type=int, default=8)
     default = "sqlite,postgresql" if server_url() else "sqlite"
-    parser.add_argument("--database", default=default, help="sqlite, postgresql or both")
+    parser.add_argument(
+        "--database", default=default, type=databases, help="sqlite,postgresql or one of them"
+    )
     parser.add_argument("--markdown", action="store_true", help="the table as it stands in documents")
     return parser.parse_args(arguments)
+
+
+def databases(text: str) -> list[str]:
+    """The databases of an option: names with commas between them."""
+    names = text.split(",")
+    if not set(names) <= {"sqlite", "postgresql"}:
+        raise argparse.ArgumentTypeError(f"there is sqlite and postgresql, and no {text}")
+    return names
 
 
 def server_url() -> str:
@@ -135,18 +145,19 @@ def prepare(store: Store, clients: int) -> None:
         chart.open_provider(session, _PROVIDER, "USD")
         chart.open_domain(session, _DOMAIN)
         budget = entries.budget_granted(_DOMAIN, rho_nano=_MUCH, delta_pico=_MUCH)
-        _post(session, "budget", budget, now)
+        post(session, "budget", budget, now)
         for number in range(clients):
             buyer, grant = f"org_{number}", f"grt_{number}"
             chart.open_buyer(session, buyer, "USD")
             chart.open_domain_buyer(session, _DOMAIN, buyer)
             chart.open_grant(session, grant, _DOMAIN)
-            _post(session, f"top-{number}", entries.wallet_credited(buyer, Money(_MUCH // 1000, "USD")), now)
+            post(session, f"top-{number}", entries.wallet_credited(buyer, Money(_MUCH // 1000, "USD")), now)
             allowed = entries.allowance_issued(grant, _DOMAIN, rho_nano=_MUCH)
-            _post(session, f"allow-{number}", allowed, now)
+            post(session, f"allow-{number}", allowed, now)
 
 
-def _post(session: Session, name: str, legs: Sequence[Leg], now: datetime) -> None:
+def post(session: Session, name: str, legs: Sequence[Leg], now: datetime) -> None:
+    """One journal of these legs, under its own name."""
     ledger.post(session, journal=name, kind="bench", business_key=name, actor="bench", now=now, legs=legs)
 
 

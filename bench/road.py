@@ -361,18 +361,19 @@ def manifest() -> Path:
 
 
 @contextlib.contextmanager
-def serving(environ: dict[str, str]) -> Iterator[str]:
-    """A server process with its worker, until the end of the block."""
+def serving(environ: dict[str, str], *options: str) -> Iterator[str]:
+    """A server process with its worker unless the options leave it out, until the end of the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "exchange.cli", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "exchange.cli", "serve", "--port", str(port), *options]
+    ready = "healthz" if "--no-worker" in options else "readyz"
     process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                if httpx.get(f"http://127.0.0.1:{port}/{ready}").status_code == 200:
                     break
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"

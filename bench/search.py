@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     """Fill, measure every filter, print the table, write the figures."""
     asked = _arguments(arguments)
     figures: list[Asked] = []
-    for name in asked.database.split(","):
+    for name in asked.database:
         with books.database(name) as store:
             print(f"{name}: writing {asked.entries} entries", file=sys.stderr, flush=True)
             fill(store, rows_in(asked.entries))
@@ -90,7 +90,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.search", description=__doc__)
     parser.add_argument("--entries", default="1m", help="as in 250k or 1m")
     default = "sqlite,postgresql" if books.server_url() else "sqlite"
-    parser.add_argument("--database", default=default, help="sqlite, postgresql or both")
+    parser.add_argument(
+        "--database", default=default, type=books.databases, help="sqlite,postgresql or one of them"
+    )
     parser.add_argument("--rounds", type=int, default=40, help="searches of each filter, at least")
     parser.add_argument("--markdown", action="store_true", help="the table as it stands in documents")
     return parser.parse_args(arguments)
@@ -156,11 +158,11 @@ def _documents(count: int) -> Iterator[dict[str, Any]]:
 
 
 def _groups(chance: random.Random, seq: int) -> dict[str, Any]:
-    dataset, digest = _skewed(chance, DATASETS), hashlib.sha256(str(seq).encode()).hexdigest()
+    dataset, digest = skewed(chance, DATASETS), hashlib.sha256(str(seq).encode()).hexdigest()
     return {
         "actor": {
             "ref": f"tok_{seq % 997:024x}",
-            "org": f"org_{_skewed(chance, ORGS):024x}",
+            "org": f"org_{skewed(chance, ORGS):024x}",
             "role": "buyer",
         },
         "source": {"ip_truncated": "203.0.113.0/24", "request_id": f"req_{seq:024x}"},
@@ -168,7 +170,7 @@ def _groups(chance: random.Random, seq: int) -> dict[str, Any]:
         "licence": {
             "acceptance_id": f"acc_{seq % 5_000:024x}",
             "odrl_sha256": digest,
-            "purpose": PURPOSES[_skewed(chance, len(PURPOSES))],
+            "purpose": PURPOSES[skewed(chance, len(PURPOSES))],
         },
         "query": {"id": f"qry_{seq // 3:024x}", "plan_sha256": digest, "sql_sha256": digest},
         "privacy": {"domain": f"domain-{dataset % DOMAINS}", "rho_nano": seq},
@@ -176,7 +178,7 @@ def _groups(chance: random.Random, seq: int) -> dict[str, Any]:
     }
 
 
-def _skewed(chance: random.Random, most: int) -> int:
+def skewed(chance: random.Random, most: int) -> int:
     """A number below ``most``; small ones are common."""
     return int(most * chance.random() ** 3)
 

@@ -120,7 +120,7 @@ def read(section: Any) -> Declarations | None:
 
 def is_country(code: object) -> bool:
     """Whether it is a country's code of ISO 3166-1 alpha-2."""
-    return isinstance(code, str) and code in _COUNTRIES
+    return isinstance(code, str) and code in COUNTRIES
 
 
 def check(declared: Declarations, today: dt.date, *, private: bool) -> None:
@@ -206,5 +206,5 @@ def _regime(said: Mapping[str, Any]) -> Regime:
 
 # Read with the module: who judges in a transaction reads no file.
 _RULES: dict[str, Any] = tomllib.loads(files("catalog").joinpath("regimes.toml").read_text(encoding="utf-8"))
-_COUNTRIES = frozenset(_RULES["any"]["countries"].split())
+COUNTRIES: tuple[str, ...] = tuple(_RULES["any"]["countries"].split())
 _REGIMES = {name: _regime(said) for name, said in _RULES.items() if name != "any"}

@@ -128,6 +128,7 @@ def ingest_table(
     limits: Limits | None = None,
     confinement: str = "",
     key: bytes | None = None,
+    histograms: bool = False,
 ) -> TableReport:
     """Read a CSV (also gzip or zstd) or Parquet file; write ``part-00000.parquet`` on to the folder ``out``.
 
@@ -136,8 +137,9 @@ def ingest_table(
     that is kept needs a value of its own in each column that ``keys`` names. A file with any broken row is
     refused whole. ``confinement`` is the name of a module with :class:`Confinement`'s functions, by which the
     child confines itself before it opens the file. Under a ``key`` of 32 bytes the parts are encrypted; it
-    goes to the child on its standard input. Raises :class:`InvalidUpload`, and OSError (ENOSPC) where the
-    disk of ``out`` is full; then it holds no part.
+    goes to the child on its standard input. ``histograms`` are added to the profile where
+    asked for. Raises :class:`InvalidUpload`, and OSError (ENOSPC) where the disk of ``out`` is full; then it
+    holds no part.
     """
     limits = limits or Limits()
     check_table_name(table)
@@ -158,6 +160,7 @@ def ingest_table(
         "limits": asdict(limits),
         "confinement": confinement,
         "key": (key or b"").hex(),
+        "histograms": histograms,
         "parent": os.getpid(),
     }
     try:

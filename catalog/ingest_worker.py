@@ -129,6 +129,7 @@ def _ingest(task: dict[str, Any], limits: Limits) -> dict[str, Any]:
         counts = out.finish()
     reading: dict[str, Any] = {"scratch": Path(task["scratch"]), "memory": limits.memory_bytes, "key": key}
     check_keys(out.parts, source.columns, table=task["table"], keys=task["keys"], **reading)
+    reading["histograms"] = task["histograms"]
     profile = profile_table(out.parts, source.columns, unit=source.unit, **reading)
     profile["rows"] = counts.rows
     profile["rows_without_unit"] = counts.rows_without_unit

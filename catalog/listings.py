@@ -4,8 +4,9 @@ Every function works on the caller's open ``Session`` with the caller's ids and 
 content that a buyer agrees to - tables, policy, licence, plans - and never changes; a listing is how the
 dataset is shown, and its description may change without a new version.
 
-States: ``draft`` -> ``published`` -> ``withdrawn``. A withdrawn listing is gone from search and stays
-readable for its owner and for officers; withdrawing is final.
+States: ``draft`` -> ``published`` <-> ``deprecated`` -> ``withdrawn``. A deprecated listing is gone from
+search and takes no new buyers; who has a grant goes on asking, and publishing puts it back on the market. A
+withdrawn listing stays readable for its owner and for officers; withdrawing is final.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select, update
 
 from catalog.errors import InvalidSlug, ListingState, NotFound, SlugTaken
+from catalog.indexing import enter, remove
 from catalog.schema import check_declared, is_public, unit_of
-from catalog.search import Page, search
+from catalog.search import SORTS, Counts, Page, Search, count, search
 from catalog.tables import (
     append_only,
     canonical,
@@ -34,14 +36,18 @@ from catalog.tables import (
     version_table,
 )
 from catalog.views import (
+    DEPRECATED,
     DRAFT,
+    ON_OFFER,
     PUBLISHED,
     WITHDRAWN,
     Dataset,
     ListedTable,
     ListingView,
+    OwnListing,
     ProviderProfile,
     TableProfile,
+    count_own,
     dataset_by_slug,
     dataset_of,
     domains_holding,
@@ -49,8 +55,10 @@ from catalog.views import (
     last_offered,
     licences_offered,
     named_objects,
+    names_of,
     of_organisation,
     offered,
+    own_listings,
     plain_parts,
     profiled_alike,
     provider_profile,
@@ -58,10 +66,11 @@ from catalog.views import (
     slug_of,
     stored_objects,
     version_of,
+    versions_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -69,13 +78,19 @@ if TYPE_CHECKING:
     from catalog.schema import TableSchema
 
 __all__ = [
+    "PUBLISHED",
+    "SORTS",
+    "WITHDRAWN",
+    "Counts",
     "Dataset",
     "KeptProfile",
     "ListedTable",
     "ListingView",
+    "OwnListing",
     "Page",
     "Presentation",
     "ProviderProfile",
+    "Search",
     "TableContent",
     "TableProfile",
     "Version",
@@ -86,26 +101,34 @@ __all__ = [
     "check_slug",
     "content_of",
     "content_sha256",
+    "count",
+    "count_own",
     "create_dataset",
     "dataset_by_slug",
+    "deprecate",
     "domains_holding",
+    "enter",
     "find",
     "keep_profile",
     "last_offered",
     "licences_offered",
     "metadata",
     "named_objects",
+    "names_of",
     "of_organisation",
     "offered",
+    "own_listings",
     "plain_parts",
     "present",
     "profiled_alike",
     "provider_profile",
     "publish",
+    "require_new_buyers",
     "search",
     "slug_of",
     "stored_objects",
     "version_of",
+    "versions_of",
     "withdraw",
 ]
 
@@ -224,7 +247,7 @@ def add_version(
     Raises :class:`NotFound` for an unknown dataset, :class:`PolicyMismatch` where policy and tables disagree
     (see :func:`catalog.schema.check_declared`), :class:`ListingState` for a withdrawn dataset.
     """
-    _require_state(_one_dataset(session, dataset_id), DRAFT, PUBLISHED)
+    _require_state(_one_dataset(session, dataset_id), DRAFT, *ON_OFFER)
     check_declared(content.policy, {table.schema.name: table.schema for table in content.tables})
     digest = content_sha256(content)
     latest = session.execute(
@@ -255,13 +278,23 @@ def add_version(
     return Version(version_id, dataset_id, number, digest, created=True)
 
 
-def publish(session: Session, *, dataset_id: str, version_id: str, now: datetime) -> bool:
+def publish(
+    session: Session,
+    *,
+    dataset_id: str,
+    version_id: str,
+    now: datetime,
+    facets: Mapping[str, Collection[str]] | None = None,
+) -> bool:
     """Offer a version. False when it is the one on offer already: then nothing is written.
+
+    ``facets`` are values that the listing is found by, beside what the catalogue knows itself: its words,
+    its keywords as subjects, its privacy units.
 
     Raises :class:`NotFound` for a version of another dataset, :class:`ListingState` for a withdrawn dataset.
     """
     found = _one_dataset(session, dataset_id)
-    _require_state(found, DRAFT, PUBLISHED)
+    _require_state(found, DRAFT, *ON_OFFER)
     own = select(dataset_version.c.id).where(
         dataset_version.c.id == version_id, dataset_version.c.dataset == dataset_id
     )
@@ -275,12 +308,13 @@ def publish(session: Session, *, dataset_id: str, version_id: str, now: datetime
     ):
         session.execute(insert(publication).values(version=version_id, published_at=_text(now)))
     _update_listing(session, dataset_id, now, state=PUBLISHED, version=version_id)
+    enter(session, dataset_id, facets or {})
     return True
 
 
 def check_offerable(session: Session, dataset_id: str) -> None:
     """Raise :class:`ListingState` for a withdrawn dataset, :class:`NotFound` for an unknown one."""
-    _require_state(_one_dataset(session, dataset_id), DRAFT, PUBLISHED)
+    _require_state(_one_dataset(session, dataset_id), DRAFT, *ON_OFFER)
 
 
 def keep_profile(
@@ -307,13 +341,42 @@ def keep_profile(
 
 def present(session: Session, *, dataset_id: str, presentation: Presentation, now: datetime) -> bool:
     """Change title, description and keywords. False when they are so already: then nothing is written."""
-    _require_state(_one_dataset(session, dataset_id), DRAFT, PUBLISHED)
+    found = _one_dataset(session, dataset_id)
+    _require_state(found, DRAFT, *ON_OFFER)
     shown = _shown(presentation)
     row = session.execute(select(listing).where(listing.c.dataset == dataset_id)).one()
     if all(row._mapping[name] == value for name, value in shown.items()):
         return False
     _update_listing(session, dataset_id, now, **shown)
+    if found.state == PUBLISHED:
+        enter(session, dataset_id)
     return True
+
+
+def deprecate(session: Session, *, dataset_id: str, now: datetime) -> bool:
+    """Take no new buyers, and leave the listing to those who have access. False where it is so already.
+
+    Raises :class:`NotFound`, :class:`ListingState` for a draft and for a withdrawn dataset.
+    """
+    found = _one_dataset(session, dataset_id)
+    if found.state == DRAFT:
+        raise ListingState("listing_draft", f"The dataset {found.slug} was never published.")
+    _require_state(found, *ON_OFFER)
+    if found.state == DEPRECATED:
+        return False
+    _update_listing(session, dataset_id, now, state=DEPRECATED)
+    remove(session, dataset_id)
+    return True
+
+
+def require_new_buyers(view: ListingView) -> None:
+    """Raise :class:`ListingState` where a listing takes no new buyers."""
+    if view.state == DEPRECATED:
+        raise ListingState(
+            "listing_deprecated",
+            f"The dataset {view.slug} is deprecated: its provider takes no new buyers.",
+            hint="Look for another dataset, or ask the provider; a grant that you hold goes on to its end.",
+        )
 
 
 def withdraw(session: Session, *, dataset_id: str, now: datetime) -> bool:
@@ -321,6 +384,7 @@ def withdraw(session: Session, *, dataset_id: str, now: datetime) -> bool:
     if _one_dataset(session, dataset_id).state == WITHDRAWN:
         return False
     _update_listing(session, dataset_id, now, state=WITHDRAWN)
+    remove(session, dataset_id)
     return True
 
 
@@ -331,14 +395,10 @@ def _text(now: datetime) -> str:
 
 
 def _shown(presentation: Presentation) -> dict[str, str]:
-    keywords = list(presentation.keywords)
     return {
         "title": presentation.title,
         "description": presentation.description,
-        "keywords": canonical(keywords),
-        "folded_title": presentation.title.casefold(),
-        "folded_description": presentation.description.casefold(),
-        "folded_keywords": "\n".join(keywords).casefold(),
+        "keywords": canonical(list(presentation.keywords)),
     }
 
 

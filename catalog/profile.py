@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MEMORY_MIB = 256
-_COMMON = 10
+_COMMON, _RANGES = 10, 20
+_NUMBERS, _TIMES = ("integer", "float", "decimal"), ("date", "timestamp")
 _SHOWN_CHARACTERS = 100
 _MOST_DISTINCT_TO_COUNT = 1_000_000
 _QUANTILES = {"q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9, "q99": 0.99}
@@ -37,15 +38,23 @@ def profile_table(
     scratch: Path,
     memory: int,
     key: bytes | None = None,
+    histograms: bool = False,
 ) -> dict[str, Any]:
     """Profile a rewritten table, which is encrypted where there is a key.
 
     Returns ``{"columns": [{name, nulls, distinct, min, max, common}], "unit": {column, units,
     rows_per_unit}}``; ``distinct`` is approximate, extremes and common values are texts, ``unit`` is None for
-    a public table.
+    a public table. With ``histograms`` a column of numbers or times has ``histogram`` besides: how many rows
+    lie in each of 20 ranges of equal width from min to max, or None where there is one value alone; and with
+    a unit, each common value of another column has ``units`` besides: how many different units have it.
     """
     with _opened(parts, scratch, memory, key) as connection:
         columns = [_column(connection, field) for field in schema]
+        if histograms:
+            for column, field in zip(columns, schema, strict=True):
+                column["histogram"] = _histogram(connection, field)
+                if unit and field.name != unit:
+                    _count_units(connection, column, unit)
         return {"columns": columns, "unit": _unit(connection, unit) if unit else None}
 
 
@@ -132,6 +141,22 @@ def _common(connection: duckdb.DuckDBPyConnection, name: str) -> list[dict[str, 
     return [{"value": _short(value), "rows": count} for value, count in rows]
 
 
+def _histogram(connection: duckdb.DuckDBPyConnection, field: pa.Field) -> list[int] | None:
+    if field.type not in (*_NUMBERS, *_TIMES):
+        return None
+    name = _quoted(field.name)
+    value = f"epoch({name})" if field.type in _TIMES else f"CAST({name} AS DOUBLE)"
+    rows = connection.execute(
+        f"WITH e AS (SELECT min({value}) AS low, max({value}) AS high FROM t) "  # noqa: S608
+        f"SELECT CAST(least(floor(({value} - low) / ((high - low) / {_RANGES})), {_RANGES - 1}) AS INTEGER), "
+        f"count(*) FROM t, e WHERE {name} IS NOT NULL AND high > low GROUP BY 1"
+    ).fetchall()
+    if not rows:
+        return None
+    found = {int(place): int(count) for place, count in rows}
+    return [found.get(place, 0) for place in range(_RANGES)]
+
+
 def _unit(connection: duckdb.DuckDBPyConnection, unit: str) -> dict[str, Any]:
     points = ", ".join(f"quantile_disc(n, {share})" for share in _QUANTILES.values())
     units, low, high, *inner = connection.execute(
@@ -143,6 +168,22 @@ def _unit(connection: duckdb.DuckDBPyConnection, unit: str) -> dict[str, Any]:
         "units": units,
         "rows_per_unit": {"min": low, **dict(zip(_QUANTILES, inner, strict=True)), "max": high},
     }
+
+
+def _count_units(connection: duckdb.DuckDBPyConnection, column: dict[str, Any], unit: str) -> None:
+    """Count the units that have each common value."""
+    if not column["common"]:
+        return
+    name = _quoted(column["name"])
+    inner = f"SELECT CAST({name} AS VARCHAR) AS v, {_quoted(unit)} AS u FROM t WHERE {name} IS NOT NULL"  # noqa: S608
+    values = [one["value"] for one in column["common"]]
+    marks = ", ".join("?" for _ in values)
+    # Grouped and not count(DISTINCT), because groups go to the scratch folder where memory ends.
+    pairs = f"SELECT v, u FROM ({inner}) WHERE v IN ({marks}) GROUP BY v, u"  # noqa: S608
+    found = connection.execute(f"SELECT v, count(*) FROM ({pairs}) GROUP BY v", values).fetchall()  # noqa: S608
+    units = dict(found)
+    for one in column["common"]:
+        one["units"] = units.get(one["value"], 0)  # a value that was cut counts as nobody's
 
 
 def _short(text: str | None) -> str | None:

@@ -96,7 +96,7 @@ contribution_profile = Table(
     Column("released_at", _TIME, nullable=False),
 )
 
-# How a dataset is shown now: state, current version, description; folded copies are for search.
+# How a dataset is shown now: state, current version, description.
 listing = Table(
     "listing",
     metadata,
@@ -106,9 +106,6 @@ listing = Table(
     Column("title", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("keywords", Text, nullable=False),
-    Column("folded_title", Text, nullable=False),
-    Column("folded_description", Text, nullable=False),
-    Column("folded_keywords", Text, nullable=False),
     Column("updated_at", _TIME, nullable=False),
     Index("listing_by_state", "state", "updated_at"),
 )

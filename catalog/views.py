@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-DRAFT, PUBLISHED, WITHDRAWN = "draft", "published", "withdrawn"
+DRAFT, PUBLISHED, DEPRECATED, WITHDRAWN = "draft", "published", "deprecated", "withdrawn"
+ON_OFFER = (PUBLISHED, DEPRECATED)
+"""States in which questions are answered; a deprecated listing takes no new buyers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,19 @@ class ListingView:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnListing:
+    """A dataset in its owner's list: what is on offer, if anything is, and the newest version's number."""
+
+    dataset_id: str
+    slug: str
+    state: str
+    title: str
+    version_number: int | None
+    domain: str | None
+    newest_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class TableProfile:
     """What a provider sees of one own table."""
 
@@ -125,12 +140,51 @@ def of_organisation(session: Session, org: str) -> tuple[Dataset, ...]:
     return tuple(dataset_of(row) for row in rows)
 
 
+def own_listings(session: Session, org: str, *, after: str, limit: int) -> tuple[OwnListing, ...]:
+    """An organisation's datasets in every state, by name from one name on, with how they are shown."""
+    numbered = dataset_version.alias("numbered").c
+    newest = select(func.max(numbered.number)).where(numbered.dataset == dataset.c.id).scalar_subquery()
+    found = (
+        select(dataset.c.id, dataset.c.slug, listing.c.state, listing.c.title)
+        .add_columns(dataset_version.c.number, dataset_version.c.domain, newest.label("newest"))
+        .join(listing, listing.c.dataset == dataset.c.id)
+        .outerjoin(dataset_version, dataset_version.c.id == listing.c.version)
+        .where(dataset.c.org == org, dataset.c.slug > after)
+    )
+    rows = session.execute(found.order_by(dataset.c.slug).limit(limit)).all()
+    return tuple(OwnListing(*row) for row in rows)
+
+
+def count_own(session: Session, org: str) -> int:
+    """How many datasets an organisation has, in every state."""
+    found = select(func.count()).where(dataset.c.org == org)
+    return int(session.execute(found).scalar_one())
+
+
+def versions_of(session: Session, dataset_id: str, *, limit: int) -> list[ListingView]:
+    """A dataset's versions, the newest first, offered or not."""
+    found = select_views().where(dataset_version.c.dataset == dataset_id)
+    ordered = found.order_by(dataset_version.c.number.desc()).limit(limit)
+    return with_tables(session, session.execute(ordered).all())
+
+
 def slug_of(session: Session, reference: str) -> str | None:
     """The slug of the dataset with that slug or id in any state, or None: for the log, not for readers."""
     key = dataset.c.slug if "/" in reference else dataset.c.id
     statement = select(dataset.c.slug).where(key == reference)
     found: str | None = session.execute(statement).scalar_one_or_none()
     return found
+
+
+def names_of(session: Session, datasets: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Slug, and privacy domain of the version offered last, of datasets in any state, by their ids."""
+    found = (
+        select(dataset.c.id, dataset.c.slug, dataset_version.c.domain)
+        .join(listing, listing.c.dataset == dataset.c.id)
+        .join(dataset_version, dataset_version.c.id == listing.c.version)
+        .where(dataset.c.id.in_(datasets))
+    )
+    return {row.id: (row.slug, row.domain) for row in session.execute(found)}
 
 
 def find(
@@ -143,7 +197,7 @@ def find(
     """
     asked = _BY_SLUG if "/" in reference else _BY_ID
     row = session.execute(asked, {"reference": reference}).one_or_none()
-    visible = row is not None and (row.state == PUBLISHED or sees_all or row.org == reader)
+    visible = row is not None and (row.state in ON_OFFER or sees_all or row.org == reader)
     if row is None or not visible or row.version is None:
         raise NotFound("There is no such dataset.")
     return version_of(session, row.version)
@@ -162,7 +216,7 @@ def version_of(session: Session, version_id: str) -> ListingView:
 
 def offered(session: Session) -> tuple[str, ...]:
     """The ids of all versions on offer now."""
-    found = select(listing.c.version).where(listing.c.state == PUBLISHED, listing.c.version.is_not(None))
+    found = select(listing.c.version).where(listing.c.state.in_(ON_OFFER), listing.c.version.is_not(None))
     return tuple(session.scalars(found.order_by(listing.c.version)))
 
 
@@ -385,7 +439,7 @@ def _view(row: Row[Any], tables: tuple[ListedTable, ...]) -> ListingView:
         licence_id=row.licence,
         plans=tuple(json.loads(row.plans)),
         published_at=None if row.published_at is None else datetime.fromisoformat(row.published_at),
-        current=row.offered == row.id and row.state == PUBLISHED,
+        current=row.offered == row.id and row.state in ON_OFFER,
         policy_text=row.policy,
         contribution_profile=row.contribution_profile,
         declarations=None if row.declarations is None else json.loads(row.declarations),

@@ -128,6 +128,25 @@ def find_organisation(session: Session, name: str) -> tuple[str, Role]:
     return str(found.id), Role(found.role)
 
 
+def role_of(session: Session, org: str) -> Role:
+    """The role of an organisation by its id. Raises :class:`NotFound`."""
+    found = session.execute(select(organisation.c.role).where(organisation.c.id == org)).scalar_one_or_none()
+    if found is None:
+        raise NotFound("there is no such organisation")
+    return Role(found)
+
+
+def listed(session: Session, text: str, *, role: str | None, after: str, limit: int) -> list[Row[Any]]:
+    """Organisations by name, those whose name holds a text and that hold a role, from one name on."""
+    held = organisation.c
+    found = select(organisation).where(held.name > after)
+    if text:
+        found = found.where(held.name.contains(text, autoescape=True))
+    if role:
+        found = found.where(held.role == role)
+    return list(session.execute(found.order_by(held.name).limit(limit)).all())
+
+
 def is_buyer(session: Session, name_or_id: str) -> bool:
     """Whether there is a buyer of this name or id."""
     named = (organisation.c.name == name_or_id) | (organisation.c.id == name_or_id)

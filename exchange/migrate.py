@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from exchange.config import SettingsError
 from exchange.database import SECURE_DELETE
@@ -31,6 +32,8 @@ _REVISION, _BEFORE = r'^revision = "(\w+)"$', r'^down_revision = "(\w+)"$'
 
 def upgrade(url: str, *, tell: Callable[[str], None] = lambda _: None) -> str:
     """Bring a database to the newest revision and return it; running it again changes nothing.
+
+    After a change of the revision the catalogue's index is made anew (:func:`reindex`).
 
     All of it is one transaction. On PostgreSQL it waits :data:`LOCK_TIMEOUT_S` for a lock, so that requests
     that queue up behind it are not held for longer, then lets go and tries again.
@@ -80,9 +83,25 @@ def _upgraded(engine: Engine) -> str:
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_KEY})"))  # two at once: one waits
-        _require_known(current(connection))
+        before = current(connection)
+        _require_known(before)
         command.upgrade(_config(connection), "head")
-        return current(connection)
+        after = current(connection)
+        if after != before:
+            reindex(connection)
+        return after
+
+
+def reindex(connection: Connection) -> None:
+    """Enter what is on offer into the catalogue's index anew, by the rules of this release.
+
+    No revision does so by itself: it would do something else with each release. Again it changes nothing.
+    """
+    from exchange import facets  # here alone: what privacy is computed with, which only a migration needs
+
+    with Session(connection, join_transaction_mode="rollback_only") as session:
+        facets.fill(session)
+        session.flush()
 
 
 def _blocking(engine: Engine) -> str:

@@ -16,7 +16,7 @@ from exchange.identity import organisation
 from settlement.documents import canonical, sha256_hex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -43,6 +43,16 @@ FIELDS = {"legal_name": 200, "country": 2, "registration": 80, "evidence": 400}
 """What is recorded, and the most characters of each."""
 
 
+def check(said: Mapping[str, str]) -> None:
+    """Raise RequestInvalid for what cannot be recorded, as :func:`record` does."""
+    for name, longest in FIELDS.items():
+        text = said[name]
+        if not text.strip() or len(text) > longest or not text.isprintable():
+            raise RequestInvalid(f"{name} must be 1 to {longest} printable characters")
+    if not is_country(said["country"]):
+        raise RequestInvalid("country must be two capital letters of ISO 3166-1, as CN")
+
+
 def record(session: Session, org: str, said: Mapping[str, str], *, by: str, now: datetime) -> str:
     """Record who an organisation is; returns the SHA-256 of what is recorded. The same again adds nothing.
 
@@ -50,12 +60,7 @@ def record(session: Session, org: str, said: Mapping[str, str], *, by: str, now:
         RequestInvalid: a field is empty or too long, holds control characters, or the country is none of
             ISO 3166-1.
     """
-    for name, longest in FIELDS.items():
-        text = said[name]
-        if not text.strip() or len(text) > longest or not text.isprintable():
-            raise RequestInvalid(f"{name} must be 1 to {longest} printable characters")
-    if not is_country(said["country"]):
-        raise RequestInvalid("country must be two capital letters of ISO 3166-1, as CN")
+    check(said)
     document = {name: said[name] for name in FIELDS}
     digest = sha256_hex(canonical({"org": org, **document}))
     known = find(session, org)
@@ -86,3 +91,10 @@ def require(session: Session, org: str, law: str) -> None:
         raise PartyUnidentified(
             f"it is not on record who your organisation is, which is asked for here ({law})"
         )
+
+
+def known(session: Session, orgs: Collection[str]) -> dict[str, str]:
+    """Legal names by organisation, of those on record; the newest record's."""
+    table = organisation_identity.c
+    found = select(table.org, table.legal_name).where(table.org.in_(list(orgs)))
+    return {row.org: row.legal_name for row in session.execute(found.order_by(table.recorded_at))}

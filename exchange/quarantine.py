@@ -173,14 +173,20 @@ def append(folder: Path, row: Row[Any], *, offset: int, stream: IO[bytes]) -> St
 
 
 def begun(
-    session: Session, before: datetime, *, after: str, but: Select[tuple[str]], limit: int
+    session: Session,
+    before: datetime,
+    *,
+    after: str,
+    but: Select[tuple[str]],
+    needed: Select[tuple[str]],
+    limit: int,
 ) -> list[str]:
     """Uploads that began before a moment, by id, from the one after ``after``; ``but`` those of some
-    organisations.
+    organisations, and those that are ``needed``.
     """
     stamp = before.isoformat(timespec="microseconds")
-    others = upload.c.org.not_in(but)
-    found = select(upload.c.id).where(upload.c.created_at < stamp, upload.c.id > after, others)
+    others = upload.c.org.not_in(but), upload.c.id.not_in(needed)
+    found = select(upload.c.id).where(upload.c.created_at < stamp, upload.c.id > after, *others)
     return list(session.scalars(found.order_by(upload.c.id).limit(limit)))
 
 
@@ -189,9 +195,13 @@ def known(session: Session, ids: Collection[str]) -> set[str]:
     return set(session.scalars(select(upload.c.id).where(upload.c.id.in_(ids))))
 
 
-def forget(session: Session, ids: Collection[str], *, but: Select[tuple[str]]) -> list[str]:
-    """Forget that these uploads began, ``but`` those of some organisations; returns which were forgotten."""
-    gone = delete(upload).where(upload.c.id.in_(ids), upload.c.org.not_in(but))
+def forget(
+    session: Session, ids: Collection[str], *, but: Select[tuple[str]], needed: Select[tuple[str]]
+) -> list[str]:
+    """Forget that these uploads began, ``but`` those of some organisations, and those that are ``needed``;
+    returns which were forgotten.
+    """
+    gone = delete(upload).where(upload.c.id.in_(ids), upload.c.org.not_in(but), upload.c.id.not_in(needed))
     return list(session.scalars(gone.returning(upload.c.id)))
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -300,11 +301,22 @@ def note_released(session: Session, query_id: str, sha256: str) -> None:
     session.execute(update(query).where(*unsaid).values(released_sha256=sha256))
 
 
-def of_organisation(session: Session, org: str, *, limit: int = 100) -> Sequence[Row[Any]]:
-    """An organisation's latest queries, newest first."""
-    return session.execute(
-        select(query).where(query.c.org == org).order_by(query.c.reserved_at.desc()).limit(limit)
-    ).all()
+def of_organisation(
+    session: Session, org: str, *, limit: int = 100, text: str = "", before: str | None = None
+) -> Sequence[Row[Any]]:
+    """An organisation's latest queries, newest first.
+
+    Args:
+        text: those alone whose statement, dataset or id holds it, whatever the case of its letters.
+        before: those alone that were asked before this moment, as the rows have it.
+    """
+    found = select(query).where(query.c.org == org)
+    if text:
+        columns = (query.c.sql, query.c.slug, query.c.id)
+        found = found.where(or_(*(column.icontains(text, autoescape=True) for column in columns)))
+    if before is not None:
+        found = found.where(query.c.reserved_at < before)
+    return session.execute(found.order_by(query.c.reserved_at.desc()).limit(limit)).all()
 
 
 def count_asked(session: Session, acceptances: Sequence[str]) -> int:

@@ -227,7 +227,7 @@ def _chosen(
 ) -> _Chosen[Outcome]:
     """The candidate that would be closest to refuting the claim, were it tested on these halves."""
     runs = len(halves[0])
-    best: tuple[tuple[float, float], _Chosen[Outcome]] | None = None
+    best: tuple[tuple[float, float, float], _Chosen[Outcome]] | None = None
     for event in events(*halves):
         counts = [sum(map(bool, map(event.holds, half))) for half in halves]
         if best is not None and sum(counts) in (0, 2 * runs):
@@ -236,9 +236,8 @@ def _chosen(
             first, second = counts[::-1] if swapped else counts
             for complement in (False, True):
                 seen, unseen = (runs - first, runs - second) if complement else (first, second)
-                likely, unlikely = _about(seen, runs, alarm)[0], _about(unseen, runs, alarm)[1]
                 for epsilon_, delta in claim.pairs:
-                    worth = _worth(likely, unlikely, epsilon_, delta)
+                    worth = _worth(seen, unseen, runs, alarm, epsilon_, delta)
                     if best is None or worth > best[0]:
                         best = worth, _Chosen(event, complement, swapped, epsilon_, delta)
     if best is None:
@@ -246,10 +245,21 @@ def _chosen(
     return best[1]
 
 
-def _worth(likely: float, unlikely: float, epsilon_: float, delta: float) -> tuple[float, float]:
-    """How much more epsilon is shown than claimed, or where none is, how near to showing any."""
+def _worth(
+    seen: int, unseen: int, runs: int, alarm: float, epsilon_: float, delta: float
+) -> tuple[float, float, float]:
+    """How surely the other half would refute; how much more epsilon is shown than claimed; where none is, how
+    near to showing any.
+
+    The excess over the claim is counted in the width of the bounds, so that beyond 1 it refutes: the event
+    with the most epsilon to show is often a rare one that was lucky in this half.
+    """
+    likely, unlikely = _about(seen, runs, alarm)[0], _about(unseen, runs, alarm)[1]
+    factor = math.exp(min(epsilon_, 100.0))
+    excess = seen / runs - factor * unseen / runs - delta
+    width = seen / runs - likely + factor * (unlikely - unseen / runs)
     shown = math.log((likely - delta) / unlikely) - epsilon_ if likely > delta else -math.inf
-    return shown, likely - math.exp(min(epsilon_, 100.0)) * unlikely - delta
+    return excess / width if excess > 0 else 0.0, shown, likely - factor * unlikely - delta
 
 
 @lru_cache(maxsize=65536)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services import chromium, postgres, seaweedfs
+from services import axe, chromium, postgres, seaweedfs
 from services.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ SERVICES: dict[str, ModuleType] = {
     "postgres": postgres,
     "seaweedfs": seaweedfs,
     "chromium": chromium,
+    "axe": axe,
 }
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CursorResult, MetaData, Table
+from sqlalchemy import CursorResult, MetaData, Table, and_, case, or_
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import UpdateBase
+    from sqlalchemy import ColumnElement, Select, UpdateBase
     from sqlalchemy.orm import Session
 
 metadata = MetaData(
@@ -90,6 +90,26 @@ def append_only_ddl(dialect: str, tables: list[str] | None = None) -> list[str]:
             *(statement for table in names for statement in _postgresql_triggers(table)),
         ]
     raise ValueError(f"no append-only triggers are written for {dialect}")
+
+
+def waiting_first(
+    query: Select[Any],
+    waits: ColumnElement[bool],
+    at: ColumnElement[str],
+    last: ColumnElement[str],
+    *,
+    limit: int,
+    after: tuple[int, str, str] | None,
+) -> Select[Any]:
+    """``limit`` rows, those that wait before the others and the newest of each first, behind the row that has
+    this place: whether it waits no more, its time, its id.
+    """
+    done = case((waits, 0), else_=1)
+    if after is not None:
+        group, moment, row = after
+        older = or_(at < moment, and_(at == moment, last > row))
+        query = query.where(or_(done > group, and_(done == group, older)))
+    return query.order_by(done, at.desc(), last).limit(limit)
 
 
 def timestamp(now: datetime) -> str:

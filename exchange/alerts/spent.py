@@ -18,7 +18,7 @@ from exchange.audit.log import audit_entry, size
 from exchange.queries import query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -71,6 +71,20 @@ def by_organisation(session: Session, domain: str, *, limit: int) -> list[tuple[
     found = select(table.org, rho, func.sum(table.entries)).where(table.domain == domain)
     ordered = found.group_by(table.org).order_by(rho.desc(), table.org).limit(limit)
     return [(org, int(spent), int(entries)) for org, spent, entries in session.execute(ordered)]
+
+
+def entries_since(session: Session, domains: Sequence[str], since: str) -> dict[str, int]:
+    """How many entries spent of each domain from one day on; domains without any are left out."""
+    table = spending_day.c
+    found = select(table.domain, func.sum(table.entries)).where(table.domain.in_(domains), table.day >= since)
+    return {domain: int(count) for domain, count in session.execute(found.group_by(table.domain))}
+
+
+def of_organisation(session: Session, domain: str, org: str) -> int:
+    """Nano-rho of a domain that one organisation spent, as far as it is folded."""
+    table = spending_day.c
+    found = select(func.sum(table.rho_nano)).where(table.domain == domain, table.org == org)
+    return int(session.scalar(found) or 0)
 
 
 def in_all(session: Session, domain: str) -> int:

@@ -56,7 +56,7 @@ _VERBS = {
     UPDATE: (
         "changed moved set approved declined decided confirmed accepted signed granted renewed rotated "
         "settled reserved enabled disabled kept closed rebuilt reconciled stuck forfeited voided released "
-        "assigned noted resolved renamed lifted identified not_retired not_rotated connected "
+        "assigned deprecated noted resolved renamed lifted identified not_retired not_rotated connected "
         "credit_ended none refused failed"
     ),
 }

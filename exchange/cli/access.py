@@ -11,25 +11,32 @@ from exchange.cli.output import facts, safe, show, table
 
 if TYPE_CHECKING:
     from exchange.client import AccessRequest, Dataset, Exchange, Publication
+    from exchange.client.listings import Listing, Listings
 
 
 def add_to(main: click.Group) -> None:
     """Add this room's commands."""
-    for command in (search, show_dataset, publish, request, requests, usage):
+    for command in (search, show_dataset, publish, deprecate, request, requests, usage):
         main.add_command(command)
 
 
 @click.command()
 @click.argument("words", nargs=-1)
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--subject", multiple=True, help="Of this subject; repeat it for one of several.")
+@click.option("--unit", multiple=True, help="Protecting whom this column names, such as patient.")
+@click.option("--territory", multiple=True, help="Licensed there, such as EU; `*` is anywhere.")
+@click.option("--price", multiple=True, help="First answer for at most so many minor units: USD:100.")
+@click.option("--accuracy", multiple=True, help="Counts of units within so many at best, such as 5.")
+@click.option("--sort", type=click.Choice(["best", "newest", "name"]), default="best", show_default=True)
 @json_option
 @connected
-def search(x: Exchange, words: tuple[str, ...], limit: int, as_json: bool) -> None:
+def search(  # one argument for each option of the command
+    x: Exchange, words: tuple[str, ...], limit: int, sort: Any, as_json: bool, **chosen: tuple[str, ...]
+) -> None:
     """Search published datasets."""
-    hits = x.search(" ".join(words), limit=limit)
-    document = [{**vars(hit), "keywords": list(hit.keywords), "tables": list(hit.tables)} for hit in hits]
-    rows = [(hit.slug, hit.title, hit.provider, ", ".join(hit.tables)) for hit in hits]
-    show(as_json, document, lambda: table(("dataset", "title", "provider", "tables"), rows))
+    hits = x.search(" ".join(words), limit=limit, sort=sort, **chosen)
+    show(as_json, [_hit(hit) for hit in hits], lambda: _draw_hits(hits))
 
 
 @click.command("show")
@@ -55,6 +62,19 @@ def publish(x: Exchange, manifest: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("dataset")
+@click.option("--reason", required=True, help="What those who have access read.")
+@json_option
+@connected
+def deprecate(x: Exchange, dataset: str, reason: str, as_json: bool) -> None:
+    """Take no new buyers of a dataset; publishing its version again undoes it."""
+    state = x.deprecate(dataset, reason=reason)
+    show(
+        as_json, {"dataset": dataset, "state": state}, lambda: facts([("dataset", dataset), ("state", state)])
+    )
+
+
+@click.command()
+@click.argument("dataset")
 @click.option("--plan", required=True, help="Name of a price plan of the dataset.")
 @click.option("--purpose", required=True, help="Purpose that the licence allows.")
 @click.option("--territory", required=True, help="Where the answers are used, such as US.")
@@ -62,20 +82,26 @@ def publish(x: Exchange, manifest: str, as_json: bool) -> None:
 @click.option("--publishes", is_flag=True, help="Answers are to be published.")
 @click.option("--accept-licence", is_flag=True, help="Accept the licence as `exchange show` prints it.")
 @click.option("--until", help="Day at which access shall end, such as 2027-12-31.")
+@click.option("--plan-sha256", help="Hash of the plan that was shown; one that was changed since is refused.")
 @click.option("--wait", "wait_s", type=float, metavar="SECONDS", help="Wait for the provider's decision.")
 @json_option
 @connected
 def request(
     x: Exchange, dataset: str, wait_s: float | None, accept_licence: bool, as_json: bool, **terms: Any
 ) -> None:
-    """Ask for access to a dataset. Without --accept-licence the licence is printed and nothing is asked."""
+    """Ask for access to a dataset.
+
+    Without --accept-licence the licence and the hash of the plan are printed, and nothing is asked.
+    """
     found = x.dataset(dataset)
     if not accept_licence:
         from exchange.client import LicenceNotAccepted
 
         click.echo(safe(found.licence.text), err=True)
+        plan = found.plan_sha256(terms["plan"])
+        as_shown = f", and --plan-sha256 {plan} for the plan at this price" if plan else ""
         raise LicenceNotAccepted(
-            "the licence was not accepted", hint="Repeat with --accept-licence to accept it."
+            "the licence was not accepted", hint=f"Repeat with --accept-licence to accept it{as_shown}."
         )
     grant = found.request(accept_licence=True, **terms)
     grant = grant.wait(timeout_s=wait_s) if wait_s is not None else grant
@@ -160,6 +186,19 @@ def show_wallet(x: Exchange, as_json: bool) -> None:
 def _decided(request: AccessRequest, as_json: bool) -> None:
     pairs = [("request", request.id), ("state", request.state), ("grant", (request.grant or {}).get("grant"))]
     show(as_json, request.document, lambda: facts(pairs))
+
+
+def _hit(hit: Listing) -> dict[str, Any]:
+    lists = {name: list(getattr(hit, name)) for name in ("keywords", "tables", "units", "territories")}
+    prices = {currency: str(amount) for currency, amount in hit.price_from.items()}
+    return {**vars(hit), **lists, "price_from": prices}
+
+
+def _draw_hits(hits: Listings) -> None:
+    rows = [(hit.slug, hit.title, hit.provider, ", ".join(hit.tables)) for hit in hits]
+    table(("dataset", "title", "provider", "tables"), rows)
+    if hits.total > len(hits):
+        click.echo(f"{len(hits)} of {hits.total}: give more words, a facet, or a larger --limit.")
 
 
 def _draw_dataset(found: Dataset) -> None:

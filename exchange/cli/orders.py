@@ -68,13 +68,14 @@ _buyer_command("pay", "Pay the present period of a subscription, where it is not
 @click.argument("grant_id", metavar="GRANT")
 @click.option("--until", help="Day at which the new term ends, such as 2027-12-31.")
 @click.option("--accept-licence", is_flag=True, help="Accept the licence in force, where it is a new one.")
+@click.option("--plan-sha256", help="Hash of the plan that was shown; one that was changed since is refused.")
 @json_option
 @connected
-def renew(x: Exchange, grant_id: str, until: str | None, accept_licence: bool, as_json: bool) -> None:
+def renew(x: Exchange, grant_id: str, accept_licence: bool, as_json: bool, **terms: str | None) -> None:
     """Ask for another term of a grant: the provider decides."""
     grant = x.grant(grant_id)
     shown = x.dataset(grant.dataset).licence.text_sha256 if accept_licence else None
-    asked = grant.renew(until=until, accept_licence=accept_licence, licence_sha256=shown)
+    asked = grant.renew(accept_licence=accept_licence, licence_sha256=shown, **terms)
     pairs = [("request", asked.id), ("state", asked.state), ("decided by", asked.decide_by)]
     show(as_json, asked.document, lambda: facts(pairs))
 

@@ -200,10 +200,20 @@ class Grant:
         until: str | None = None,
         accept_licence: bool = False,
         licence_sha256: str | None = None,
+        plan_sha256: str | None = None,
         idempotency_key: str | None = None,
     ) -> AccessRequest:
-        """Buyer: ask for another term. A new licence version must be accepted, by the hash of its text."""
-        asked = {"until": until, "accept_licence": accept_licence, "licence_sha256": licence_sha256}
+        """Buyer: ask for another term. A new licence version must be accepted, by the hash of its text.
+
+        ``plan_sha256``: the plan of that term as it was shown (:meth:`Dataset.plan_sha256`); where it was
+        changed since, the request is refused.
+        """
+        asked = {
+            "until": until,
+            "accept_licence": accept_licence,
+            "licence_sha256": licence_sha256,
+            "plan_sha256": plan_sha256,
+        }
         body = {name: value for name, value in asked.items() if value is not None}
         connection = self._door()
         document = connection.post(f"/v1/grants/{self.id}/renew", body, key=idempotency_key)

@@ -109,8 +109,12 @@ class Connection:
         return reply.text.strip()
 
     def get(self, path: str, **params: object) -> Any:
-        """The JSON document at ``path``; parameters that are None are left out."""
-        given = {name: str(value) for name, value in params.items() if value is not None}
+        """The JSON document at ``path``; parameters that are None are left out, of lists each is given."""
+        given = {
+            name: [str(one) for one in value] if isinstance(value, list) else str(value)
+            for name, value in params.items()
+            if value is not None
+        }
         return _document(self.send("GET", path, params=given))
 
     def delete(self, path: str) -> Any:

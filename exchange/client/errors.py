@@ -371,6 +371,7 @@ class Conflict(ExchangeError):
         "policy_loosened",
         "policy_below_spent",
         "listing_state",
+        "listing_deprecated",
         "listing_draft",
         "listing_published",
         "listing_withdrawn",

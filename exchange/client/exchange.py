@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from exchange.client.connection import Connection, Retry, read
 from exchange.client.errors import ConfigurationError, GrantMissing
 from exchange.client.jobs import Job, Jobs
 from exchange.client.licences import Licences
-from exchange.client.listings import Dataset, Listing, Listings
+from exchange.client.listings import Dataset, FacetValue, Listing, Listings
 from exchange.client.money import Usage, Wallet
 from exchange.client.notifications import Notifications
 from exchange.client.payments import TopUp, Treasury
@@ -26,7 +27,7 @@ from exchange.client.receipts import Receipt
 from exchange.client.signing_in import by_secret, by_sign_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
     import httpx
@@ -150,9 +151,32 @@ class Exchange:
 
     # -- buyers ---------------------------------------------------------------------------------------------
 
-    def search(self, q: str = "", *, limit: int | None = None) -> Listings:
-        """Published listings that match the words, best first; all of them unless ``limit`` is given."""
-        return Listings(self._listings(q, limit))
+    def search(
+        self,
+        q: str = "",
+        *,
+        limit: int | None = None,
+        subject: str | Iterable[str] = (),
+        unit: str | Iterable[str] = (),
+        territory: str | Iterable[str] = (),
+        price: str | Iterable[str] = (),
+        accuracy: str | int | Iterable[str | int] = (),
+        sort: Literal["best", "newest", "name"] = "best",
+    ) -> Listings:
+        """Published listings that match the words; all of them unless ``limit`` is given.
+
+        Of each facet a listing needs one of the values given: ``territory=["EU", "*"]``, ``price="USD:100"``
+        (the first answer for at most 100 minor units), ``accuracy=5`` (a count within 5). The ``facets`` of
+        what is returned list the values that there are.
+        """
+        chosen: dict[str, object] = {
+            "subject": _values(subject),
+            "unit": _values(unit),
+            "territory": _values(territory),
+            "price": _values(price),
+            "accuracy": _values(accuracy),
+        }
+        return self._listings({"q": q or None, "sort": sort if sort != "best" else None, **chosen}, limit)
 
     def dataset(self, slug: str) -> Dataset:
         """A dataset by ``owner/name`` or id. Raises ``NotFound``."""
@@ -361,6 +385,11 @@ class Exchange:
         """One statement by its id, such as "2026-11-USD". Raises ``NotFound``."""
         return books.statement(self._connection, statement_id, org)
 
+    def deprecate(self, slug: str, *, reason: str, idempotency_key: str | None = None) -> str:
+        """Take no new buyers; publishing the version again undoes it. Returns the new state."""
+        sent, path = {"reason": reason}, f"/v1/datasets/{slug.strip('/')}/deprecate"
+        return str(self._connection.post(path, sent, key=idempotency_key)["state"])
+
     def withdraw(self, slug: str, *, idempotency_key: str | None = None) -> str:
         """Withdraw a listing: its grants stop at the next query. Returns the new state."""
         return str(
@@ -407,18 +436,31 @@ class Exchange:
         """Searches of the log that are kept under a name."""
         return SavedSearches(self._connection)
 
-    def _listings(self, q: str, limit: int | None) -> Iterator[Listing]:
+    def _listings(self, asked: Mapping[str, object], limit: int | None) -> Listings:
+        found: list[Listing] = []
+        first: dict[str, Any] | None = None
         token: str | None = None
-        left = limit
-        while left is None or left > 0:
-            size = _PAGE if left is None else min(_PAGE, left)
-            page = self._connection.get("/v1/datasets", q=q or None, limit=size, page_token=token)
-            items = page["items"][:left]
-            yield from (read(Listing.from_document, item) for item in items)
-            left = None if left is None else left - len(items)
+        while limit is None or len(found) < limit:
+            size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+            page = self._connection.get("/v1/datasets", **asked, limit=size, page_token=token)
+            first = page if first is None else first
+            left = None if limit is None else limit - len(found)
+            found += [read(Listing.from_document, item) for item in page["items"][:left]]
             token = page.get("next_page_token")
             if not token:
-                return
+                break
+        told = first or {}
+        facets = {
+            name: tuple(read(FacetValue.from_document, value) for value in values)
+            for name, values in (told.get("facets") or {}).items()
+        }
+        return Listings(found, total=told.get("total"), facets=facets)
+
+
+def _values(given: object) -> list[str] | None:
+    """One value or several, as parameters of an address; None for none."""
+    many = given if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    return [str(value) for value in many if value != ""] or None
 
 
 def _auth(

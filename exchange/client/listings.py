@@ -11,12 +11,12 @@ from exchange.client.access import AccessRequest, Grant
 from exchange.client.connection import Connection, read
 from exchange.client.licences import DATASPACE, Acceptance, Licence, LicenceDiff, accept
 from exchange.client.mock import mock_tables
-from exchange.client.price import NANO
+from exchange.client.price import NANO, Price
 from exchange.client.profile import Profile
 from exchange.client.questions import Quote, ask, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exchange.client.answers import Answer
     from exchange.client.jobs import Job
@@ -29,7 +29,13 @@ _SHOWN_KEYS = 5
 
 @dataclass(frozen=True)
 class Listing:
-    """One search hit. ``plans`` are the price plans' documents; ``tables`` the tables' names."""
+    """One search hit. ``plans`` are the price plans' documents; ``tables`` the tables' names.
+
+    ``units`` are the columns that name whom privacy protects, ``territories`` where the licence allows use
+    ("*": anywhere). ``price_from`` is by currency what the first answer costs at least (at rho 0.01).
+    ``accuracy`` is how far a count of units is off at most, in 95 of 100 answers, when a question spends all
+    it may: the least value of that facet which holds, None where none does.
+    """
 
     id: str
     slug: str
@@ -42,6 +48,10 @@ class Listing:
     published_at: str
     plans: tuple[dict[str, Any], ...]
     tables: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    territories: tuple[str, ...] = ()
+    price_from: Mapping[str, Price] = field(default_factory=dict)
+    accuracy: int | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Listing:
@@ -58,6 +68,12 @@ class Listing:
             published_at=str(document.get("published_at") or ""),
             plans=tuple(document.get("plans") or ()),
             tables=tuple(table["name"] for table in document.get("tables") or ()),
+            units=tuple(document.get("units") or ()),
+            territories=tuple(document.get("territories") or ()),
+            price_from={
+                price["currency"]: Price.from_document(price) for price in document.get("price_from") or ()
+            },
+            accuracy=document.get("accuracy"),
         )
 
     def _repr_html_(self) -> str:
@@ -65,8 +81,37 @@ class Listing:
         return html.facts([*facts, ("tables", ", ".join(self.tables))], caption=self.title)
 
 
+@dataclass(frozen=True)
+class FacetValue:
+    """A value that listings can be narrowed to, and how many of those that the other choices find have it."""
+
+    value: str
+    count: int
+    chosen: bool = False
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> FacetValue:
+        """Read a value of a search's ``facets``."""
+        return cls(document["value"], int(document["count"]), bool(document.get("chosen")))
+
+
 class Listings(list[Listing]):
-    """Search hits, best first; a notebook shows them as a table."""
+    """Search hits in their order; a notebook shows them as a table.
+
+    ``total`` is how many there are, with those beyond the ``limit`` of the search; ``facets`` what they can
+    be narrowed to, by ``subject``, ``unit``, ``territory``, ``price`` and ``accuracy``.
+    """
+
+    def __init__(
+        self,
+        hits: Iterable[Listing] = (),
+        *,
+        total: int | None = None,
+        facets: Mapping[str, tuple[FacetValue, ...]] | None = None,
+    ) -> None:
+        super().__init__(hits)
+        self.total = len(self) if total is None else total
+        self.facets = dict(facets or {})
 
     def _repr_html_(self) -> str:
         rows = [(hit.slug, hit.title, hit.provider, ", ".join(hit.tables)) for hit in self]
@@ -225,6 +270,11 @@ class Dataset:
         """The price plans' documents, with their ``name``."""
         return self.listing.plans
 
+    def plan_sha256(self, name: str) -> str:
+        """The hash of a price plan as this object shows it; empty where it shows none of the name."""
+        offers = self.document.get("offers") or ()
+        return next((str(one.get("sha256") or "") for one in offers if one.get("name") == name), "")
+
     @property
     def policy(self) -> dict[str, Any]:
         """The privacy policy's document."""
@@ -274,9 +324,13 @@ class Dataset:
         role: str = "",
         publishes: bool = False,
         until: str | None = None,
+        plan_sha256: str | None = None,
         idempotency_key: str | None = None,
     ) -> Grant:
         """Ask for access. ``accept_licence=True`` accepts ``self.licence`` by the hash of its text.
+
+        The plan is asked for as this object shows it, or as ``plan_sha256`` names it: one that was changed
+        since is refused (:class:`~exchange.client.errors.RequestInvalid`).
 
         ``role`` is the one in which it is accepted, where the licence names roles; ``publishes`` says that
         answers are to be published.
@@ -284,6 +338,7 @@ class Dataset:
         waits for the provider: see :meth:`Grant.wait`.
         Raises :class:`~exchange.client.errors.LicenceError` where the licence does not allow it.
         """
+        shown = self.plan_sha256(plan) if plan_sha256 is None else plan_sha256
         body = {
             "plan": plan,
             "purpose": purpose,
@@ -293,6 +348,7 @@ class Dataset:
             **({"role": role} if role else {}),
             **({"publishes": True} if publishes else {}),
             **({} if until is None else {"until": until}),
+            **({"plan_sha256": shown} if shown else {}),
         }
         document = self._connection.post(f"/v1/datasets/{self.slug}/requests", body, key=idempotency_key)
         return read(AccessRequest.from_document, document, self._connection).as_grant()

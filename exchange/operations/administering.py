@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from exchange import identity, parties
 from exchange.approvals import Wanted
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, ResultGroup
-from exchange.errors import ApprovalNeeded, RequestInvalid
+from exchange.errors import ApprovalNeeded, RequestInvalid, RoleMissing
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations import approving
 from exchange.operations.terms import money
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from exchange.identity import Actor
     from exchange.market import Market
     from exchange.store import Tx
 
 
-_REGISTERED = (Role.BUYER, Role.PROVIDER)
+REGISTERED = (Role.BUYER, Role.PROVIDER)
 """Whom an officer may have to approve; officers and operators are the operator's own to admit."""
 
 
@@ -100,25 +101,39 @@ class CreditWallet:
         return Entry(kind=self.kind, outcome="done", object=ObjectGroup(type="wallet", id=self.org))
 
 
-def create_organisation(market: Market, *, name: str, role: Role) -> dict[str, Any]:
-    """Create an organisation; creating the same again returns it. Raises :class:`RequestInvalid`.
+def create_organisation(
+    market: Market, *, name: str, role: Role, actor: Actor = SYSTEM, anew: bool = False
+) -> dict[str, Any]:
+    """Create an organisation; creating the same again returns it, or is refused where it is to be ``anew``.
+
+    Raises :class:`RequestInvalid`.
 
     Where the settings ask for it, an officer approves buyers and providers: ApprovalNeeded names what was
-    asked for, and the organisation is there once that is approved.
+    asked for, and the organisation is there once that is approved. Officers and operators are admitted at
+    the machine (the actor SYSTEM) alone: whoever lets officers in could be two of them.
     """
-    asks = market.settings.registration_approval and role in _REGISTERED
+    asks = market.settings.registration_approval and role in REGISTERED
 
     def work(tx: Tx) -> dict[str, Any]:
+        if actor is not SYSTEM:
+            actor.require(Role.OPERATOR)
+            if role not in REGISTERED:
+                raise RoleMissing(
+                    f"an organisation with the role {role} is admitted at the machine",
+                    hint=f"Run `exchange org create NAME --role {role}` there.",
+                )
         made = new_id("org")
         org = identity.create_organisation(tx.session, id=made, name=name, role=role, now=tx.now)
+        if anew and org != made:
+            raise RequestInvalid(f"the organisation {name} exists already", hint="Change it on its own page.")
         if asks and org == made:
             wanted = Wanted(approving.REGISTER, {"name": name, "role": str(role)})
             raise ApprovalNeeded(f"a compliance officer approves that {name} is registered", wanted)
         tx.record(kind=_created(org, made), object=ObjectGroup(type="organisation", id=org))
         return {"org": org, "name": name, "role": str(role)}
 
-    with approving.filing(market, SYSTEM):
-        return market.store.perform(SYSTEM, CreateOrganisation(name, str(role)), work).value
+    with approving.filing(market, actor):
+        return market.store.perform(actor, CreateOrganisation(name, str(role)), work).value
 
 
 def register(tx: Tx, parameters: Mapping[str, Any], approval: str) -> None:
@@ -135,19 +150,21 @@ def _created(org: str, made: str) -> str:
     return "organisation.created" if org == made else "organisation.confirmed"
 
 
-def identify(market: Market, *, org: str, said: Mapping[str, str]) -> dict[str, Any]:
+def identify(market: Market, *, org: str, said: Mapping[str, str], actor: Actor = SYSTEM) -> dict[str, Any]:
     """Record the legal name, country, registration of an organisation and by what it was verified.
 
     Nothing is overwritten: the newest record is the one in force. Raises RequestInvalid, NotFound.
     """
 
     def work(tx: Tx) -> dict[str, Any]:
+        if actor is not SYSTEM:
+            actor.require(Role.OPERATOR)
         found, _ = identity.find_organisation(tx.session, org)
         digest = parties.record(tx.session, found, said, by=tx.actor.ref, now=tx.now)
         tx.record(object=ObjectGroup(type="organisation", id=found), result=ResultGroup(sha256=digest))
         return {"org": found, "name": org, **(parties.find(tx.session, found) or {})}
 
-    return market.store.perform(SYSTEM, IdentifyOrganisation(org), work).value
+    return market.store.perform(actor, IdentifyOrganisation(org), work).value
 
 
 def create_token(market: Market, *, org: str, role: Role, expires: datetime | None = None) -> dict[str, Any]:

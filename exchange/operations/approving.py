@@ -18,8 +18,7 @@ from exchange.audit.entry import Entry, ObjectGroup, ResultGroup
 from exchange.errors import ApprovalChanged, ApprovalClosed, ApprovalNeeded, InProgress, RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id, organisation_names
 from exchange.operations import auditing, policy_changes
-from exchange.operations.terms import NANO, decimal_text
-from exchange.store import our_id
+from exchange.operations.terms import NANO, decimal_text, place, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -211,29 +210,18 @@ def listed(
     """
     if state is not None and state not in approvals.STATES:
         raise RequestInvalid(f"state is one of {', '.join(approvals.STATES)}")
-    after = _place(page_token)
+    after = place(page_token)
     auditing.note_reading(market, actor, "approvals", "")
     now = market.store.clock()
 
     def look(session: Session) -> dict[str, Any]:
         rows = approvals.listed(session, state=state, limit=limit + 1, after=after)
-        group, at, last = approvals.place(rows[limit - 1]) if len(rows) > limit else (0, "", "")
         return {
             "items": [document(session, row, now) for row in rows[:limit]],
-            "next_page_token": f"{group}_{at}_{last}" if last else None,
+            "next_page_token": token_of(approvals.place(rows[limit - 1])) if len(rows) > limit else None,
         }
 
     return market.store.read(look)
-
-
-def _place(token: str | None) -> tuple[int, str, str] | None:
-    """Where a page begins. Raises RequestInvalid for a token that no page gave."""
-    if token is None:
-        return None
-    group, at, last = (*token.split("_", 2), "", "")[:3]
-    if group not in ("0", "1") or len(at) != 32 or our_id(last) is None:
-        raise RequestInvalid("the page token was not given by this list")
-    return int(group), at, last
 
 
 def show(market: Market, actor: Actor, approval_id: str) -> dict[str, Any]:

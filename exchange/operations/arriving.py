@@ -130,10 +130,12 @@ def join_by(tx: Tx, row: Any, person: str) -> None:
     """Make a person a member by an invitation, in its transaction.
 
     A link to set a new password ends: it would open a further organisation, and whoever holds it was trusted
-    by an earlier one alone.
+    by an earlier one alone. With an administrator the link of the organisation's first one ends.
     """
     accounts.end_password_links(tx.session, person, tx.now)
     made = accounts.join(tx.session, person, org=row.org, role=row.role, admin=row.admin, now=tx.now)
+    if row.admin:
+        accounts.end_first_links(tx.session, row.org, tx.now)
     tx.record(object=ObjectGroup(type="member", id=made, version=row.id))
 
 

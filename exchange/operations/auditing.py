@@ -141,13 +141,21 @@ def journals(market: Market, actor: Actor, ids: list[str]) -> dict[str, Any]:
     return market.store.read(look)
 
 
-def domains(market: Market, actor: Actor) -> dict[str, Any]:
-    """Every privacy domain's lifetime account over all buyers."""
+def domains(
+    market: Market, actor: Actor, *, limit: int | None = None, page_token: str = ""
+) -> dict[str, Any]:
+    """Privacy domains' lifetime accounts over all buyers, by name: all of them, or a page of so many."""
     note_reading(market, actor, "domains", "")
 
     def look(session: Session) -> dict[str, Any]:
-        owners = select(ledger.account.c.owner).where(ledger.account.c.kind == "domain_granted").distinct()
-        return {"items": budgets(session, sorted(session.scalars(owners)))}
+        owner = ledger.account.c.owner
+        named = select(owner).where(ledger.account.c.kind == "domain_granted", owner > page_token[:200])
+        found = session.scalars(
+            named.distinct().order_by(owner).limit(None if limit is None else limit + 1)
+        ).all()
+        shown = found if limit is None else found[:limit]
+        more = len(found) > len(shown)
+        return {"items": budgets(session, shown), "next_page_token": shown[-1] if more else None}
 
     return market.store.read(look)
 

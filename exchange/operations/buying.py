@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
+from catalog import listings
 from exchange import notifications, restraints
 from exchange.approvals import Wanted
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup, PrivacyGroup
@@ -29,8 +30,10 @@ from exchange.operations.terms import NANO, moment, money
 from settlement import ledger, licences, orders
 from settlement.ledger import chart, entries
 from settlement.prices import PricePlan
+from settlement.schema import timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -46,7 +49,10 @@ _STOPPED = ("suspended", "withdrawn")
 
 @dataclass(frozen=True)
 class RequestAccess:
-    """Ask for access under a plan, for a purpose, in a territory, having accepted the licence."""
+    """Ask for access under a plan, for a purpose, in a territory, having accepted the licence.
+
+    ``plan_sha256`` is the plan as it was shown, where the request shall be of no other.
+    """
 
     dataset: str
     plan: str
@@ -57,6 +63,7 @@ class RequestAccess:
     role: str = ""
     publishes: bool = False
     until: str = ""
+    plan_sha256: str = ""
     kind: ClassVar[str] = "access.requested"
     refused: ClassVar[str] = "access.refused"
 
@@ -92,7 +99,7 @@ def request_access(
     """Record the acceptance and the request; an instant plan issues the grant in the same transaction.
 
     An active grant for the same plan, purpose and territory under the licence in force is returned as it is,
-    so that running a notebook twice asks once.
+    and so is the organisation's open request for the same: running a notebook twice asks once.
     """
 
     def work(tx: Tx) -> dict[str, Any]:
@@ -104,11 +111,16 @@ def request_access(
         )
         gates.check_parties(tx.session, view, actor.org)
         plan = _plan(view, command.plan, actor, tx.now)
+        require_shown(plan, command.plan_sha256)
         until = end_of(command.until, tx.now)
         held = _held(tx, actor, view, command, plan)
         if held is not None and command.licence_sha256 in ("", licence.text_sha256):
             tx.record(kind="access.confirmed", object=_object(view, "grant", held.id))
             return document_of(tx.session, held.request_id, actor.org, repeated=True)
+        waiting = _waiting(tx, actor, view, command, plan, until)
+        if waiting is not None and command.licence_sha256 in ("", licence.text_sha256):
+            return confirmed(tx, view, waiting)
+        listings.require_new_buyers(view)
         if not command.accept_licence or command.licence_sha256 not in ("", licence.text_sha256):
             raise LicenceNotShown("the licence must be accepted, in the version that is in force")
         given = accepting.Given((command.purpose,), command.territory, command.role, command.publishes)
@@ -198,18 +210,23 @@ def show_request(market: Market, actor: Actor, request_id: str) -> dict[str, Any
     return market.store.read(lambda session: document_of(session, request_id, actor.org))
 
 
-def requests(market: Market, actor: Actor, *, state: str | None) -> dict[str, Any]:
-    """A provider's inbox, or a buyer's own requests, newest first."""
+def requests(market: Market, actor: Actor, *, state: str | None, granted: bool = True) -> dict[str, Any]:
+    """A provider's inbox, or a buyer's own requests, newest first.
 
+    ``granted``: also those that have led to access.
+    """
     actor.require(Role.BUYER, Role.PROVIDER)
 
     def look(session: Session) -> dict[str, Any]:
         table = orders.access_request
         mine = table.c.provider if actor.role == Role.PROVIDER else table.c.org
-        found = select(table.c.id).where(mine == actor.org).order_by(table.c.requested_at.desc()).limit(200)
+        found = select(table).where(mine == actor.org).order_by(table.c.requested_at.desc()).limit(200)
         if state is not None:
             found = found.where(table.c.state == state)
-        return {"items": [document_of(session, one, actor.org) for one in session.scalars(found)]}
+        if not granted:
+            found = found.where(table.c.id.not_in(select(orders.access_grant.c.request_id)))
+        asked = [orders.AccessRequest(**row._asdict()) for row in session.execute(found)]
+        return {"items": _documents(session, asked)}
 
     return market.store.read(look)
 
@@ -224,9 +241,8 @@ def grants(market: Market, actor: Actor) -> dict[str, Any]:
             found = orders.grants_from(session, provider=actor.org)
         else:
             found = orders.grants_of(session, org=actor.org)
-        return {
-            "items": [{**grant_document(session, one), "state": orders.state_at(one, now)} for one in found]
-        }
+        told = zip(grant_documents(session, found), found, strict=True)
+        return {"items": [{**document, "state": orders.state_at(one, now)} for document, one in told]}
 
     return market.store.read(look)
 
@@ -247,23 +263,32 @@ def wallet(market: Market, actor: Actor) -> dict[str, Any]:
 
 def grant_document(session: Session, grant: orders.Grant) -> dict[str, Any]:
     """A grant as its buyer sees it."""
-    view = listing.any_view(session, grant.dataset)
-    left = settling.allowance_left(session, grant, listing.domain_of(view))
-    return {
-        "grant": grant.id,
-        "dataset": grant.dataset,
-        "slug": view.slug,
-        "plan": grant.plan_name,
-        "purpose": grant.purpose,
-        "territory": grant.territory,
-        "state": grant.state,
-        "rho_nano_allowance": grant.allowance_rho_nano,
-        "rho_nano_remaining": left,
-        "until": grant.valid_until,
-        "acceptance": grant.acceptance_id,
-        "org": grant.org,
-        "reason": grant.reason,
-    }
+    (document,) = grant_documents(session, [grant])
+    return document
+
+
+def grant_documents(session: Session, grants: Sequence[orders.Grant]) -> list[dict[str, Any]]:
+    """Grants as their buyer sees them, in a number of statements that does not grow with theirs."""
+    names = listings.names_of(session, {one.dataset for one in grants})
+    left = settling.allowances_left(session, grants, {id_: domain for id_, (_, domain) in names.items()})
+    return [
+        {
+            "grant": grant.id,
+            "dataset": grant.dataset,
+            "slug": names[grant.dataset][0],
+            "plan": grant.plan_name,
+            "purpose": grant.purpose,
+            "territory": grant.territory,
+            "state": grant.state,
+            "rho_nano_allowance": grant.allowance_rho_nano,
+            "rho_nano_remaining": left[grant.id],
+            "until": grant.valid_until,
+            "acceptance": grant.acceptance_id,
+            "org": grant.org,
+            "reason": grant.reason,
+        }
+        for grant in grants
+    ]
 
 
 def _held(tx: Tx, actor: Actor, view: Any, command: RequestAccess, plan: PricePlan) -> orders.Grant | None:
@@ -288,6 +313,31 @@ def _held(tx: Tx, actor: Actor, view: Any, command: RequestAccess, plan: PricePl
                 licensing.in_force(tx.session, grant, view.licence_id, tx.now)
                 return grant
     return None
+
+
+def _waiting(
+    tx: Tx,
+    actor: Actor,
+    view: ListingView,
+    command: RequestAccess,
+    plan: PricePlan,
+    until: datetime | None,
+) -> orders.AccessRequest | None:
+    """The organisation's open request for the same, under the licence version that is in force."""
+    same = (plan.sha256, command.purpose, command.territory, timestamp(until) if until else None)
+    declared = (view.licence_id, command.role or str(actor.role), command.publishes)
+    for one in orders.open_requests(tx.session, org=actor.org, dataset=view.dataset_id, now=tx.now):
+        if one.renews is None and same == (one.plan_sha256, one.purpose, one.territory, one.valid_until):
+            accepted = licences.find_acceptance(tx.session, one.acceptance_id, org=actor.org)
+            if declared == (accepted.licence_id, accepted.role, bool(accepted.publishes)):
+                return one
+    return None
+
+
+def confirmed(tx: Tx, view: ListingView, waiting: orders.AccessRequest) -> dict[str, Any]:
+    """An open request, given again as it is."""
+    tx.record(kind="access.confirmed", object=_object(view, "request", waiting.id))
+    return document_of(tx.session, waiting.id, waiting.org, repeated=True)
 
 
 def _issue(
@@ -371,37 +421,45 @@ def _require_approval(
 
 def document_of(session: Session, request_id: str, org: str, *, repeated: bool = False) -> dict[str, Any]:
     """A request as its buyer and its provider see it, with the grant that it led to."""
-    request = orders.find_request(session, request_id, org=org)
-    acceptance = licences.find_acceptance(session, request.acceptance_id, org=request.org)
-    found = session.execute(
-        select(orders.access_grant.c.id).where(orders.access_grant.c.request_id == request_id)
-    ).scalar_one_or_none()
-    grant = orders.find_grant(session, found, org=org) if found else None
-    return {
-        "request": request.id,
-        "dataset": request.dataset,
-        "slug": listing.any_view(session, request.dataset).slug,
-        "org": request.org,
-        "plan": request.plan_name,
-        "purpose": request.purpose,
-        "territory": request.territory,
-        "state": request.state,
-        "outcome": request.seen_state,
-        "reason": request.reason,
-        "requested_at": request.requested_at,
-        "decide_by": request.deadline if request.state == "open" else None,
-        "renews": request.renews,
-        "until": request.valid_until,
-        "repeated": repeated,
-        "grant": grant_document(session, grant) if grant else None,
-        "acceptance": {
-            "id": acceptance.id,
-            "licence": acceptance.licence_id,
-            "shown_sha256": acceptance.shown_sha256,
-            "accepted_at": acceptance.accepted_at,
-            "digest": acceptance.digest,
-        },
-    }
+    (document,) = _documents(session, [orders.find_request(session, request_id, org=org)])
+    return {**document, "repeated": repeated}
+
+
+def _documents(session: Session, requests: Sequence[orders.AccessRequest]) -> list[dict[str, Any]]:
+    """Requests with the grants that they led to, in a number of statements that does not grow with theirs."""
+    names = listings.names_of(session, {one.dataset for one in requests})
+    accepted = licences.find_acceptances(session, {one.acceptance_id for one in requests})
+    issued = orders.grants_for(session, {one.id for one in requests})
+    grants = dict(zip(issued, grant_documents(session, list(issued.values())), strict=True))
+    return [
+        {
+            "request": request.id,
+            "dataset": request.dataset,
+            "slug": names[request.dataset][0],
+            "org": request.org,
+            "plan": request.plan_name,
+            "purpose": request.purpose,
+            "territory": request.territory,
+            "state": request.state,
+            "outcome": request.seen_state,
+            "reason": request.reason,
+            "requested_at": request.requested_at,
+            "decide_by": request.deadline if request.state == "open" else None,
+            "renews": request.renews,
+            "until": request.valid_until,
+            "repeated": False,
+            "grant": grants.get(request.id),
+            "acceptance": {
+                "id": acceptance.id,
+                "licence": acceptance.licence_id,
+                "shown_sha256": acceptance.shown_sha256,
+                "accepted_at": acceptance.accepted_at,
+                "digest": acceptance.digest,
+            },
+        }
+        for request in requests
+        for acceptance in (accepted[request.acceptance_id],)
+    ]
 
 
 def end_of(until: str, now: datetime) -> datetime | None:
@@ -412,6 +470,29 @@ def end_of(until: str, now: datetime) -> datetime | None:
     if end <= now:
         raise RequestInvalid("until lies in the past")
     return end
+
+
+def require_shown(plan: PricePlan, sha256: str) -> None:
+    """Raise RequestInvalid where a plan is another than the one that was shown; empty where none was."""
+    if sha256 not in ("", plan.sha256):
+        raise RequestInvalid(
+            f"the plan {plan.name} has changed since it was shown",
+            hint="Read what it costs now and send again.",
+        )
+
+
+def renewal_plan(view: ListingView, held: PricePlan, actor: Actor, now: datetime) -> PricePlan:
+    """The plan of another term: that of the same name today, or the one held where the name has gone.
+
+    Raises NotFound where it is offered to the buyer no longer.
+    """
+    named = [one for one in view.plans if one["name"] == held.name] or [dict(held.document)]
+    for document in pricing.offered(named, actor, view.org, now.date()):
+        return PricePlan.from_document(document)
+    raise NotFound(
+        f"the plan {held.name} is no longer offered to your organisation",
+        hint="Request access under a plan that is.",
+    )
 
 
 def _plan(view: ListingView, name: str, actor: Actor, now: datetime) -> PricePlan:

@@ -45,22 +45,27 @@ def dashboard(market: Market, actor: Actor, domain: str) -> dict[str, Any]:
         known = select(owner).where(owner == domain, ledger.account.c.kind == "domain_granted")
         if session.scalars(known.limit(1)).first() is None:
             raise NotFound("there is no such privacy domain")
-        account, names = budget(session, domain), organisation_names(session)
-        shown = list(spent.days(today.isoformat(), DAYS))
-        sums = spent.by_day(session, domain, shown[0])
+        names = organisation_names(session)
         asked = spent.by_organisation(session, domain, limit=_MOST_ORGANISATIONS)
-        return {
-            "account": account,
-            "days": [{"day": day, "rho_nano": sums.get(day, 0)} for day in shown],
-            "organisations": [
-                {"org": org, "name": names.get(org, org), "rho_nano": rho, "entries": entries}
-                for org, rho, entries in asked
-            ],
-            "forecast": forecast(account, sums, today),
-            "behind_nano": spent.not_folded(session, domain),
-        }
+        organisations = [
+            {"org": org, "name": names.get(org, org), "rho_nano": rho, "entries": entries}
+            for org, rho, entries in asked
+        ]
+        return {**course(session, domain, today), "organisations": organisations}
 
     return market.store.read(look)
+
+
+def course(session: Session, domain: str, today: date) -> dict[str, Any]:
+    """A domain's account, what each of the last 90 days spent of it, the forecast, and what is behind."""
+    account, shown = budget(session, domain), list(spent.days(today.isoformat(), DAYS))
+    sums = spent.by_day(session, domain, shown[0])
+    return {
+        "account": account,
+        "days": [{"day": day, "rho_nano": sums.get(day, 0)} for day in shown],
+        "forecast": forecast(account, sums, today),
+        "behind_nano": spent.not_folded(session, domain),
+    }
 
 
 def forecast(account: dict[str, Any], sums: dict[str, int], today: date) -> dict[str, Any]:

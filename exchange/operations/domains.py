@@ -117,6 +117,20 @@ def grant_budget(tx: Tx, policy: privacy.Policy, *, approval: str | None = None)
         ) from None
 
 
+def below_spent(session: Session, policy: privacy.Policy) -> list[chart.Quantity]:
+    """Of rho and delta those of which more of a domain is spent or reserved than a policy grants; the domain
+    has its accounts.
+    """
+    units = {"rho": chart.rho_unit(policy.domain), "delta": chart.delta_unit(policy.domain)}
+    wanted: dict[chart.Quantity, int] = {"rho": policy.rho_nano, "delta": policy.delta_pico}
+    return [
+        quantity
+        for quantity, asked in wanted.items()
+        if _granted(session, policy.domain, quantity) - asked
+        > ledger.balance(session, chart.domain_available(policy.domain, quantity), units[quantity]).available
+    ]
+
+
 def _check_owner(session: Session, org: str, slug: str, domain: str) -> None:
     """The first to publish under a name's first half, or in a domain, owns it; a draft owns nothing.
 

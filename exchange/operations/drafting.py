@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import select
-
 import privacy
 from catalog import listings
 from catalog.ingest import Limits, ingest_table
@@ -20,17 +18,17 @@ from exchange.identity import Role, new_id
 from exchange.operations import domains, gates, pricing, uploading
 from privacy import confinement
 from settlement import licences
-from settlement.documents import canonical, sha256_hex
 from settlement.errors import LicenceInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import date
     from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from catalog.ingest import TableReport
+    from catalog.schema import TableSchema
     from exchange.data_keys import Sealed
     from exchange.identity import Actor
     from exchange.keyring import KeyRing
@@ -72,20 +70,34 @@ class _Draft:
     sources: tuple[str, ...]
 
 
-def draft(market: Market, actor: Actor, command: DraftListing, *, key: str | None) -> dict[str, Any]:
-    """Ingest the files outside any transaction, then store the version; the same content again is a no-op."""
+def draft(
+    market: Market,
+    actor: Actor,
+    command: DraftListing,
+    *,
+    key: str | None,
+    beside: Callable[[Session, dict[str, Any]], None] = lambda _session, _made: None,
+) -> dict[str, Any]:
+    """Ingest the files outside any transaction, then store the version; the same content again is a no-op.
+
+    ``beside`` is what is to be kept of the version in the same transaction; what it raises undoes both.
+    """
     done = market.store.replay(actor, command, key)
     if done is not None:
         return done.value
     with market.ingests.place(actor.org, "another ingest"), market.store.refusing(actor, command):
         actor.require(Role.PROVIDER)
-        manifest = _checked(command.manifest, market.store.clock().date())
+        manifest = checked(command.manifest, market.store.clock().date())
         market.objects.ensure_writable()  # before an hour of ingest, perhaps
         with scratch.working(market.settings.scratch_path) as folder:
             made = _ingest(market, actor, manifest, command.files, folder)
-    outcome = market.store.perform(
-        actor, command, lambda tx: _store(tx, market.vault.ring, made, command.manifest_sha256), key=key
-    )
+
+    def work(tx: Tx) -> dict[str, Any]:
+        stored = _store(tx, market.vault.ring, made, command.manifest_sha256)
+        beside(tx.session, stored)
+        return stored
+
+    outcome = market.store.perform(actor, command, work, key=key)
     for upload in command.files.values():
         quarantine.discard(uploading.folder(market), upload)
     market.vault.drop(market.store.read(lambda session: _unused(session, made)))
@@ -98,8 +110,11 @@ def _unused(session: Session, made: _Draft) -> set[str]:
     return objects - data_keys.named(session, objects)
 
 
-def _checked(document: Mapping[str, Any], today: date) -> Manifest:
-    """The manifest in good form; plans and licence terms are checked by the package that owns them."""
+def checked(document: Mapping[str, Any], today: date) -> Manifest:
+    """The manifest in good form; plans and licence terms are checked by the package that owns them.
+
+    Raises what publishing would raise of the document alone: see docs/errors.md.
+    """
     manifest = Manifest.from_document(document)
     listings.check_slug(manifest.slug)
     pricing.check_plans(manifest.plans)
@@ -121,14 +136,8 @@ def _ingest(
     sources: list[str] = []
     if set(files_) != set(manifest.tables):
         raise RequestInvalid("files must name one upload for each table of the manifest")
-    settings = market.settings
-    limits = Limits(
-        file_bytes=settings.max_upload_bytes,
-        memory_bytes=settings.ingest_memory_bytes,
-        seconds=settings.ingest_timeout_s,
-    )
     for table in manifest.tables:
-        source = _arrived(market, actor, str(files_[table]))
+        source = arrived(market, actor, str(files_[table]))
         key = sealing.new_key()
         report = ingest_table(
             source,
@@ -136,7 +145,7 @@ def _ingest(
             unit=unit_of(policy, table),
             keys=keys_of(policy, table),
             out=folder / f"t{len(reports)}",
-            limits=limits,
+            limits=limits(market),
             confinement=confinement.__name__,
             key=key,
         )
@@ -144,12 +153,9 @@ def _ingest(
         sealed.append(tuple(market.vault.keep(part.path, key) for part in report.parts))
         reports.append(report)
         sources.append(sha256_of(source))
-    check_declared(policy, {report.table: report.schema for report in reports})
-    _check_licensed_columns(manifest, {report.table: tuple(report.schema.types) for report in reports})
-    schemas = {report.table: report.schema.types for report in reports}
     return _Draft(
         manifest,
-        privacy.Policy.from_document(policy, schemas),
+        fitting(manifest, {report.table: report.schema for report in reports}),
         tuple(reports),
         tuple(objects),
         tuple(sealed),
@@ -157,7 +163,28 @@ def _ingest(
     )
 
 
-def _arrived(market: Market, actor: Actor, upload_id: str) -> Path:
+def fitting(manifest: Manifest, schemas: Mapping[str, TableSchema]) -> privacy.Policy:
+    """The policy of a manifest with the types of these tables. Raises PolicyMismatch, LicenceInvalid or
+    PolicyError where policy or licence speak of others.
+    """
+    check_declared(manifest.policy, schemas)
+    types = {name: schema.types for name, schema in schemas.items()}
+    _check_licensed_columns(manifest, {name: tuple(columns) for name, columns in types.items()})
+    return privacy.Policy.from_document(manifest.policy, types)
+
+
+def limits(market: Market) -> Limits:
+    """What the ingest of one file may take here."""
+    settings = market.settings
+    return Limits(
+        file_bytes=settings.max_upload_bytes,
+        memory_bytes=settings.ingest_memory_bytes,
+        seconds=settings.ingest_timeout_s,
+    )
+
+
+def arrived(market: Market, actor: Actor, upload_id: str) -> Path:
+    """The file of an upload that is complete. Raises UploadIncomplete, NotFound."""
     state = uploading.state(market, actor, upload_id)
     if not state.complete:
         raise UploadIncomplete(f"{state.offset} of {state.length} bytes have arrived")
@@ -246,16 +273,9 @@ def _stored(session: Session, org: str, made: _Draft) -> list[tuple[str, ...]]:
 def _licence(tx: Tx, org: str, manifest: Manifest) -> str:
     """The licence version of these very words and terms; a new version only where something changed."""
     title, text, terms = _written_out(manifest)
-    table = licences.licence
-    newest = tx.session.execute(
-        select(table)
-        .where(table.c.org == org, table.c.title == title)
-        .order_by(table.c.version.desc())
-        .limit(1)
-    ).one_or_none()
-    same = (sha256_hex(text), canonical(terms))
-    if newest is not None and (newest.text_sha256, newest.terms) == same:
-        return str(newest.id)
+    same = licences.same_licence(tx.session, org=org, title=title, text=text, terms=terms)
+    if same is not None:
+        return same
     return licences.publish_licence(
         tx.session,
         id=new_id("lic"),

@@ -23,6 +23,8 @@ from settlement.money import Money
 from settlement.prices import PricePlan, Standing, month_of, period_at, period_starts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy.orm import Session
 
     from exchange.market import Market
@@ -43,6 +45,18 @@ def standing(session: Session, grant: orders.Grant, plan: PricePlan, now: dateti
     if room is None:
         return Standing(room_left_minor=plan.monthly_cap_minor)
     return Standing(room_left_minor=room.available, room_held_minor=room.pending_out)
+
+
+def included_left(
+    session: Session, grants: Iterable[tuple[orders.Grant, PricePlan]], now: datetime
+) -> dict[str, int]:
+    """Nano-rho left of what each subscription's period of today includes; without those that are not paid."""
+    numbers = {grant.id: current_period(grant, plan, now) for grant, plan in grants}
+    accounts = {chart.grant_period(id_, number, "included"): id_ for id_, number in numbers.items()}
+    table = ledger.account
+    opened = session.execute(select(table.c.id, table.c.unit).where(table.c.id.in_(accounts))).all()
+    left = ledger.balances(session, *((row.id, row.unit) for row in opened))
+    return {accounts[row.id]: one.available for row, one in zip(opened, left, strict=True)}
 
 
 def legs_of(tx: Tx, market: Market, terms: Terms, domain: str) -> list[Leg]:

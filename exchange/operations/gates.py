@@ -48,7 +48,12 @@ def check_parties(session: Session, view: ListingView, *orgs: str) -> None:
     Raises:
         PartyUnidentified: of one of the organisations it is not.
     """
-    law = of(view).regime.identities
+    check_recorded(session, of(view), *orgs)
+
+
+def check_recorded(session: Session, declared: Declarations, *orgs: str) -> None:
+    """The same for what is declared of data that are not listed yet. Raises PartyUnidentified."""
+    law = declared.regime.identities
     if law:
         for org in orgs:
             parties.require(session, org, law)

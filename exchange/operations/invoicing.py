@@ -124,6 +124,11 @@ def as_pdf(market: Market, actor: Actor, invoice_id: str) -> bytes:
     return printing.invoice_pdf(json.loads(found.document), sha256=found.sha256, font_path=font)
 
 
+def in_words(kind: str) -> str:
+    """What a journal of this kind is called on documents and in a wallet."""
+    return _WORDS.get(kind) or kind.replace("_", " ").capitalize()
+
+
 def _found(market: Market, actor: Actor, invoice_id: str) -> Invoice:
     org = _readable(actor)
     return market.store.read(lambda session: invoices.find_invoice(session, invoice_id, org=org))
@@ -207,7 +212,7 @@ def _described(session: Session, lines: Sequence[Due]) -> list[dict[str, Any]]:
     described = []
     for line in lines:
         query = sold.get(line.reverses or line.journal)
-        words = _WORDS.get(line.kind) or line.kind.replace("_", " ").capitalize()
+        words = in_words(line.kind)
         known: dict[str, Any] = {"description": words}
         if query is not None:
             known = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,27 @@ def latest(market: Market, actor: Actor) -> dict[str, Any]:
         if one["query"] in line:
             one |= {"place": line.index(one["query"]) + 1, "waiting": len(line)}
     return {"items": items}
+
+
+def history(market: Market, actor: Actor, *, text: str, before: str | None, limit: int) -> dict[str, Any]:
+    """A page of the organisation's queries, newest first, whose statement, dataset or id holds a text.
+
+    ``next`` is the ``before`` of the page that follows, None where this is the last.
+    """
+    actor.require(Role.BUYER)
+    rows = market.store.read(
+        lambda session: queries.of_organisation(session, actor.org, limit=limit + 1, text=text, before=before)
+    )
+    more = rows[limit - 1].reserved_at if len(rows) > limit else None
+    return {"items": [job(market, row) for row in rows[:limit] if _is_in_scope(actor, row)], "next": more}
+
+
+def question_of(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:
+    """What a query of the organisation's asked, to be asked again. Raises NotFound."""
+    actor.require(Role.BUYER)
+    row = market.store.read(lambda session: queries.find(session, query_id, org=actor.org))
+    in_scope(actor, row)
+    return {"slug": row.slug, "grant": row.grant_id, "sql": row.sql, "ask": json.loads(row.plan_ask)}
 
 
 def cancel(market: Market, actor: Actor, query_id: str) -> dict[str, Any]:

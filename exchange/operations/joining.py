@@ -118,6 +118,40 @@ def invite(
     return {**done.value, "login": wanted, "link": _link(market, shown[0])}
 
 
+def invite_first(market: Market, actor: Actor, *, org: str, login: str) -> dict[str, Any]:
+    """Make the link of a buyer's or provider's first administrator, as an operator; ``link`` is shown once.
+
+    Once somebody administers the organisation, inviting is that person's: an operator who could let anybody
+    in could be anybody. So one such link is open at most, and it opens nothing then. Officers and operators
+    are invited at the machine. Raises RoleMissing, MemberExists.
+    """
+    command, shown = InviteMember(org, "", True), [""]
+    with market.store.refusing(actor, command):
+        actor.require(Role.OPERATOR)
+        wanted = accounts.normal_login(login)
+
+    def work(tx: Tx) -> dict[str, Any]:
+        role = identity.role_of(tx.session, org)
+        if role not in (Role.BUYER, Role.PROVIDER):
+            raise RoleMissing(
+                "officers and operators are invited at the machine",
+                hint="Run `exchange member invite` there.",
+            )
+        if accounts.administered(tx.session, org):
+            raise MemberExists(
+                "somebody administers this organisation already",
+                hint="Its administrators invite further members.",
+            )
+        made, shown[0] = accounts.invite(
+            tx.session, login=wanted, now=tx.now, org=org, role=str(role), admin=True, first=True
+        )
+        tx.record(object=ObjectGroup(type="organisation", id=org, version=made))
+        return {"invitation": made, "org": org, "role": str(role), "admin": True}
+
+    done = market.store.perform(actor, command, work)
+    return {**done.value, "login": wanted, "link": _link(market, shown[0])}
+
+
 def withdraw(market: Market, actor: Actor, *, org: str, invitation: str) -> None:
     """End a link to join the actor's organisation. Raises NotFound."""
 

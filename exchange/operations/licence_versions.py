@@ -9,8 +9,9 @@ from catalog import listings
 from exchange import authorizations
 from exchange.audit.entry import Entry, LicenceGroup, ObjectGroup
 from exchange.errors import NotFound
-from exchange.identity import Role
+from exchange.identity import Role, organisation_names
 from exchange.operations import listing
+from exchange.operations.terms import place, token_of
 from settlement import licences
 from settlement.errors import LicenceMissing
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from exchange.identity import Actor
     from exchange.market import Market
     from exchange.store import Tx
+
+
+_PAGE = 20
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,27 @@ def approve(market: Market, actor: Actor, licence_id: str, *, key: str | None) -
         return listing.licence_document(found)
 
     return market.store.perform(actor, DecideLicence(licence_id), work, key=key).value
+
+
+def waiting(market: Market, actor: Actor, *, page_token: str | None = None) -> dict[str, Any]:
+    """Licence versions that an officer may approve, the newest first, 20 at a time, with whose they are;
+    ``asked`` is whether this exchange asks for it. Raises RequestInvalid for a token of no page.
+    """
+    actor.require(Role.OFFICER)
+    after = place(page_token)
+
+    def look(session: Session) -> dict[str, Any]:
+        found = licences.waiting(session, limit=_PAGE + 1, after=after and after[1:])
+        shown = found[:_PAGE]
+        names = organisation_names(session, {one.org for one in shown})
+        last = shown[-1] if len(found) > _PAGE else None
+        return {
+            "asked": bool(market.settings.licence_approval),
+            "items": [{**listing.licence_document(one), "org": names.get(one.org, one.org)} for one in shown],
+            "next_page_token": token_of((0, last.published_at, last.id)) if last else None,
+        }
+
+    return market.store.read(look)
 
 
 def show(market: Market, actor: Actor, licence_id: str) -> licences.Licence:

@@ -1,4 +1,4 @@
-"""What is listed: search, a listing on its page, its version's policy and plan."""
+"""What is listed: a listing on its page, its version's policy and plan."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sqlalchemy import select
 import privacy
 from catalog import listings
 from catalog.errors import NotFound as VersionMissing
-from exchange import profiles, quarantine
+from exchange import facets, profiles, quarantine
 from exchange.errors import NotFound
 from exchange.identity import Role, organisation_names
-from exchange.operations import contributions, gates, pricing
+from exchange.operations import contributions, gates, pricing, revisions
 from exchange.operations.terms import NANO, budget, decimal_text
 from exchange.plans import Plans
 from settlement import ledger, licences
@@ -35,21 +35,6 @@ if TYPE_CHECKING:
 _plans = Plans()
 
 
-def search(market: Market, actor: Actor, text: str, *, limit: int, page_token: str | None) -> dict[str, Any]:
-    """Published listings, best first. Reading the catalogue needs a token and no role."""
-    today = market.store.clock().date()
-
-    def look(session: Session) -> dict[str, Any]:
-        page = listings.search(session, text, limit=limit, page_token=page_token)
-        names = organisation_names(session, {view.org for view in page.hits})
-        return {
-            "items": [offered_to(summary(view, names), view, actor, today) for view in page.hits],
-            "next_page_token": page.next_page_token,
-        }
-
-    return market.store.read(look)
-
-
 def show(market: Market, actor: Actor, dataset: str) -> dict[str, Any]:
     """One listing with its licence, policy, plans and budget; its owner and officers see it withdrawn too."""
     today = market.store.clock().date()
@@ -58,6 +43,7 @@ def show(market: Market, actor: Actor, dataset: str) -> dict[str, Any]:
         sees_all = actor.role in (Role.OFFICER, Role.OPERATOR)
         view = listings.find(session, dataset, reader=actor.org, sees_all=sees_all)
         document = offered_to(detail(session, view), view, actor, today)
+        document["revisions"] = revisions.of_dataset(session, view, actor, today)
         if actor.org == view.org:
             document["manifest_sha256"] = quarantine.manifest_of(session, view.version_id)
         return document
@@ -199,11 +185,12 @@ def detail(session: Session, view: ListingView) -> dict[str, Any]:
     return {
         **summary(view, organisation_names(session, [view.org])),
         "licence": licence_document(licence),
-        "tables": [_table(view, table) for table in view.tables],
+        "tables": [table_document(view.policy, table) for table in view.tables],
         "policy": view.policy,
         "profile": _contributions(session, view),
         "declarations": gates.shown(view),
         "budget": budget(session, view.domain),
+        "count_error": count_error(policy_of(view)),
     }
 
 
@@ -269,6 +256,18 @@ def _plan(
     return privacy.plan(sql, _policy(policy), **given)
 
 
+def count_error(policy: privacy.Policy) -> dict[str, Any] | None:
+    """How far a count of units is off when a question spends all it may; None without private tables."""
+    if not any(table.private for table in policy.tables.values()):
+        return None
+    most = policy.max_rho_per_query_nano
+    return {
+        "half_width": round(facets.best_count_error(policy), 2),
+        "rho": decimal_text(most, NANO),
+        "rho_nano": most,
+    }
+
+
 def _offered(dataset: listings.Dataset) -> str:
     if dataset.version_id is None:
         raise NotFound("no version of the dataset was published yet")
@@ -291,8 +290,9 @@ def _contributions(session: Session, view: ListingView) -> dict[str, Any] | None
     }
 
 
-def _table(view: ListingView, table: listings.ListedTable) -> dict[str, Any]:
-    declared = view.policy.get("tables", {}).get(table.name, {})
+def table_document(policy: Mapping[str, Any], table: listings.ListedTable) -> dict[str, Any]:
+    """A table on its listing's page: what the policy declares of it."""
+    declared = policy.get("tables", {}).get(table.name, {})
     columns = declared.get("columns", {})
     shown = ("keys", "bounds", "decimals", "selectable")
     return {

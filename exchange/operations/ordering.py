@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select
 
+from catalog import listings
 from exchange import restraints
 from exchange.audit import log
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
@@ -24,9 +25,11 @@ from settlement import ledger, licences, orders
 from settlement.errors import GrantMissing, OrderError, SettlementError
 from settlement.money import Money
 from settlement.prices import PricePlan
+from settlement.schema import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -54,12 +57,16 @@ class MoveGrant:
 
 @dataclass(frozen=True)
 class RenewGrant:
-    """Ask for another term of a grant; ``licence_sha256`` is the text accepted, where it is a new one."""
+    """Ask for another term of a grant; ``licence_sha256`` is the text accepted, where it is a new one.
+
+    ``plan_sha256`` is the plan as it was shown, where the term shall be under no other.
+    """
 
     grant: str
     until: str
     accept_licence: bool
     licence_sha256: str
+    plan_sha256: str = ""
     kind: ClassVar[str] = "access.requested"
     refused: ClassVar[str] = "access.refused"
 
@@ -119,10 +126,10 @@ def end(market: Market, actor: Actor, grant_id: str, *, key: str | None) -> dict
         actor.require(Role.BUYER)
         grant, plan = _own(tx.session, actor, grant_id)
         until = tx.now
-        if plan.period is not None:
-            until = entitlements.period_start(
-                grant, plan, entitlements.current_period(grant, plan, tx.now) + 1
-            )
+        number = 0 if plan.period is None else entitlements.current_period(grant, plan, tx.now)
+        # A period that is not paid ends now: until its end its fee would still be taken.
+        if plan.period is not None and entitlements.is_open(tx.session, grant, number):
+            until = entitlements.period_start(grant, plan, number + 1)
         ended = orders.end_grant_at(tx.session, grant_id, org=actor.org, until=until, now=tx.now)
         _record(tx, _ENDED, ended, None)
         slug = listing.any_view(tx.session, grant.dataset).slug
@@ -161,9 +168,11 @@ def pay(market: Market, actor: Actor, grant_id: str, *, key: str | None) -> dict
 
 
 def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None) -> dict[str, Any]:
-    """Ask for another term under the same plan: the provider decides, since it brings a new allowance.
+    """Ask for another term under the plan of the same name today.
 
-    Where the dataset has another licence version than the one accepted, it must be accepted first.
+    The provider decides, since it brings a new allowance.
+    Where the dataset has another licence version than the one accepted, it must be accepted first. The same
+    renewal that is open already is returned as it is. Raises OrderError where another one of the grant is.
     """
 
     def work(tx: Tx) -> dict[str, Any]:
@@ -172,7 +181,13 @@ def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None)
         if grant.state in ("withdrawn", "suspended"):
             orders.require_active(grant, tx.now)
         view = listing.published(tx.session, grant.dataset)
-        plan = next((p for p in map(PricePlan.from_document, view.plans) if p.name == held.name), held)
+        listings.require_new_buyers(view)
+        plan = buying.renewal_plan(view, held, actor, tx.now)
+        buying.require_shown(plan, command.plan_sha256)
+        until = buying.end_of(command.until, tx.now)
+        waiting = _waiting(tx, grant, view, plan, until)
+        if waiting is not None:
+            return buying.confirmed(tx, view, waiting)
         accepted = _acceptance(tx, grant, view, command)
         request = orders.request_access(
             tx.session,
@@ -186,7 +201,7 @@ def renew(market: Market, actor: Actor, command: RenewGrant, *, key: str | None)
             plan=plan,
             acceptance_id=accepted.id,
             now=tx.now,
-            valid_until=buying.end_of(command.until, tx.now),
+            valid_until=until,
             decided_within=timedelta(days=market.settings.request_days),
             renews=grant.id,
         )
@@ -356,6 +371,26 @@ def _pay(tx: Tx, market: Market, grant: orders.Grant, plan: PricePlan) -> dict[s
     _record(tx, "period.paid", grant, entitlements.open_period(tx, market, grant, number), fee)
     _tell_holder(tx, grant, "period.paid", f"goes on: {fee} were paid for this {plan.period}")
     return buying.grant_document(tx.session, grant)
+
+
+def _waiting(
+    tx: Tx, grant: orders.Grant, view: ListingView, plan: PricePlan, until: datetime | None
+) -> orders.AccessRequest | None:
+    """The open request for the same renewal. Raises OrderError where another one is open."""
+    waiting = orders.open_requests(tx.session, org=grant.org, dataset=grant.dataset, now=tx.now)
+    for one in waiting:
+        if one.renews == grant.id:
+            accepted = licences.find_acceptance(tx.session, one.acceptance_id, org=grant.org)
+            before = licences.find_licence(tx.session, accepted.licence_id)
+            now = licences.find_licence(tx.session, view.licence_id)
+            same = (one.plan_sha256, one.valid_until) == (plan.sha256, timestamp(until) if until else None)
+            if same and not licences.is_material(before, now):
+                return one
+            raise OrderError(
+                f"Request {one.id} asks to renew this access already.",
+                hint="Take it back first, then ask for what you want now.",
+            )
+    return None
 
 
 def _acceptance(tx: Tx, grant: orders.Grant, view: ListingView, command: RenewGrant) -> licences.Acceptance:

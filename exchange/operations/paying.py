@@ -96,7 +96,7 @@ def top_up(
             known = till.find_payment(top_up=made.id, customer=customer) if asked.replayed else None
             at_stripe = known or till.charge_saved(top_up=made.id, customer=customer, amount=wanted)
         else:
-            back = f"{market.settings.base_url.rstrip('/')}/"
+            back = f"{market.settings.base_url.rstrip('/')}/wallet"
             at_stripe = till.checkout(top_up=made.id, customer=customer, amount=wanted, back=back)
     except StripeRefused:
         _move(market, actor, made.id, None, customer)

@@ -12,12 +12,15 @@ from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
 from exchange.errors import RequestInvalid
 from exchange.identity import SYSTEM, Role, new_id
 from exchange.operations.administering import check_reference
-from exchange.operations.terms import money
+from exchange.operations.joining import require_admin
+from exchange.operations.terms import money, place, token_of
 from settlement.ledger import chart
 from settlement.money import parse_amount
 from settlement.payments import payouts, postings, reconciliation
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from exchange.identity import Actor
     from exchange.market import Market
     from exchange.store import Tx
@@ -102,15 +105,37 @@ def list_payouts(market: Market, actor: Actor) -> dict[str, Any]:
     actor.require(Role.PROVIDER, Role.OPERATOR)
     org = None if actor.role == Role.OPERATOR else actor.org
 
-    def look(session: Any) -> dict[str, Any]:
-        account = payouts.account_of(session, actor.org)
+    def look(session: Session) -> dict[str, Any]:
+        items = [_document(one) for one in payouts.payouts_of(session, org)]
+        return {"items": items, **_state(session, actor, market.store.clock())}
+
+    return market.store.read(look)
+
+
+def page_of_payouts(market: Market, actor: Actor, *, limit: int, page_token: str | None) -> dict[str, Any]:
+    """The same page by page, what waits to be sent first. Raises RequestInvalid for a token of no page."""
+    after = place(page_token)
+    actor.require(Role.PROVIDER, Role.OPERATOR)
+    org = None if actor.role == Role.OPERATOR else actor.org
+
+    def look(session: Session) -> dict[str, Any]:
+        found = payouts.page_of_payouts(session, org, limit=limit + 1, after=after)
+        more = len(found) > limit
         return {
-            "items": [_document(one) for one in payouts.payouts_of(session, org)],
-            "account": {"connected": account is not None, "active": bool(account and account[1])},
-            "automatic": reconciliation.pays_by_itself(session, market.store.clock()),
+            "items": [_document(one) for one in found[:limit]],
+            "next_page_token": token_of(payouts.place_of(found[limit - 1])) if more else None,
+            **_state(session, actor, market.store.clock()),
         }
 
     return market.store.read(look)
+
+
+def _state(session: Session, actor: Actor, now: datetime) -> dict[str, Any]:
+    account = payouts.account_of(session, actor.org)
+    return {
+        "account": {"connected": account is not None, "active": bool(account and account[1])},
+        "automatic": reconciliation.pays_by_itself(session, now),
+    }
 
 
 def approve(market: Market, actor: Actor, payout: str, *, key: str | None) -> dict[str, Any]:
@@ -179,6 +204,19 @@ def onboard(market: Market, actor: Actor) -> dict[str, Any]:
         market.store.perform(actor, ConnectAccount(actor.org), work)
     url = till.onboarding(account, back=f"{market.settings.base_url.rstrip('/')}/")
     return {"url": url, "active": bool(known and known[1])}
+
+
+def onboard_as_admin(market: Market, actor: Actor, *, again: bool = False) -> dict[str, Any]:
+    """As :func:`onboard`, for an administrator of the provider: who it is and where its money goes.
+
+    Raises RoleMissing for another member; RequestInvalid where an account is active and it is not to be told
+    ``again``.
+    """
+    with market.store.refusing(actor, ConnectAccount(actor.org)):
+        market.store.read(lambda session: require_admin(session, actor, actor.org))
+        if list_payouts(market, actor)["account"]["active"] and not again:
+            raise RequestInvalid("an account at Stripe is connected already", hint="Payouts go there.")
+    return onboard(market, actor)
 
 
 def _close(

@@ -66,6 +66,7 @@ def summary(plan: PricePlan) -> dict[str, Any]:
         "max_rho": decimal_text(plan.allowance_rho_nano, NANO) if plan.allowance_rho_nano else None,
         "up_front": money(plan.up_front_minor, plan.currency),
         "in_words": in_words(plan),
+        "sha256": plan.sha256,
     }
 
 

@@ -190,6 +190,19 @@ def quote(market: Market, actor: Actor, asked: Question, *, key: str | None) -> 
     return market.store.perform(actor, asked, work, key=key).value
 
 
+def show(market: Market, actor: Actor, quote_id: str) -> dict[str, Any]:
+    """A quote as it was given; ``stands`` says whether it may still be run. Raises QuoteMissing."""
+    actor.require(Role.BUYER)
+    found = market.store.read(lambda session: orders.find_quote(session, quote_id, org=actor.org))
+    stands = found.expires_at > market.store.clock().isoformat(timespec="microseconds")
+    return {
+        "quote": found.id,
+        "expires_at": found.expires_at,
+        "stands": stands,
+        **json.loads(found.document),
+    }
+
+
 def logged_terms(market: Market, actor: Actor, asked: Question, *, command: Any = None) -> Terms:
     """:func:`terms_of`, where a refusal is logged before it is raised."""
     with market.store.refusing(actor, command or asked):

@@ -9,7 +9,7 @@ from exchange import authorizations
 from exchange.audit.entry import Entry, MoneyGroup, ObjectGroup
 from exchange.identity import Role, new_id
 from exchange.operations.administering import checked_credit
-from exchange.operations.terms import money
+from exchange.operations.terms import money, place, token_of
 from settlement.money import Money, parse_amount
 from settlement.payments import bank_credits, disputes, refunds
 
@@ -175,6 +175,20 @@ def list_credits(market: Market, actor: Actor) -> dict[str, Any]:
     """Proposed credits, newest first; for operators."""
     actor.require(Role.OPERATOR)
     return {"items": [_credit(one) for one in market.store.read(bank_credits.proposals)]}
+
+
+def page_of_credits(market: Market, actor: Actor, *, limit: int, page_token: str | None) -> dict[str, Any]:
+    """The same page by page, those first that wait. Raises RequestInvalid for a token of no page."""
+    after = place(page_token)
+    actor.require(Role.OPERATOR)
+    found = market.store.read(
+        lambda session: bank_credits.page_of_proposals(session, limit=limit + 1, after=after)
+    )
+    more = len(found) > limit
+    return {
+        "items": [_credit(one) for one in found[:limit]],
+        "next_page_token": token_of(bank_credits.place_of(found[limit - 1])) if more else None,
+    }
 
 
 def _refund(made: Refund) -> dict[str, Any]:

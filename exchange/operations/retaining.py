@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from exchange import credentials, notifications
+from exchange import credentials, listing_drafts, notifications
 from exchange.operations import tidying
 from exchange.persons import accounts, factors, sessions, throttling
 
@@ -44,6 +44,8 @@ def schedule(settings: Settings) -> tuple[Kept, ...]:
         Kept("codes, devices and refresh tokens of programs", _s(credentials.KEPT), "their end"),
         Kept("notifications", _s(notifications.KEPT), "they were written"),
         Kept("uploads that nobody goes on with", _s(tidying.ABANDONED), "their last byte"),
+        Kept("files of drafts of a listing", _s(listing_drafts.FILES_KEPT), "the draft was last saved"),
+        Kept("drafts of a listing", _s(listing_drafts.KEPT), "they were last saved"),
         Kept("search text", 0, "never written down"),
         Kept("text of refused questions", 0, "never written down; their entry stays"),
     )

@@ -31,7 +31,7 @@ from settlement.errors import Overdrawn
 from settlement.ledger import chart, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from sqlalchemy import Row
@@ -114,18 +114,42 @@ def hold(tx: Tx, market: Market, terms: Terms, query_id: str) -> str | None:
 
 
 def allowance_left(session: Session, grant: orders.Grant, domain: str) -> int:
-    """What a grant may still spend: its allowance is one for all the organisation's grants under its plan.
+    """What a grant may still spend: see :func:`allowances_left`."""
+    return allowances_left(session, [grant], {grant.dataset: domain})[grant.id]
+
+
+def allowances_left(
+    session: Session, grants: Sequence[orders.Grant], domains: Mapping[str, str]
+) -> dict[str, int]:
+    """What each grant may still spend: its allowance is one for all the organisation's grants under its plan.
 
     Another purpose or territory is another grant, not another allowance; a renewal is a new one.
+
+    Args:
+        domains: the privacy domain of each of their datasets.
     """
-    unit, taken = chart.rho_unit(domain), 0
-    before = orders.renewed_by(session, grant)
-    for other in orders.grants_of(session, org=grant.org):
-        same = (other.dataset, other.plan_name) == (grant.dataset, grant.plan_name)
-        if same and other.id not in before:
-            left = ledger.balance(session, chart.grant_allowance(other.id), unit)
-            taken += other.allowance_rho_nano - left.available
-    return max(0, grant.allowance_rho_nano - taken)
+    beside = [one for one in orders.held_beside(session, grants) if one.dataset in domains]
+    accounts = [(chart.grant_allowance(one.id), chart.rho_unit(domains[one.dataset])) for one in beside]
+    balances = ledger.balances(session, *accounts)
+    taken = {
+        one.id: one.allowance_rho_nano - left.available for one, left in zip(beside, balances, strict=True)
+    }
+    renews = {one.id: one.renews for one in beside}
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for one in beside:
+        alike.setdefault((one.org, one.dataset, one.plan_name), []).append(one.id)
+    left = {}
+    for grant in grants:
+        before: set[str] = set()
+        earlier = renews[grant.id]
+        while earlier and earlier not in before:
+            before.add(earlier)
+            earlier = renews.get(earlier)
+        spent = sum(
+            taken[one] for one in alike[grant.org, grant.dataset, grant.plan_name] if one not in before
+        )
+        left[grant.id] = max(0, grant.allowance_rho_nano - spent)
+    return left
 
 
 def spend_of(session: Session, terms: Terms) -> PrivacyGroup:

@@ -4,6 +4,7 @@ that a provider can try prices before anything is published.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from settlement.money import allocate
 from settlement.prices import PricePlan, Standing, charge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.orm import Session
 
     from exchange.identity import Actor
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 _MOST_QUESTIONS, _MOST_TIMES = 50, 10_000
 _TRIED = ("0.001", "0.01", "0.1")
 _ERROR = 10.0
+_MOST_GAUGED, _SHARED_BY = 5, (100, 400, 1_600)
+_USUAL = 400
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,39 @@ def simulate(market: Market, actor: Actor, given: Mapping[str, Any]) -> dict[str
         "rho_left": decimal_text(left, NANO),
         "plans": [_under(plan, planned, left, share) for plan in plans if wanted in ("", plan.name)],
     }
+
+
+def gauge(policy: privacy.Policy, left_nano: int) -> list[dict[str, Any]]:
+    """What ``left_nano`` of a policy's budget gives: for each kind of question that it suggests, how far off
+    an answer is at 95% where the budget is shared by so many of them.
+
+    From the policy alone, by the planner that quotes come from. Where little is left, by as many as it can be
+    shared by; nothing where it is too little for one. ``first`` marks the row to show before the others.
+    """
+    least = policy.min_rho_per_query_nano
+    shared = [times for times in _SHARED_BY if left_nano // times >= least] or [left_nano // least]
+    if left_nano < least:
+        return []
+    made, asked = [], list(itertools.islice(_kinds(policy), _MOST_GAUGED))
+    for about, sql in asked:
+        for times in shared:
+            rho = min(left_nano // times, policy.max_rho_per_query_nano)
+            plan = _planned(policy, _Asked(about, sql, ("rho_nano", str(rho)), times))
+            widths = [] if isinstance(plan, privacy.PrivacyError) else [c.half_width for c in plan.columns]
+            found = [width for width in widths if width is not None]
+            told = str(plan) if isinstance(plan, privacy.PrivacyError) else None
+            made.append(
+                {
+                    "about": about,
+                    "shared_by": times,
+                    "first": times == (_USUAL if _USUAL in shared else shared[-1]),
+                    "times": left_nano // rho,
+                    "rho": decimal_text(rho, NANO),
+                    "error": math.ceil(max(found)) if found else None,
+                    "refused": told,
+                }
+            )
+    return made
 
 
 def _subject(
@@ -116,15 +154,20 @@ def _asked(given: Any) -> _Asked:
 def _suggested(policy: privacy.Policy) -> list[_Asked]:
     """A count of each private table, by each of its declared keys, at +-10 and at a few amounts of rho."""
     asked = []
+    for about, sql in _kinds(policy):
+        asked.append(_Asked(about, sql, ("error:n", repr(_ERROR)), 1))
+        asked += [_Asked(about, sql, ("rho_nano", str(_nano(rho))), 1) for rho in _TRIED]
+    return asked[:_MOST_QUESTIONS]
+
+
+def _kinds(policy: privacy.Policy) -> Iterator[tuple[str, str]]:
+    """What a policy suggests to count, and the statement: each private table, and by each declared key."""
     for name, table in policy.document["tables"].items():
         if table.get("public"):
             continue
         columns = table.get("columns") or {}
         keys = [column for column, told in columns.items() if isinstance(told.get("keys"), list)]
-        for about, sql in _counts(name, keys):
-            asked.append(_Asked(about, sql, ("error:n", repr(_ERROR)), 1))
-            asked += [_Asked(about, sql, ("rho_nano", str(_nano(rho))), 1) for rho in _TRIED]
-    return asked[:_MOST_QUESTIONS]
+        yield from _counts(name, keys)
 
 
 def _counts(table: str, keys: list[str]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from exchange.errors import RequestInvalid
+from exchange.store import our_id
 from privacy import accounting
 from settlement import ledger
 from settlement import money as amounts
@@ -45,6 +46,23 @@ def moment(name: str, text: str) -> datetime:
         return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
     except (ValueError, OverflowError):
         raise RequestInvalid(f"{name} must be a date or time of ISO 8601, such as 2027-01-31") from None
+
+
+def place(token: str | None) -> tuple[int, str, str] | None:
+    """Where a page begins of a list in which what waits stands first. Raises RequestInvalid for a token that
+    no page gave.
+    """
+    if token is None:
+        return None
+    group, at, last = (*token.split("_", 2), "", "")[:3]
+    if group not in ("0", "1") or len(at) != 32 or our_id(last) is None:
+        raise RequestInvalid("the page token was not given by this list")
+    return int(group), at, last
+
+
+def token_of(where: tuple[int, str, str]) -> str:
+    """The token of the page behind the row that has this place."""
+    return "_".join(map(str, where))
 
 
 def budget(session: Session, domain: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import and_, delete, or_, select
 
-from exchange import authorizations, credentials, notifications, quarantine, restraints
+from exchange import authorizations, credentials, listing_drafts, notifications, quarantine, restraints
 from exchange.audit.entry import Entry, ObjectGroup
 from exchange.identity import SYSTEM
 from exchange.operations.uploading import folder
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from exchange.market import Market
     from exchange.store import Tx
 
-KEEPERS = (authorizations, credentials, accounts, factors, sessions, throttling, notifications)
+KEEPERS = (
+    authorizations,
+    credentials,
+    accounts,
+    factors,
+    sessions,
+    throttling,
+    notifications,
+    listing_drafts,
+)
 """Whoever keeps records that end says which of them are over."""
 
 _RECORDS, _UPLOADS = 1_000, 100
@@ -72,7 +81,7 @@ def tidy(market: Market) -> int:
 
 def purge_uploads(market: Market) -> int:
     """Purge uploads that began a day ago and got no bytes for a day, but of organisations that a legal hold
-    is on; returns how many.
+    is on, and those that a draft of a listing waits with; returns how many.
 
     First they are forgotten, then their bytes go. A process that dies between leaves files of uploads that
     nobody knows, which the next round removes.
@@ -81,7 +90,8 @@ def purge_uploads(market: Market) -> int:
     before = market.store.clock() - ABANDONED
     day = ABANDONED.total_seconds()
     held = restraints.held_organisations()
-    begun = partial(quarantine.begun, before=before, but=held, limit=_UPLOADS)
+    needed = listing_drafts.waiting_uploads(market.store.clock())
+    begun = partial(quarantine.begun, before=before, but=held, needed=needed, limit=_UPLOADS)
     while found := market.store.read(partial(begun, after=after)):
         after = found[-1]
         gone = _forget_uploads(market, tuple(quarantine.untouched(place, found, day)))
@@ -100,7 +110,8 @@ def _forget_uploads(market: Market, ids: tuple[str, ...]) -> list[str]:
     """Forget those of these that no hold is on when they go: it may have come since they were listed."""
 
     def work(tx: Tx) -> dict[str, Any]:
-        return {"uploads": quarantine.forget(tx.session, ids, but=restraints.held_organisations())}
+        held, needed = restraints.held_organisations(), listing_drafts.waiting_uploads(tx.now)
+        return {"uploads": quarantine.forget(tx.session, ids, but=held, needed=needed)}
 
     return market.store.perform(SYSTEM, PurgeUploads(ids), work).value["uploads"] if ids else []
 

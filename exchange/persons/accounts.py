@@ -52,7 +52,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Invitation:
-    """A link that works once."""
+    """A link that works once; ``first`` is that of an organisation's first administrator."""
 
     id: str
     org: str | None
@@ -61,6 +61,7 @@ class Invitation:
     admin: bool
     person: str | None
     expires_at: str
+    first: bool
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,11 @@ def is_forsaken(session: Session, who: Person) -> bool:
     return not known and not organisations(session, who.id)
 
 
+def administered(session: Session, org: str) -> bool:
+    """Whether somebody administers an organisation who may sign in."""
+    return any(one.admin and one.active for one in members(session, org))
+
+
 def member_of(session: Session, person_id: str, org: str) -> Member | None:
     """A person's membership of one organisation, in force or not."""
     found = _memberships().where(membership.c.person == person_id, membership.c.org == org)
@@ -279,11 +285,15 @@ def invite(
     role: str | None = None,
     admin: bool = False,
     person_id: str | None = None,
+    first: bool = False,
 ) -> tuple[str, str]:
     """Keep a link that works once: to join ``org``, or for ``person_id`` to set a new password.
 
-    Returns its id and its text, which is not kept. Earlier links for the same purpose end.
+    Returns its id and its text, which is not kept. Earlier links for the same purpose end: of those for an
+    organisation's ``first`` administrator one alone is open.
     """
+    if first and org is not None:
+        end_first_links(session, org, now)
     if org is not None and role is not None:
         require_role(session, org, role)
     same = invitation.c.person == person_id if person_id else invitation.c.org == org
@@ -291,6 +301,7 @@ def invite(
     earlier = update(invitation).where(same, invitation.c.login == hashed, invitation.c.ended_at.is_(None))
     session.execute(earlier.values(ended_at=_stamp(now)))
     made, secret = new_id("inv"), secrets.token_urlsafe(32)
+    told = {"login": login, "first": "yes"} if first else {"login": login}
     session.execute(
         insert(invitation).values(
             id=made,
@@ -300,7 +311,7 @@ def invite(
             role=role,
             admin=admin,
             person=person_id,
-            sealed=subjects.of(session).seal(session, person_id or made, invitation.name, login=login),
+            sealed=subjects.of(session).seal(session, person_id or made, invitation.name, **told),
             created_at=_stamp(now),
             expires_at=_stamp(now + INVITATION_LASTS),
         )
@@ -318,7 +329,10 @@ def invited(session: Session, text: str, now: datetime) -> Invitation:
     right = hmac.compare_digest(_digest(match[2] if match else text), stored)
     if found is None or not right or found.ended_at is not None or found.expires_at <= _stamp(now):
         raise InvitationUnknown("this link is unknown, was used, or is too old")
-    return _invitation(session, found)
+    made = _invitation(session, found)
+    if made.first and made.org is not None and administered(session, made.org):
+        raise InvitationUnknown("this link is unknown, was used, or is too old")
+    return made
 
 
 def open_invitations(session: Session, org: str, now: datetime) -> list[Invitation]:
@@ -345,6 +359,13 @@ def over(now: datetime) -> tuple[tuple[Column[Any], ColumnElement[bool]], ...]:
         (invitation.c.id, invitation.c.expires_at < _stamp(now - KEPT)),
         (data_key.c.object, data_key.c.object.like("inv\\_%", escape="\\") & ~there),
     )
+
+
+def end_first_links(session: Session, org: str, now: datetime) -> None:
+    """The links with which somebody could become the first administrator of an organisation end."""
+    for one in open_invitations(session, org, now):
+        if one.first:
+            end_invitation(session, one.id, now)
 
 
 def end_password_links(session: Session, person_id: str, now: datetime) -> None:
@@ -395,7 +416,14 @@ def _person(session: Session, same: ColumnElement[bool]) -> Person | None:
 def _invitation(session: Session, row: Row[Any]) -> Invitation:
     known = subjects.of(session).open(session, row.person or row.id, invitation.name, row.sealed)
     return Invitation(
-        row.id, row.org, known["login"], row.role, row.admin, row.person, expires_at=row.expires_at
+        row.id,
+        row.org,
+        known["login"],
+        row.role,
+        row.admin,
+        row.person,
+        expires_at=row.expires_at,
+        first="first" in known,
     )
 
 

@@ -8,7 +8,7 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from exchange.operations.observing import Readiness
-from exchange.web import auth, errors, observed
+from exchange.web import auth, errors, languages, observed
 from exchange.web.api import blueprints
 from exchange.web.auth import endpoints
 from exchange.web.auth.discovery import Discovery
@@ -55,6 +55,7 @@ def create_app(market: Market) -> Flask:
     app.extensions["readiness"] = Readiness(market)
     app.extensions["metrics"] = observed.install(app, market)
     market.store.on_refused = auth.spend_refused
+    languages.install(app)
     app.before_request(auth.start_request)
     app.after_request(_finish)
     for blueprint in blueprints:

@@ -106,6 +106,7 @@ STATUS: dict[str, int] = {
     "policy_loosened": 409,
     "policy_below_spent": 409,
     "listing_state": 409,
+    "listing_deprecated": 409,
     "listing_draft": 409,
     "listing_published": 409,
     "listing_withdrawn": 409,

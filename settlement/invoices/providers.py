@@ -105,6 +105,22 @@ def monthly_changes(session: Session, org: str, currency: str) -> dict[str, int]
     return {recorded_in: int(total) for recorded_in, total in session.execute(query)}
 
 
+def earned_by_month(session: Session, org: str, currency: str, *, since: str) -> dict[str, tuple[int, int]]:
+    """Month (YYYY-MM, UTC) -> what buyers' payments brought a provider, less what was given back, in minor
+    units, and by how many entries. Months without any are left out.
+    """
+    sides = _of_provider(org, currency)
+    sold = sides.c.other_kind.startswith("buyer") | sides.c.other_kind.startswith("grant_credit")
+    month = func.substr(journal.c.recorded_at, 1, 7).label("recorded_in")
+    query = (
+        select(month, func.sum(sides.c.signed_amount), func.count(journal.c.id.distinct()))
+        .join(sides, sides.c.journal == journal.c.id)
+        .where(sold, journal.c.recorded_at >= since)
+        .group_by("recorded_in")
+    )
+    return {recorded_in: (int(net), int(entries)) for recorded_in, net, entries in session.execute(query)}
+
+
 def provider_statement(
     session: Session, *, org: str, currency: str, since: str, until: str
 ) -> ProviderStatement:

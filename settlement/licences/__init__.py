@@ -15,6 +15,7 @@ from settlement.licences.acceptances import (
     check_acceptances,
     document_of,
     find_acceptance,
+    find_acceptances,
     judge,
     keep_signature,
     permit,
@@ -22,7 +23,7 @@ from settlement.licences.acceptances import (
     refusal_of,
     signature_of,
 )
-from settlement.licences.comparison import Change, compare, compare_terms, in_words, is_material
+from settlement.licences.comparison import Change, compare, compare_terms, in_words, is_material, shown
 from settlement.licences.evaluation import Acceptance, Reads, evaluate
 from settlement.licences.odrl import PROFILE, from_odrl, to_odrl
 from settlement.licences.register import (
@@ -33,7 +34,9 @@ from settlement.licences.register import (
     policies,
     publish_licence,
     require_approved,
+    same_licence,
     uid_of,
+    waiting,
     withdraw_licence,
 )
 from settlement.licences.tables import (
@@ -72,6 +75,7 @@ __all__ = [
     "document_of",
     "evaluate",
     "find_acceptance",
+    "find_acceptances",
     "find_licence",
     "find_template",
     "from_odrl",
@@ -89,11 +93,14 @@ __all__ = [
     "record_refusal",
     "refusal_of",
     "require_approved",
+    "same_licence",
+    "shown",
     "signature_of",
     "templates",
     "territory_within",
     "to_odrl",
     "uid_of",
+    "waiting",
     "withdraw_licence",
     "written_out",
 ]

@@ -23,7 +23,7 @@ from settlement.licences.terms import is_purpose, is_territory
 from settlement.schema import insert_once, rows_changed, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -106,6 +106,12 @@ def find_acceptance(session: Session, acceptance_id: str, *, org: str | None) ->
     if row is None:
         raise LicenceNotAccepted("There is no such licence acceptance.", clause="acceptance")
     return _from_row(row)
+
+
+def find_acceptances(session: Session, ids: Collection[str]) -> dict[str, Acceptance]:
+    """Anybody's acceptances by their ids; unknown ones are left out."""
+    rows = session.execute(select(acceptance).where(acceptance.c.id.in_(ids)))
+    return {row.id: _from_row(row) for row in rows}
 
 
 def acceptances_of(session: Session, *, org: str, licence_id: str) -> list[Acceptance]:

@@ -33,7 +33,17 @@ class Change:
 
 def in_words(terms: LicenceTerms) -> list[str]:
     """What terms allow and ask, a sentence each; what is not limited is said, too."""
-    return [f"{_LABELS[term]}: {_shown(term, _value(terms, term))}." for term in TERMS]
+    return [_sentence(f"{_LABELS[term]}: {value}") for term, value in shown(terms)]
+
+
+def shown(terms: LicenceTerms) -> list[tuple[str, str]]:
+    """Every term with its value in words, in the order in which terms are written."""
+    return [(term, _shown(term, _value(terms, term))) for term in TERMS]
+
+
+def _sentence(text: str) -> str:
+    """The text with a full stop, unless it ends a sentence already: attributions are texts of their own."""
+    return text if text.endswith(_ENDS) else f"{text}."
 
 
 def compare(old: Licence, new: Licence) -> list[Change]:
@@ -54,7 +64,7 @@ def compare_terms(old: LicenceTerms, new: LicenceTerms) -> list[Change]:
     for term in TERMS:
         before, after = _value(old, term), _value(new, term)
         if before != after:
-            says = f"{_LABELS[term]}: {_difference(term, before, after)}."
+            says = _sentence(f"{_LABELS[term]}: {_difference(term, before, after)}")
             found.append(Change(term, not _GIVES_MORE[term](before, after), says))
     return found
 
@@ -156,6 +166,8 @@ _LABELS = {
     "retention_days": "Answers are kept (recorded, not enforced)",
     "attribution": "Attribution (recorded, not enforced)",
 }
+
+_ENDS = (".", "!", "?", "\N{HORIZONTAL ELLIPSIS}", "\N{IDEOGRAPHIC FULL STOP}")
 
 _UNLIMITED = {
     "valid_from": "with acceptance",

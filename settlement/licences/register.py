@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
 from settlement.documents import canonical, sha256_hex
 from settlement.errors import (
@@ -94,6 +94,16 @@ def publish_licence(
     return find_licence(session, id)
 
 
+def same_licence(
+    session: Session, *, org: str, title: str, text: str, terms: Mapping[str, Any]
+) -> str | None:
+    """The id of an organisation's newest licence version of a title, where its words and terms are these."""
+    versions = select(licence).where(licence.c.org == org, licence.c.title == title)
+    newest = session.execute(versions.order_by(licence.c.version.desc()).limit(1)).one_or_none()
+    same = newest is not None and (newest.text_sha256, newest.terms) == (sha256_hex(text), canonical(terms))
+    return str(newest.id) if newest is not None and same else None
+
+
 def find_licence(session: Session, licence_id: str) -> Licence:
     """A licence version. LicenceMissing for an unknown id; LicenceRefused when its terms cannot be read."""
     query = (
@@ -154,6 +164,24 @@ def approve_licence(session: Session, licence_id: str, *, org: str | None, actor
     }
     session.execute(insert_once(session, licence_approval).values(values).on_conflict_do_nothing())
     return True
+
+
+def waiting(session: Session, *, limit: int, after: tuple[str, str] | None) -> list[Licence]:
+    """Versions in use that somebody may approve and nobody has, the newest first, behind the one of this time
+    of publication and id.
+    """
+    known = select(licence.c.id).outerjoin(licence_approval, licence_approval.c.licence_id == licence.c.id)
+    found = known.outerjoin(licence_withdrawal, licence_withdrawal.c.licence_id == licence.c.id).where(
+        licence.c.editor.is_not(None),
+        licence_approval.c.licence_id.is_(None),
+        licence_withdrawal.c.licence_id.is_(None),
+    )
+    if after is not None:
+        at, last = after
+        same = and_(licence.c.published_at == at, licence.c.id > last)
+        found = found.where(or_(licence.c.published_at < at, same))
+    ids = session.scalars(found.order_by(licence.c.published_at.desc(), licence.c.id).limit(limit)).all()
+    return [find_licence(session, one) for one in ids]
 
 
 def require_approved(session: Session, licence_id: str) -> None:

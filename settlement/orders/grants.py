@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, and_, or_, select, update
 
 from settlement.errors import (
     AmountInvalid,
@@ -22,6 +22,7 @@ from settlement.orders.tables import access_grant, access_request
 from settlement.schema import insert_once, rows_changed, timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -130,6 +131,39 @@ def grants_of(session: Session, *, org: str) -> list[Grant]:
     return [_from_row(row) for row in rows]
 
 
+def grants_for(session: Session, requests: Collection[str]) -> dict[str, Grant]:
+    """The grants that requests have led to, by request."""
+    query = select(access_grant).where(access_grant.c.request_id.in_(requests))
+    return {row.request_id: _from_row(row) for row in session.execute(query)}
+
+
+def grants_page(
+    session: Session,
+    *,
+    org: str,
+    now: datetime,
+    limit: int,
+    state: Literal["active", "suspended"] | None = None,
+    before: tuple[str, str] | None = None,
+) -> list[Grant]:
+    """At most ``limit`` of a buyer's grants, newest first.
+
+    Args:
+        state: those alone that are in it now, as :func:`state_at` says.
+        before: when the last grant of the page before was issued, and its id.
+    """
+    held = access_grant.c
+    query = select(access_grant).where(held.org == org)
+    if state is not None:
+        goes_on = or_(held.valid_until.is_(None), held.valid_until > timestamp(now))
+        query = query.where(held.state == state, goes_on)
+    if before is not None:
+        at, last = before
+        query = query.where(or_(held.issued_at < at, and_(held.issued_at == at, held.id < last)))
+    rows = session.execute(query.order_by(held.issued_at.desc(), held.id.desc()).limit(limit))
+    return [_from_row(row) for row in rows]
+
+
 def grants_from(session: Session, *, provider: str) -> list[Grant]:
     """The grants on a provider's datasets in every state, newest first."""
     query = select(access_grant).where(access_grant.c.provider == provider)
@@ -137,17 +171,42 @@ def grants_from(session: Session, *, provider: str) -> list[Grant]:
     return [_from_row(row) for row in rows]
 
 
-def renewed_by(session: Session, grant: Grant) -> set[str]:
-    """The earlier grants that a grant renews, one after the other."""
-    found: set[str] = set()
-    joined = select(access_grant.c.id, access_request.c.renews).join(
-        access_request, access_request.c.id == access_grant.c.request_id
+def grants_on(session: Session, *, dataset: str) -> list[Grant]:
+    """The grants on one dataset in every state, newest first."""
+    query = select(access_grant).where(access_grant.c.dataset == dataset)
+    rows = session.execute(query.order_by(access_grant.c.issued_at.desc(), access_grant.c.id.desc()))
+    return [_from_row(row) for row in rows]
+
+
+def holders(session: Session, dataset: str) -> list[str]:
+    """The organisations whose grants on a dataset have not ended, each once."""
+    held = access_grant.c
+    found = select(held.org).where(held.dataset == dataset, held.state.in_(("active", "suspended")))
+    return sorted(session.scalars(found.distinct()))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a grant is of, how much it allows, and the grant that it renews."""
+
+    id: str
+    org: str
+    dataset: str
+    plan_name: str
+    allowance_rho_nano: int
+    renews: str | None
+
+
+def held_beside(session: Session, grants: Iterable[Grant]) -> list[Held]:
+    """Every grant of the same organisations on the same datasets, in any state, in one statement."""
+    held, asked = access_grant.c, access_request.c
+    these = list(grants)
+    query = (
+        select(held.id, held.org, held.dataset, held.plan_name, held.allowance_rho_nano, asked.renews)
+        .join(access_request, asked.id == held.request_id)
+        .where(held.org.in_({one.org for one in these}), held.dataset.in_({one.dataset for one in these}))
     )
-    before = session.execute(joined.where(access_grant.c.id == grant.id)).one_or_none()
-    while before is not None and before.renews and before.renews not in found:
-        found.add(before.renews)
-        before = session.execute(joined.where(access_grant.c.id == before.renews)).one_or_none()
-    return found
+    return [Held(*row) for row in session.execute(query)]
 
 
 def end_grant_at(session: Session, grant_id: str, *, org: str, until: datetime, now: datetime) -> Grant:

@@ -84,14 +84,19 @@ def save_quote(
     return saved
 
 
-def get_quote(session: Session, quote_id: str, *, org: str, now: datetime) -> Quote:
-    """A quote that still stands. QuoteMissing for an unknown id or another organisation's, QuoteExpired after
-    its fifteen minutes.
-    """
+def find_quote(session: Session, quote_id: str, *, org: str) -> Quote:
+    """A quote, whether it stands or has ended. QuoteMissing for an unknown id or another organisation's."""
     row = session.execute(select(quote).where(quote.c.id == quote_id, quote.c.org == org)).one_or_none()
     if row is None:
         raise QuoteMissing("There is no such quote.")
-    found = Quote(**row._asdict())
+    return Quote(**row._asdict())
+
+
+def get_quote(session: Session, quote_id: str, *, org: str, now: datetime) -> Quote:
+    """A quote that still stands. QuoteMissing as in :func:`find_quote`, QuoteExpired after its fifteen
+    minutes.
+    """
+    found = find_quote(session, quote_id, org=org)
     if found.expires_at <= timestamp(now):
         raise QuoteExpired(f"Quote {quote_id} ended at {found.expires_at}.")
     return found

@@ -136,6 +136,16 @@ def requests_for(
     return [_from_row(row) for row in rows]
 
 
+def open_requests(session: Session, *, org: str, dataset: str, now: datetime) -> list[AccessRequest]:
+    """A buyer's requests for a dataset that can still be decided, newest first."""
+    table = access_request.c
+    query = select(access_request).where(
+        table.org == org, table.dataset == dataset, table.state == "open", table.deadline > timestamp(now)
+    )
+    rows = session.execute(query.order_by(table.requested_at.desc(), table.id.desc()))
+    return [_from_row(row) for row in rows]
+
+
 def approve(
     session: Session, request_id: str, *, provider: str, decided_by: str, now: datetime, reason: str = ""
 ) -> AccessRequest:

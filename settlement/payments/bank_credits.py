@@ -13,7 +13,7 @@ from settlement.ledger import chart, entries
 from settlement.money import Money
 from settlement.payments.postings import booked
 from settlement.payments.tables import bank_credit
-from settlement.schema import timestamp
+from settlement.schema import timestamp, waiting_first
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -115,6 +115,21 @@ def proposals(session: Session, *, state: str | None = None) -> list[BankCredit]
     if state is not None:
         query = query.where(bank_credit.c.state == state)
     return [_from_row(row) for row in session.execute(query)]
+
+
+def page_of_proposals(
+    session: Session, *, limit: int, after: tuple[int, str, str] | None
+) -> list[BankCredit]:
+    """The same page by page, those first that nobody has decided; ``after`` is a :func:`place_of`."""
+    held = bank_credit.c
+    order = (held.state == "open", held.proposed_at, held.id)
+    query = waiting_first(select(bank_credit), *order, limit=limit, after=after)
+    return [_from_row(row) for row in session.execute(query)]
+
+
+def place_of(one: BankCredit) -> tuple[int, str, str]:
+    """Where a proposal stands among all."""
+    return int(one.state != "open"), one.proposed_at, one.id
 
 
 def _from_row(row: Row[tuple[object, ...]]) -> BankCredit:

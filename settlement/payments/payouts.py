@@ -21,7 +21,7 @@ from settlement.payments.facts import to_stripe
 from settlement.payments.parking import ParentMissing
 from settlement.payments.postings import available, booked, journal_id, post_once, posted, posted_before
 from settlement.payments.tables import connected_account, payout, recovery
-from settlement.schema import insert_once, timestamp
+from settlement.schema import insert_once, timestamp, waiting_first
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -146,6 +146,23 @@ def payouts_of(session: Session, provider: str | None = None) -> list[Payout]:
     if provider is not None:
         query = query.where(payout.c.provider == provider)
     return [_from_row(row) for row in session.execute(query)]
+
+
+def page_of_payouts(
+    session: Session, provider: str | None, *, limit: int, after: tuple[int, str, str] | None
+) -> list[Payout]:
+    """The same page by page, those first that wait to be sent; ``after`` is a :func:`place_of`."""
+    query = select(payout) if provider is None else select(payout).where(payout.c.provider == provider)
+    waits, order = payout.c.state == "waiting", (payout.c.closed_at, payout.c.id)
+    return [
+        _from_row(row)
+        for row in session.execute(waiting_first(query, waits, *order, limit=limit, after=after))
+    ]
+
+
+def place_of(one: Payout) -> tuple[int, str, str]:
+    """Where a payout stands among all."""
+    return int(one.state != "waiting"), one.closed_at, one.id
 
 
 def payable_providers(session: Session) -> list[tuple[str, str]]:

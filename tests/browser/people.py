@@ -51,8 +51,14 @@ class Person:
         self.page.get_by_role("button", name="Confirm").click()
 
     def follow(self, name: str) -> None:
-        """Press a link of the page's navigation."""
-        self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        """Press a link of the page's navigation; one of the account's menu once that is open."""
+        self.page.wait_for_load_state()  # until the style sheet is there, every menu is shut
+        link = self.page.locator("header nav").get_by_text(name, exact=True)
+        if not link.is_visible():
+            menu = link.locator("xpath=ancestor::nav").get_attribute("id")
+            self.page.locator(f"button[popovertarget={menu}]").click()
+        with self.page.expect_navigation():
+            link.click()
 
     def told(self, heading: str) -> dict[str, str]:
         """The terms of the section under a heading, and what stands beside each."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from exchange.audit import single_file
 from exchange.operations import watching
@@ -140,28 +140,29 @@ def test_evidence_is_taken_away_and_checked_elsewhere(
     ada.follow("Audit log")
     page.get_by_label("Kind").fill("query.settled")
     page.get_by_role("button", name="Search").click()
+    verify_elsewhere(stand, export_evidence(page, tmp_path))
+    assert ada.errors == []
+
+
+def export_evidence(page: Page, folder: Path) -> Path:
+    """Take away what was searched for, as a regulator is given it."""
     page.get_by_label("Export these entries as").select_option(label="Evidence (zip), for a regulator")
     with page.expect_download() as taken:
         page.get_by_role("button", name="Export").click()
-    evidence = tmp_path / taken.value.suggested_filename
+    evidence = folder / taken.value.suggested_filename
     taken.value.save_as(evidence)
-    verifier = tmp_path / "verify.py"
+    return evidence
+
+
+def verify_elsewhere(stand: Stand, evidence: Path) -> None:
+    """Check it by the single file alone, as somebody does who does not trust us."""
+    verifier = evidence.with_name("verify.py")
     verifier.write_text(single_file.source())
-    keys = [(stand.settings.log_path / "key").read_text().strip(), receipt_key(stand)]
-    command = [
-        sys.executable,
-        "-I",
-        verifier,
-        "evidence",
-        evidence,
-        "--key",
-        keys[0],
-        "--receipt-key",
-        keys[1],
-    ]
+    command: list[str | Path] = [sys.executable, "-I", verifier, "evidence", evidence]
+    command += ["--key", (stand.settings.log_path / "key").read_text().strip()]
+    command += ["--receipt-key", receipt_key(stand)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ada.errors == []
 
 
 def receipt_key(stand: Stand) -> str:

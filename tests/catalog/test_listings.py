@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import itertools
 import secrets
 from typing import Any
 
@@ -13,7 +12,7 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from catalog import InvalidPage, InvalidSlug, ListingState, NotFound, PolicyMismatch, SlugTaken, listings
+from catalog import InvalidSlug, ListingState, NotFound, PolicyMismatch, SlugTaken, listings
 from catalog.listings import Presentation, TableContent, VersionContent
 from catalog.schema import Column, TableSchema
 
@@ -268,80 +267,11 @@ def test_times_need_their_zone(session: Session) -> None:
 
 
 def test_every_table_is_listed_as_append_only_or_known_to_change() -> None:
-    assert set(listings.metadata.tables) - set(listings.append_only) == {"listing"}
-
-
-def many(session: Session) -> list[str]:
-    """Five listings with 'flights' in different places."""
-    shown = {
-        "nyc/flights": Presentation("Departures", "2013", ()),
-        "nyc/delays": Presentation("Flights and their delays", "late", ()),
-        "nyc/planes": Presentation("Aircraft", "what flights are flown with", ()),
-        "nyc/tags": Presentation("Tags", "none", ("Flights", "aviation")),
-        "zoo/animals": Presentation("ZÜRICH 100% zoo_animals", "Straße", ()),
+    assert set(listings.metadata.tables) - set(listings.append_only) == {
+        "listing",
+        "search_entry",
+        "search_facet",
     }
-    for slug, presentation in shown.items():
-        offer(session, slug, shown=presentation)
-    return list(shown)
-
-
-def slugs(session: Session, text: str, **options: Any) -> list[str]:
-    return [hit.slug for hit in listings.search(session, text, **options).hits]
-
-
-def test_search_ranks_name_before_title_before_description(session: Session) -> None:
-    many(session)
-    assert slugs(session, "FLIGHTS") == ["nyc/flights", "nyc/delays", "nyc/tags", "nyc/planes"]
-    assert slugs(session, "flights late") == ["nyc/delays"]
-    assert slugs(session, "flights unheard-of") == []
-    assert slugs(session, "") == ["nyc/delays", "nyc/flights", "nyc/planes", "nyc/tags", "zoo/animals"]
-
-
-TEXTS = {
-    "zürich": 1,
-    "STRASSE": 1,
-    "100%": 1,
-    "%": 1,
-    "_": 1,
-    "o_a": 1,
-    "\\": 0,
-    "'; DROP TABLE listing; --": 0,
-    "x" * 1000: 0,
-}
-
-
-def test_search_takes_every_character_for_itself(session: Session) -> None:
-    many(session)
-    assert {text: len(slugs(session, text)) for text in TEXTS} == TEXTS
-
-
-def test_pages_follow_one_another_without_gap_or_double(session: Session) -> None:
-    many(session)
-    for text, size in itertools.product(("", "flights"), (1, 2, 3)):
-        whole = slugs(session, text)
-        found, token = [], None
-        while True:
-            page = listings.search(session, text, limit=size, page_token=token)
-            assert 1 <= len(page.hits) <= size
-            found += [hit.slug for hit in page.hits]
-            token = page.next_page_token
-            if token is None:
-                break
-        assert found == whole
-
-
-def test_a_page_token_belongs_to_its_search(session: Session) -> None:
-    many(session)
-    token = listings.search(session, "flights", limit=1).next_page_token
-    for text, bad in (
-        ("delays", token),
-        ("flights", "x"),
-        ("flights", "!!"),
-        ("flights", ""),
-        ("flights", "W10"),
-    ):
-        with pytest.raises(InvalidPage):
-            listings.search(session, text, page_token=bad)
 
 
 def test_an_organisation_sees_its_own_in_every_state(session: Session) -> None:

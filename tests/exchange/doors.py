@@ -62,6 +62,13 @@ DOORS = [
     Door(
         "POST", "/v1/datasets/<path:dataset>/publish", f"{D}/publish", frozenset({PROVIDER}), {"version": "x"}
     ),
+    Door(
+        "POST",
+        "/v1/datasets/<path:dataset>/deprecate",
+        f"{D}/deprecate",
+        frozenset({PROVIDER}),
+        {"reason": "x"},
+    ),
     Door("POST", "/v1/datasets/<path:dataset>/withdraw", f"{D}/withdraw", frozenset({PROVIDER}), {}),
     Door("POST", "/v1/datasets/<path:dataset>/requests", f"{D}/requests", frozenset({BUYER}), REQUEST),
     Door("GET", "/v1/datasets/<path:dataset>/licence", f"{D}/licence", EVERYBODY),

@@ -38,6 +38,10 @@ WITHOUT_CLASS = {
     ),
     "query_timeout": ("The query took longer than the operator allows.", "Ask for less at once."),
     "query_too_large": ("The result is larger than the operator allows.", "Ask for fewer groups."),
+    "listing_deprecated": (
+        "The dataset takes no new buyers.",
+        "Look for another one; a grant that you hold goes on until it ends.",
+    ),
     "listing_draft": ("The dataset was never published.", "Publish a version first."),
     "listing_published": ("The dataset is on offer already.", "Look at the listing's state first."),
     "listing_withdrawn": ("The dataset was withdrawn, for good.", "Publish under a new name."),

@@ -101,6 +101,7 @@ FOREIGN = [
     ("rival", "PATCH", "/v1/uploads/{upload}", None),
     ("rival", "GET", f"{D}/profile", None),
     ("rival", "POST", f"{D}/publish", {"version": "{version}"}),
+    ("rival", "POST", f"{D}/deprecate", {"reason": "x"}),
     ("rival", "POST", f"{D}/withdraw", {}),
     ("rival", "GET", "/v1/requests/{request}", None),
     ("rival", "POST", "/v1/requests/{request}/approve", {}),

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from exchange.config import Settings
-from exchange.identity import Role
-from exchange.operations import administering
+from exchange.identity import Actor, Role
+from exchange.operations import administering, composing
 from exchange.web.limits import RequestLimits
 from tests.exchange.doors import DOORS, READERS, SEARCH, things_of
 from tests.market import sample
@@ -171,6 +171,25 @@ PAGES = (
     "/invitations/{invitation}/withdraw",
     "/tokens/{token}/revoke",
     "/queries/{query}/cancel",
+    "/provider/requests/{request}/decide",
+    "/provider/grants/{grant}/suspend",
+    "/provider/grants/{grant}/resume",
+    "/provider/grants/{grant}/withdraw",
+    "/provider/listings/{listing}/deprecate",
+    "/provider/listings/{listing}/offer",
+    "/provider/listings/{listing}/revise",
+    "/provider/listings/{listing}/withdraw",
+    "/access/grants/{grant}/end",
+    "/access/grants/{grant}/pay",
+    "/access/grants/{grant}/renew",
+    "/access/grants/{grant}/top-up",
+    "/access/requests/{asked}/withdraw",
+    "/operator/organisations/{organisation}/identity",
+    "/operator/organisations/{organisation}/invite",
+    "/operator/transfers/{credit}/confirm",
+    "/operator/transfers/{credit}/decline",
+    "/operator/payouts/{payout}/approve",
+    "/operator/payouts/{payout}/confirm",
     "/officer/alerts/{alert}/assign",
     "/officer/alerts/{alert}/notes",
     "/officer/alerts/{alert}/resolve",
@@ -178,22 +197,41 @@ PAGES = (
     "/officer/searches/{search}/delete",
     "/officer/freezes/{freeze}/lift",
     "/officer/holds/{hold}/lift",
+    "/officer/licences/{licence}/approve",
     "/officer/approvals/{approval}/approve",
     "/officer/approvals/{approval}/decline",
+    "/provide/{draft}/about",
+    "/provide/{draft}/delete",
+    "/provide/{draft}/restore",
+    "/provide/{draft}/publish",
+    "/provide/{draft}/gauge",
+    "/provide/{draft}/uploads",
+    "/provide/{draft}/send",
+    "/provide/{draft}/files/upl_0/remove",
+    "/provide/{draft}/files/upl_0/restore",
 )
 
 
 #: Who may open pages about something of this kind at all; everybody, where it is not here.
 ALLOWED = {
     "query": ("other",),
+    "asked": ("other",),
+    **dict.fromkeys(("request", "grant", "listing"), ("rival",)),
+    "draft": ("rival",),
+    **dict.fromkeys(("organisation", "credit", "payout"), ("operator",)),
     "alert": ("officer",),
+    "licence": ("officer",),
     "search": ("officer", "operator"),
     **dict.fromkeys(CONTROLLED, ("officer",)),
 }
 #: Who is let in on pages although the thing is another's.
 LET_IN_ON_PAGES = {
     ("operator", "/programs/clients/{client}/revoke"),
+    *(("operator", f"/operator/organisations/{{organisation}}/{verb}") for verb in ("identity", "invite")),
+    *(("operator", f"/operator/transfers/{{credit}}/{verb}") for verb in ("confirm", "decline")),
+    *(("operator", f"/operator/payouts/{{payout}}/{verb}") for verb in ("approve", "confirm")),
     *(("officer", f"/officer/alerts/{{alert}}/{verb}") for verb in ("assign", "notes", "resolve")),
+    ("officer", "/officer/licences/{licence}/approve"),
     *(("officer", f"/officer/{kind}s/{{{kind}}}/lift") for kind in ("freeze", "hold")),
     *(("officer", f"/officer/approvals/{{approval}}/{verb}") for verb in ("approve", "decline")),
 }
@@ -217,8 +255,9 @@ def test_every_page_with_an_id_is_tried(shared_sqlite_stand: Stand) -> None:
         for rule in shared_sqlite_stand.app.url_map.iter_rules()
         if rule.endpoint.startswith("portal.") and "POST" in (rule.methods or ()) and "<" in rule.rule
     }
-    tried = {re.sub(r"{\w+}", "{}", re.sub(r"(?<=/members/{member}/)\w+", "{}", page)) for page in PAGES}
-    assert rules - tried == {"/join/{}"}
+    second = r"(?<=/members/{member}/)\w+|(?<=/provide/{draft}/)about|(?<=/files/)upl_0"
+    tried = {re.sub(r"{\w+}", "{}", re.sub(second, "{}", page)) for page in PAGES}
+    assert rules - tried == {"/join/{}", "/datasets/{}/{}/request"}
 
 
 def test_another_organisations_id_reads_like_none_on_the_portal(
@@ -241,8 +280,18 @@ def test_another_organisations_id_reads_like_none_on_the_portal(
             "authorization": ids["authorization_id"],
             "client": ids["client_id"],
             "query": ids["query_id"],
+            "request": ids["request_id"],
+            "asked": ids["request_id"],
+            **{name: ids[name] for name in ("credit", "payout")},
+            "organisation": "acme",
+            "grant": ids["grant_id"],
+            "listing": stand.get("provider", f"/v1/datasets/{sample.SLUG}").json()["id"],
             "alert": ids["alert_id"],
+            "licence": ids["licence_id"],
             "search": ids["search_id"],
+            "draft": composing.begin(
+                stand.market, Actor("tok_1", stand.orgs["provider"], "city", "provider")
+            ),
             "member": own[1],
             "invitation": link[1],
             "token": stand.tokens["buyer"].partition(".")[0],
@@ -259,6 +308,6 @@ def test_another_organisations_id_reads_like_none_on_the_portal(
                     reply = browser.post(page.format(**{name: one}), csrf=csrf)
                     replies.append(told(reply, one))
                 assert replies[0] == replies[1], (who, page)
-                expected = 403 if who not in ALLOWED.get(name, (who,)) else 404
+                expected = 403 if who not in ALLOWED.get(name, (who,)) or name == "grant" else 404
                 assert replies[0][0] == expected, (who, page, replies[0])
         assert ada.is_signed_in()

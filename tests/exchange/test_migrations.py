@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 
+from catalog import indexing, listings
 from exchange import bootstrap, migrate
 from exchange.config import Settings, SettingsError
 from exchange.errors import MigrationBlocked
@@ -51,11 +52,80 @@ def content(connection: Connection) -> dict[str, Any]:
     return {name: connection.execute(text(f"SELECT COUNT(*) FROM {name}")).scalar_one() for name in names}
 
 
+def of_words(name: str) -> bool:
+    """Whether a table holds the words of the catalogue's index, which each database does in its own way."""
+    return name == indexing.WORDS or name.startswith(f"{indexing.WORDS}_")
+
+
+def compared(connection: Connection, **options: Any) -> list[Any]:
+    """How the database differs from the code."""
+    opts = {
+        "include_name": lambda name, kind, _: kind != "table" or not of_words(name),
+        **options,
+    }
+    return list(compare_metadata(MigrationContext.configure(connection, opts=opts), METADATAS))
+
+
 def test_migrations_make_exactly_the_tables_of_the_code(connection: Connection) -> None:
-    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-    assert compare_metadata(context, METADATAS) == []
+    assert compared(connection, compare_server_default=True) == []
     names = {table.name for metadata in metadatas for table in metadata.sorted_tables}
-    assert set(inspect(connection).get_table_names()) == names | {"alembic_version"}
+    found = inspect(connection).get_table_names()
+    assert {name for name in found if not of_words(name)} == names | {"alembic_version"}
+    assert indexing.WORDS in found
+
+
+def test_the_words_of_the_index_are_kept_as_the_code_says(connection: Connection, tmp_path: Path) -> None:
+    made = create_engine(f"sqlite:///{tmp_path}/fresh.db")
+    if connection.dialect.name == "sqlite":
+        listings.metadata.create_all(made)
+        asked = text("SELECT sql FROM sqlite_master WHERE name LIKE 'search_words%' ORDER BY name")
+        with made.connect() as fresh:
+            assert fresh.execute(asked).all() == connection.execute(asked).all()
+    else:
+        (told,) = connection.execute(
+            text("SELECT indexdef FROM pg_indexes WHERE indexname = 'search_words_by_word'")
+        ).scalars()
+        assert "USING gin (words) WITH (fastupdate=off)" in told
+    made.dispose()
+
+
+#: What 0023 replaced.
+BEFORE_THE_INDEX = (
+    "DROP TABLE listing_draft_file",
+    "DROP TABLE listing_draft",
+    "DROP TABLE search_words",
+    "DROP TABLE search_facet",
+    "DROP TABLE search_entry",
+    "ALTER TABLE listing ADD COLUMN folded_title TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE listing ADD COLUMN folded_description TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE listing ADD COLUMN folded_keywords TEXT NOT NULL DEFAULT ''",
+    "UPDATE alembic_version SET version_num = '0022'",
+)
+
+
+def test_what_is_on_offer_is_entered_into_the_index(stand: Stand) -> None:
+    """A database of the release before: what is found afterwards is what was found when it was published."""
+
+    def found() -> Any:
+        return [
+            stand.get(None, f"/?q={words}&subject=mobility&accuracy=2").text.count("Rides in the city")
+            for words in ("", "rides", "zone")
+        ], stand.get("buyer", "/v1/datasets").json()["facets"]
+
+    before = found()
+    assert all(before[0])
+    engine = create_engine(stand.settings.database_url)
+    with engine.begin() as connection:
+        for statement in BEFORE_THE_INDEX:
+            connection.execute(text(statement))
+    engine.dispose()
+    assert migrate.upgrade(stand.settings.database_url) == migrate.newest()
+    assert found() == before
+    engine = create_engine(stand.settings.database_url)
+    with engine.begin() as connection:
+        migrate.reindex(connection)
+    engine.dispose()
+    assert found() == before
 
 
 def test_migrations_make_the_views_and_triggers_of_the_code(connection: Connection) -> None:
@@ -69,10 +139,7 @@ def test_a_changed_table_is_found(sqlite_stand: Stand) -> None:
     """The comparison above can fail: a planted column is a difference."""
     for connection in connected(sqlite_stand):
         connection.execute(text("ALTER TABLE token ADD COLUMN extra INTEGER"))
-        differences = compare_metadata(MigrationContext.configure(connection), METADATAS)
-        assert [(difference[0], difference[3].name) for difference in differences] == [
-            ("remove_column", "extra")
-        ]
+        assert [(one[0], one[3].name) for one in compared(connection)] == [("remove_column", "extra")]
 
 
 def test_upgrading_again_changes_nothing(shared_stand: Stand, connection: Connection) -> None:

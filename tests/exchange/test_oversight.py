@@ -219,7 +219,7 @@ def test_the_page_of_a_domain_has_every_number_of_its_charts(asked: Stand, brows
     assert "at the pace of the last 30 days" in page
     tags = Markup(page)
     assert tags.forbidden == []
-    assert tags.tags.count("svg") == 2
+    assert page.count('class="chart"') == 2
     assert page.count('role="img" aria-labelledby') == 2
     assert tags.tags.count("table") == 2
     assert re.search(r"<th scope=\"row\"><a [^>]+>acme</a></th>", page)

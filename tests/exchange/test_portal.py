@@ -22,7 +22,7 @@ from tests.market import sample
 from tests.market.prepared import environment
 from tests.market.stand import Stand
 
-PAGE = f"/datasets/{sample.SLUG}"
+PAGE, OWN = f"/datasets/{sample.SLUG}", "/queries"
 
 
 class Markup(HTMLParser):
@@ -85,7 +85,7 @@ def entry_path(stand: Stand) -> str:
 def test_the_catalogue_is_open_to_everybody(asked: Stand) -> None:
     page = asked.get(None, "/").text
     assert "Rides in the city" in page
-    assert "0.05 USD a query" in page
+    assert "from 0.25 USD" in page
     assert "Rides in the city" in asked.get(None, "/?q=mobility").text
     nothing = asked.get(None, "/?q=elephants").text
     assert "Nothing matches" in nothing
@@ -95,31 +95,43 @@ def test_the_catalogue_is_open_to_everybody(asked: Stand) -> None:
     assert "What to do" in broken.text
 
 
+def test_a_dataset_is_described_to_everybody_and_asked_for_by_who_signs_in(asked: Stand) -> None:
+    with visitor(asked) as stranger:
+        page = stranger.get(PAGE)
+        assert page.status_code == 200
+        assert "0 to 120" in page.text
+        assert f"{sample.RIDES:,}" not in page.text.replace(str(sample.RIDES), f"{sample.RIDES:,}")
+        sent = stranger.get(f"{PAGE}/request")
+        assert f'href="{PAGE}/request"' in page.text
+        assert (sent.status_code, sent.headers["Location"]) == (302, f"/sign-in?next={PAGE}/request")
+        assert stranger.get("/datasets/city/none").status_code == 404
+
+
 def test_a_page_of_a_person_asks_to_sign_in_and_comes_back(asked: Stand) -> None:
     with visitor(asked) as browser:
-        sent = browser.get(f"{PAGE}?x=1")
+        sent = browser.get(f"{OWN}?x=1")
         assert sent.status_code == 302
         form = browser.get(sent.headers["Location"]).text
         target = re.search(r'name="next" value="([^"]*)"', form)
         assert target is not None
-        assert target[1] == f"{PAGE}?x=1"
+        assert target[1] == f"{OWN}?x=1"
         signed = browser.post("/sign-in", data={"token": asked.tokens["buyer"], "next": target[1]})
-        assert (signed.status_code, signed.headers["Location"]) == (302, f"{PAGE}?x=1")
+        assert (signed.status_code, signed.headers["Location"]) == (302, f"{OWN}?x=1")
         cookie = signed.headers["Set-Cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=Lax" in cookie
-        assert browser.get(PAGE).status_code == 200
+        assert browser.get(OWN).status_code == 200
 
 
 @pytest.mark.parametrize("token", ["", "wrong", f"tok_{'0' * 24}.{'A' * 43}", "\N{SNOWMAN}"])
 def test_a_wrong_token_is_told_on_the_page_and_logged(asked: Stand, token: str) -> None:
     before = len(asked.entries())
     with visitor(asked) as browser:
-        reply = browser.post("/sign-in", data={"token": token, "next": PAGE})
+        reply = browser.post("/sign-in", data={"token": token, "next": OWN})
         assert reply.status_code == 401
         assert "unknown, expired or revoked" in reply.text
-        assert f'value="{PAGE}"' in reply.text
-        assert browser.get(PAGE).status_code == 302, "nobody is signed in"
+        assert f'value="{OWN}"' in reply.text
+        assert browser.get(OWN).status_code == 302, "nobody is signed in"
     fresh = [record.document for record in asked.entries()[before:]]
     assert [(e["kind"], e["code"], e["actor"]["org"]) for e in fresh] == [
         ("token.refused", "token_unknown", "unknown")
@@ -155,9 +167,9 @@ def test_signing_out_needs_a_form_of_ours(asked: Stand, browse: Callable[[str], 
         {"csrf": "\N{LATIN SMALL LETTER E WITH ACUTE}"},
     ):
         assert browser.post("/sign-out", data=data).status_code == 400
-        assert browser.get(PAGE).url.path == PAGE, "still signed in"
+        assert browser.get(OWN).url.path == OWN, "still signed in"
     assert "Sign in" in browser.post("/sign-out", data={"csrf": token[1]}).text
-    assert browser.get(PAGE).url.path == "/sign-in"
+    assert browser.get(OWN).url.path == "/sign-in"
     with visitor(asked) as nobody:
         assert nobody.post("/sign-out", data={"csrf": ""}).status_code == 400
 
@@ -166,17 +178,17 @@ def test_a_revoked_token_ends_its_sessions(asked: Stand) -> None:
     made = administering.create_token(asked.market, org="acme", role=Role.BUYER)
     asked.tokens["brief"] = made["token"]
     with contextlib.closing(asked.sign_in("brief")) as browser:
-        assert browser.get(PAGE).url.path == PAGE
+        assert browser.get(OWN).url.path == OWN
         with asked.market.store.engine.begin() as connection:
             table = identity.token
             connection.execute(update(table).where(table.c.id == made["token_id"]).values(revoked_at="2026"))
-        assert browser.get(PAGE).url.path == "/sign-in"
+        assert browser.get(OWN).url.path == "/sign-in"
 
 
 def test_a_forged_session_is_nobody(asked: Stand) -> None:
     with visitor(asked) as browser:
         browser.cookies.set("session", "eyJ0b2tlbiI6InRvayJ9.aaaa.bbbb")
-        assert browser.get(PAGE).status_code == 302
+        assert browser.get(OWN).status_code == 302
 
 
 @pytest.mark.parametrize("who", ["provider", "buyer", "stranger", "rival", "officer", "operator"])

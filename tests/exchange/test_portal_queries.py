@@ -16,12 +16,13 @@ from tests.market.browser import Browser, member
 from tests.market.stand import Stand
 
 STATEMENTS = (sample.COUNT, sample.BY_ZONE, sample.MINUTES, "select sum(cents) as c from rides")
-STATE = re.compile(r'<div class="meta">(qry_\w+)</div></td>\s*<td>([^<]*)</td>')
+STATE = re.compile(r'<div class="meta">(qry_\w+)</div></td>\s*<td>(.*?)</td>', re.DOTALL)
 
 
 def states(browser: Browser) -> dict[str, str]:
     """Query -> what the page says of its state."""
-    return {query: unescape(state) for query, state in STATE.findall(browser.get("/queries").text)}
+    found = STATE.findall(browser.get("/queries").text)
+    return {query: unescape(re.sub(r"<[^>]+>", "", state)).strip() for query, state in found}
 
 
 def buttons(browser: Browser) -> set[str]:
@@ -47,15 +48,19 @@ def test_queries_are_seen_in_their_places_and_cancelled(
         running(stand, f"/v1/queries/{sent[0]}")
         assert states(ada) == {
             sent[0]: "running",
-            **{one: f"queued, {n} of 3 of yours" for n, one in enumerate(sent[1:], 1)},
+            **{one: f"queued {n} of 3 of yours" for n, one in enumerate(sent[1:], 1)},
         }
         assert buttons(ada) == set(sent)
+        html = ada.get("/queries").text
+        assert html.count('<details class="confirm">') == html.count("/cancel") == 4, (
+            "none without a second press"
+        )
         assert ada.http.post(f"/queries/{sent[2]}/cancel", data={"csrf": "x"}).status_code == 400
         assert buttons(ada) == set(sent), "a forged form ends nothing"
         page = ada.post(f"/queries/{sent[2]}/cancel")
         assert page.url.path == "/queries"
         assert states(ada)[sent[2]] == "cancelled"
-        assert states(ada)[sent[3]] == "queued, 2 of 2 of yours"
+        assert states(ada)[sent[3]] == "queued 2 of 2 of yours"
         ada.post(f"/queries/{sent[0]}/cancel")
         gate.open(4)
         for one in (sent[1], sent[3]):

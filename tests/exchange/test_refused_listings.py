@@ -223,11 +223,59 @@ def test_a_looser_policy_is_not_published_alone(stand: Stand) -> None:
     check(stand, Case("looser", lambda s: s.post("provider", path, body), 409, "approval_needed"))
 
 
+def test_a_deprecated_listing_takes_no_new_buyers_until_it_is_offered_again(sqlite_stand: Stand) -> None:
+    stand, path = sqlite_stand, f"/v1/datasets/{sample.SLUG}"
+    version = stand.get("provider", path).json()["version"]
+    check(
+        stand,
+        Case(
+            "no reason",
+            lambda s: s.post("provider", f"{path}/deprecate", {"reason": " "}),
+            422,
+            "request_invalid",
+        ),
+    )
+    done = stand.post("provider", f"{path}/deprecate", {"reason": "Rides of 2027 follow"}).json()
+    assert (done["state"], done["changed"]) == ("deprecated", True)
+    assert stand.post("provider", f"{path}/deprecate", {"reason": "again"}).json()["changed"] is False
+    told = stand.get("buyer", "/v1/notifications").json()["items"][0]
+    assert (told["kind"], told["dataset"]) == ("listing.deprecated", sample.SLUG)
+    assert told["text"].endswith("takes no new buyers any more: Rides of 2027 follow")
+    assert stand.get("stranger", "/v1/notifications").json()["items"] == []
+    assert stand.get("buyer", "/v1/datasets").json()["items"] == [], "gone from search"
+    assert stand.get("stranger", path).json()["state"] == "deprecated", "and still to be read"
+    check(stand, Case("request", lambda s: s.request("stranger"), 409, "listing_deprecated"))
+    grant = stand.get("buyer", "/v1/grants").json()["items"][0]["grant"]
+    check(
+        stand,
+        Case("renew", lambda s: s.post("buyer", f"/v1/grants/{grant}/renew"), 409, "listing_deprecated"),
+    )
+    assert stand.request("buyer").json()["repeated"] is True, "what is held is held"
+    assert stand.run().status_code == 200
+    assert stand.post("provider", f"{path}/publish", {"version": version}).json()["changed"] is True
+    assert stand.request("stranger").json()["state"] == "approved"
+    kinds = [r.document["kind"] for r in stand.entries() if r.document["kind"].startswith("listing.")]
+    assert kinds[-4:] == ["listing.refused", "listing.deprecated", "listing.deprecated", "listing.published"]
+
+
+def test_a_draft_is_not_deprecated(sqlite_stand: Stand) -> None:
+    mine = sample.manifest(slug="city/small", policy=sample.policy(domain="riders:small"))
+    sqlite_stand.draft(manifest=mine, files={"rides": sample.rides(seed=9), "zones": sample.zones()})
+    case = Case(
+        "draft",
+        lambda s: s.post("provider", "/v1/datasets/city/small/deprecate", {"reason": "x"}),
+        409,
+        "listing_draft",
+    )
+    check(sqlite_stand, case)
+
+
 def test_a_withdrawn_listing_is_withdrawn_for_good(sqlite_stand: Stand) -> None:
     stand = sqlite_stand
     version = stand.get("provider", f"/v1/datasets/{sample.SLUG}").json()["version"]
     path = f"/v1/datasets/{sample.SLUG}"
     assert stand.post("provider", f"{path}/withdraw").json()["changed"] is True
+    assert stand.get("buyer", "/v1/notifications").json()["items"][0]["kind"] == "listing.withdrawn"
     assert stand.post("provider", f"{path}/withdraw").json()["changed"] is False
     again = Case(
         "publish",

@@ -42,6 +42,11 @@ def counts(stand: Stand) -> dict[str, int]:
 
 def leave_records(stand: Stand) -> None:
     """Something in every table, through the doors."""
+    with closing(member(stand, "provider", "dee@city.example")) as dee:
+        draft = dee.post("/provide").url.path.split("/")[2]
+        dee.http.post(
+            f"/provide/{draft}/send", data={"csrf": dee.csrf()}, files={"files": ("a.csv", b"a\n1\n")}
+        )
     program = Program.of(stand, kind="public", redirect_uris=[REDIRECT])
     with closing(member(stand, admin=True)) as ada:
         given = program.redeem(program.code(ada.http)).json()

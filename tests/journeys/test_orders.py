@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
+import pytest
+
+from exchange.client import Exchange
+from exchange.client.errors import InvalidRequest
 from exchange.operations import ordering
 from tests.market import sample
 from tests.market.stand import Stand, problem
@@ -96,6 +102,66 @@ def test_an_end_is_written_down_and_told_to_both(sqlite_stand: Stand) -> None:
     assert kinds(sqlite_stand, "stranger")[0] == "grant.expired"
     assert kinds(sqlite_stand, "provider")[:2] == ["grant.expired", "grant.ended"]
     problem(sqlite_stand.post("stranger", f"/v1/grants/{grant}/end"), 409, "order_invalid")
+
+
+def test_what_waits_already_is_given_again_and_held_once(stand: Stand) -> None:
+    club = sample.plan("club", approval="provider", kind="credits", bundle="30.00", per_rho="20.00")
+    stand.publish(manifest=sample.manifest(plans=[sample.plan(), club]))
+    free = stand.wallet().available
+    with ThreadPoolExecutor(4) as pool:
+        told = [one.json() for one in pool.map(lambda _: stand.request("buyer", "club"), range(4))]
+    assert len({one["request"] for one in told}) == 1
+    assert sorted(one["repeated"] for one in told) == [False, True, True, True]
+    assert stand.wallet().available == free - 3_000
+    assert len(stand.get("provider", "/v1/requests?state=open").json()["items"]) == 1
+    door = httpx.WSGITransport(app=stand.app)
+    with Exchange("http://market.test", token=stand.tokens["buyer"], transport=door) as x:
+        found = x.dataset(sample.SLUG).request(
+            plan="club", purpose="research", territory="EU", accept_licence=True
+        )
+        assert found.request is not None
+        assert found.request.id == told[0]["request"]
+    for changes in ({"territory": "US"}, {"purpose": "journalism"}, {"until": "2099-01-31"}):
+        other = stand.request("buyer", "club", **changes)
+        assert other.json()["request"] != told[0]["request"], changes
+        assert stand.post("buyer", f"/v1/requests/{other.json()['request']}/cancel").status_code == 200
+    stand.post("buyer", f"/v1/requests/{told[0]['request']}/cancel")
+    assert not stand.request("buyer", "club").json()["repeated"]
+    stand.clock.advance(days=46)  # it has lapsed, though no round has written it down yet
+    assert not stand.request("buyer", "club").json()["repeated"]
+    grant = stand.get("buyer", "/v1/grants").json()["items"][-1]["grant"]
+    again = [stand.post("buyer", f"/v1/grants/{grant}/renew").json() for _ in range(2)]
+    assert again[0]["request"] == again[1]["request"]
+    assert [one["repeated"] for one in again] == [False, True]
+    later = stand.post("buyer", f"/v1/grants/{grant}/renew", {"until": "2099-01-31"})
+    assert again[0]["request"] in problem(later, 409, "order_invalid")["detail"]
+    assert stand.broken_laws() == []
+
+
+def test_a_program_asks_for_the_plan_that_it_was_shown(sqlite_stand: Stand) -> None:
+    stand = sqlite_stand
+
+    def bundle(price: str) -> None:
+        plan = sample.plan("bundle", kind="credits", bundle=price, per_rho="15.00")
+        stand.publish(manifest=sample.manifest(plans=[sample.plan(), plan]))
+
+    bundle("5.00")
+    door = httpx.WSGITransport(app=stand.app)
+    wanted: Any = {"purpose": "research", "territory": "EU", "accept_licence": True}
+    with Exchange("http://market.test", token=stand.tokens["buyer"], transport=door) as x:
+        seen = x.dataset(sample.SLUG)
+        bundle("9.00")
+        before = stand.wallet()
+        with pytest.raises(InvalidRequest, match="has changed since it was shown"):
+            seen.request(plan="bundle", **wanted)
+        assert stand.wallet() == before
+        now = x.dataset(sample.SLUG)
+        grant = now.request(plan="bundle", **wanted)
+        assert before.available - stand.wallet().available == 900
+        bundle("12.00")
+        with pytest.raises(InvalidRequest, match="has changed since it was shown"):
+            grant.renew(plan_sha256=now.plan_sha256("bundle"))
+        assert grant.renew(plan_sha256=x.dataset(sample.SLUG).plan_sha256("bundle")).state == "open"
 
 
 def test_a_declined_or_cancelled_request_gives_back_what_it_held(sqlite_stand: Stand) -> None:

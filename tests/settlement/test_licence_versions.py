@@ -87,6 +87,11 @@ def test_terms_are_said_in_words_one_sentence_each() -> None:
     said = licences.in_words(changed())
     assert len(said) == len(TERMS)
     assert "Rho of all queries of one organisation, at most: 1.5." in said
+    cited = licences.in_words(changed(attribution="Cite us with every answer."))
+    assert [one for one in cited if one.endswith("..")] == [], "one full stop is enough"
+    assert "Cite us with every answer." in " ".join(cited)
+    (change,) = licences.compare_terms(changed(), changed(attribution="Cite us with every answer."))
+    assert not change.says.endswith("..")
     bare = licences.in_words(LicenceTerms.from_document({"purposes": ["*"], "territories": ["*"]}))
     assert "Purposes: any." in bare
     assert "Queries of one organisation: not limited." in bare

@@ -135,7 +135,7 @@ def test_delta_is_not_given_twice() -> None:
 
 @pytest.mark.parametrize(("rho", "runs"), [(0.1, 100_000), (0.5, 30_000), (2.0, 20_000)])
 def test_a_gaussian_keeps_its_rho_and_no_quarter_of_it(rho: float, runs: int) -> None:
-    """False alarm 1e-6; a claim of a quarter of the rho is refuted, missed far below 1e-6."""
+    """False alarm 1e-6; a claim of a quarter of the rho is refuted, by 10 standard deviations."""
     sigma = 20 / math.sqrt(2 * rho)
     one, other = gaussian(20, sigma), gaussian(0, sigma)
     assert not _audit(Claim.zcdp(round(rho * 1e9)), one, other, runs).refuted
@@ -156,6 +156,20 @@ def test_choosing_and_testing_use_different_runs() -> None:
     once: Sampler = lambda runs: [1.0] * (runs // 2) + [0.0] * (runs - runs // 2)  # noqa: E731
     never: Sampler = lambda runs: [0.0] * runs  # noqa: E731
     assert not _audit(Claim.at_most(0), once, never).refuted
+
+
+def test_the_surest_event_is_tested_and_not_the_luckiest() -> None:
+    """A rare outcome that the first half alone shows, beside a common one that both halves show."""
+
+    def of(*halves: tuple[int, int]) -> Callable[[int], Sequence[str]]:
+        return lambda runs: [
+            "rare" if place < rare else "common" if place < rare + common else "none"
+            for rare, common in halves
+            for place in range(runs // 2)
+        ]
+
+    lucky, unlucky = of((150, 3_000), (0, 3_000)), of((0, 1_500), (0, 1_500))
+    assert audit(Claim.at_most(0), lucky, unlucky, kinds, 20_000, 1 - FALSE_ALARM).refuted
 
 
 def test_names_are_compared_as_names() -> None:

@@ -22,10 +22,11 @@ _REQUEST = {
     "role": str,
     "publishes": bool,
     "until": str,
+    "plan_sha256": str,
 }
 _APPROVAL: dict[str, type | tuple[type, ...]] = {"reason": str, "max_rho": (str, int, float), "until": str}
 _REASONED = takes({"reason": str}, required=("reason",))
-_RENEWAL = {"until": str, "accept_licence": bool, "licence_sha256": str}
+_RENEWAL = {"until": str, "accept_licence": bool, "licence_sha256": str, "plan_sha256": str}
 
 
 @access.post("/datasets/<path:dataset>/requests")
@@ -44,6 +45,7 @@ def ask(dataset: str) -> tuple[Response, int]:
         role=given.get("role", ""),
         publishes=given.get("publishes", False),
         until=given.get("until", ""),
+        plan_sha256=given.get("plan_sha256", ""),
     )
     return jsonify(buying.request_access(market(), actor(), command, key=idempotency_key())), 201
 
@@ -164,6 +166,7 @@ def renew(grant_id: str) -> tuple[Response, int]:
         until=given.get("until", ""),
         accept_licence=given.get("accept_licence", False),
         licence_sha256=given.get("licence_sha256", ""),
+        plan_sha256=given.get("plan_sha256", ""),
     )
     return jsonify(ordering.renew(market(), actor(), command, key=idempotency_key())), 201
 

@@ -84,4 +84,4 @@ def query(query_id: str) -> Response:
 @audit.get("/domains")
 def domains() -> Response:
     """Every privacy domain's lifetime account."""
-    return jsonify(auditing.domains(market(), actor()))
+    return jsonify({"items": auditing.domains(market(), actor())["items"]})

@@ -137,6 +137,12 @@ def asked(name: str) -> str | None:
     return request.args.get(name)
 
 
+def asked_all(name: str) -> list[str]:
+    """A parameter that may be given several times, and that the view declared; none for one that is not."""
+    assert name in _here().parameters, f"the view does not declare {name}"
+    return request.args.getlist(name)
+
+
 def page() -> tuple[int, str | None]:
     """The page's size and token from the query string."""
     text = asked("limit")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from exchange.operations import drafting, laying, listing, offering
-from exchange.web.api.body import asked, asks, body, idempotency_key, keyed, page, takes
+from exchange import facets
+from exchange.operations import drafting, finding, laying, listing, offering
+from exchange.web.api.body import asked, asked_all, asks, body, idempotency_key, keyed, page, takes
 from exchange.web.auth import actor, market
 
 datasets = Blueprint("datasets", __name__, url_prefix="/v1/datasets")
@@ -14,11 +15,20 @@ _MANIFEST = {"manifest": dict, "files": dict, "manifest_sha256": str}
 
 
 @datasets.get("")
-@asks("q", "limit", "page_token")
+@asks("q", *facets.NAMES, "sort", "limit", "page_token")
 def search() -> Response:
-    """Search published listings."""
+    """Search published listings; a facet may be given several times: one of its values is enough."""
     limit, token = page()
-    return jsonify(listing.search(market(), actor(), (asked("q") or ""), limit=limit, page_token=token))
+    found = finding.search(
+        market(),
+        actor(),
+        asked("q") or "",
+        chosen={name: asked_all(name) for name in facets.NAMES},
+        sort=asked("sort") or finding.SORTS[0],
+        limit=limit,
+        page_token=token,
+    )
+    return jsonify(found)
 
 
 @datasets.post("")
@@ -51,6 +61,15 @@ def publish(dataset: str) -> Response:
     """Publish a version."""
     given = body()
     return jsonify(offering.publish(market(), actor(), dataset, given["version"], key=idempotency_key()))
+
+
+@datasets.post("/<path:dataset>/deprecate")
+@takes({"reason": str}, required=("reason",))
+@keyed
+def deprecate(dataset: str) -> Response:
+    """Take no new buyers; who has access goes on until it ends. Publishing the version again undoes it."""
+    reason = body()["reason"]
+    return jsonify(offering.deprecate(market(), actor(), dataset, reason=reason, key=idempotency_key()))
 
 
 @datasets.post("/<path:dataset>/withdraw")

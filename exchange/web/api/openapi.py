@@ -8,6 +8,8 @@ from typing import Any
 
 from flask import current_app
 
+from exchange import facets
+from exchange.operations import finding
 from exchange.version import __version__
 from exchange.web.api import openapi_oauth
 from exchange.web.api.body import Declared, declared
@@ -48,7 +50,14 @@ _GOES_ON = {
         "Retry-After": {"schema": {"type": "integer"}},
     },
 }
-_PARAMETERS = {"limit": {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}}
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 500, "default": 50},
+    "sort": {"type": "string", "enum": list(finding.SORTS), "default": finding.SORTS[0]},
+    **{
+        name: {"type": "array", "items": {"type": "string"}, "maxItems": finding.MOST_CHOSEN}
+        for name in facets.NAMES
+    },
+}
 _KINDS: dict[type, str] = {
     str: "string",
     bool: "boolean",

@@ -114,15 +114,25 @@ def check_csrf() -> None:
     Within a session it carries the session's token, in the field ``csrf`` or the header ``X-CSRF-Token``;
     without one - signing in, joining - the browser must not say that it comes from another site.
     """
-    if request.method in SAFE:
-        return
+    check_site()
+    if is_stale():
+        abort(400, "the form is stale: open the page again")
+
+
+def check_site() -> None:
+    """Refuse a request that may change something and comes from another site; the body is not read."""
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
-    if not _own(request.headers.get("Origin")) or site not in ("same-origin", "none"):
+    own = _own(request.headers.get("Origin")) and site in ("same-origin", "none")
+    if request.method not in SAFE and not own:
         abort(400, "the form came from another site: open the page here")
-    if login() is not None:
-        given = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
-        if not hmac.compare_digest(given.encode(), csrf_token().encode()):
-            abort(400, "the form is stale: open the page again")
+
+
+def is_stale() -> bool:
+    """Whether a request that may change something lacks the token of its session."""
+    if request.method in SAFE or login() is None:
+        return False
+    given = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
+    return not hmac.compare_digest(given.encode(), csrf_token().encode())
 
 
 def _own(origin: str | None) -> bool:

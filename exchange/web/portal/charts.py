@@ -5,6 +5,7 @@ A chart has its numbers in a table beside it, so that nobody needs to see it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDTH, HEIGHT, GAP, LINE, LABEL = 720, 160, 1, 26, 200.0
+_EDGE = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,40 @@ def lying(values: Sequence[tuple[str, int]]) -> list[Bar]:
         )
         for place, (label, value) in enumerate(values)
     ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A lying bar with the ends of its interval, in units of the drawing; the numbers are beside."""
+
+    bar: Bar
+    low: float
+    high: float
+    value: float
+    ends: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ErrorBars:
+    """Bars with error bars, where they start from, and how high the drawing is."""
+
+    items: list[Measured]
+    zero: float
+    height: int
+
+
+def with_errors(points: Sequence[tuple[str, float, float, float]]) -> ErrorBars:
+    """Lying bars of (label, value, low, high) from zero, which lies within where some are below it."""
+    ends = [end for _, value, low, high in points for end in (value, low, high) if math.isfinite(end)]
+    least, most = min(0.0, *ends), max(0.0, *ends)
+    scale = (WIDTH - LABEL - _EDGE) / ((most - least) or 1.0)
+
+    def place(value: float) -> float:
+        return round(LABEL + (min(max(value, least), most) - least) * scale, 2)
+
+    items = []
+    for at, (label, value, low, high) in enumerate(points):
+        left, right = sorted((place(0.0), place(value)))
+        bar = Bar(left, at * LINE + 4.0, max(1.0, round(right - left, 2)), 18.0, label, round(value))
+        items.append(Measured(bar, place(low), place(high), value, (low, high)))
+    return ErrorBars(items, place(0.0), len(items) * LINE + 4)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Response, redirect, render_template, request, url_for
+from flask_babel import gettext as _
 
 from exchange.errors import ConfirmationNeeded, UserCodeUnknown
 from exchange.identity import Role
@@ -67,14 +68,14 @@ def decide_device(visitor: Actor) -> Any:
 def in_words(scopes: Scopes) -> list[str]:
     """What a scope allows, in sentences."""
     if scopes.account:
-        return ["do everything that your organisation's role allows"]
-    told = ["look at the catalogue, ask questions at your organisation's expense and read their answers"]
+        return [_("do everything that your organisation's role allows")]
+    told = [_("look at the catalogue, ask questions at your organisation's expense and read their answers")]
     if scopes.datasets:
-        told.append(f"about {', '.join(sorted(scopes.datasets))} alone")
+        told.append(_("about %(datasets)s alone", datasets=", ".join(sorted(scopes.datasets))))
     if scopes.purposes:
-        told.append(f"for the purpose {' or '.join(sorted(scopes.purposes))} alone")
+        told.append(_("for these purposes alone: %(purposes)s", purposes=", ".join(sorted(scopes.purposes))))
     if scopes.rho_nano is not None:
-        told.append(f"for at most rho {str(scopes).rpartition('rho:')[2]} in all")
+        told.append(_("for at most rho %(rho)s in all", rho=str(scopes).rpartition("rho:")[2]))
     return told
 
 

@@ -8,7 +8,7 @@ from flask import redirect, render_template, request, url_for
 
 from exchange.errors import ConfirmationNeeded
 from exchange.identity import Role
-from exchange.operations import approving, deciding, restraining
+from exchange.operations import approving, deciding, licence_versions, restraining
 from exchange.restraints import FREEZE, HOLD, SUBJECTS
 from exchange.web.auth import log_refusal, login, market
 from exchange.web.portal import portal
@@ -98,6 +98,22 @@ def decline(visitor: Actor, approval_id: str) -> Any:
     """Decline what is asked for."""
     approving.decline(market(), visitor, approval_id)
     return redirect(url_for("portal.approval", approval_id=approval_id))
+
+
+@portal.get("/officer/licences")
+@visitor_page(Role.OFFICER)
+def waiting_licences(visitor: Actor) -> str:
+    """Licence versions that wait for somebody other than their writer to approve them."""
+    found = licence_versions.waiting(market(), visitor, page_token=request.args.get("page"))
+    return render_template("officer/licences.html", found=found)
+
+
+@portal.post("/officer/licences/<licence_id>/approve")
+@visitor_page(Role.OFFICER)
+def approve_licence(visitor: Actor, licence_id: str) -> Any:
+    """Approve a licence version."""
+    licence_versions.approve(market(), visitor, licence_id, key=None)
+    return redirect(url_for("portal.waiting_licences"))
 
 
 def _restraints_page(visitor: Actor, kind: str) -> str:

@@ -15,7 +15,7 @@ from exchange.web.auth import market
 from exchange.web.portal import portal
 from exchange.web.portal.pages import form, visitor_page
 
-_FORMATS = (
+FORMATS = (
     ("csv", "CSV, for a spreadsheet"),
     ("parquet", "Parquet, with types"),
     ("jsonl", "JSON lines, with proofs"),
@@ -23,6 +23,7 @@ _FORMATS = (
     ("ocsf", "OCSF, for a SIEM"),
     ("cef", "CEF, for a SIEM"),
 )
+_DOMAINS = 20
 _READERS = (Role.OFFICER, Role.OPERATOR)
 
 
@@ -34,15 +35,16 @@ def log_page(visitor: Actor) -> Any:
         name: request.args[name].strip() for name in auditing.FILTERS if request.args.get(name, "").strip()
     }
     found = auditing.search(market(), visitor, filters, limit=50, page_token=request.args.get("page"))
-    domains = auditing.domains(market(), visitor)["items"]
+    domains = auditing.domains(market(), visitor, limit=_DOMAINS)
     return render_template(
         "log.html",
         found=found,
         filters=filters,
-        domains=domains,
+        domains=domains["items"],
+        more_domains=domains["next_page_token"] is not None,
         saved=market().store.read(lambda session: saved_searches.of_owner(session, visitor)),
         checkpoint=newest_checkpoint(market()),
-        formats=_FORMATS,
+        formats=FORMATS,
     )
 
 

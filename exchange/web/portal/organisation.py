@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from flask import redirect, render_template, url_for
 
-from exchange.errors import RequestInvalid
+from exchange.errors import MemberExists, RequestInvalid
 from exchange.identity import Role
 from exchange.operations import joining, signing_in, tokens
 from exchange.web import auth
 from exchange.web.auth import market
 from exchange.web.portal import portal
-from exchange.web.portal.pages import form, session_page
+from exchange.web.portal.pages import form, refused_form, session_page, told
 
 if TYPE_CHECKING:
+    from flask import Response
     from werkzeug.wrappers import Response as BaseResponse
 
     from exchange.persons.sessions import SignedIn
@@ -32,17 +33,21 @@ def members(who: SignedIn) -> str:
 
 @portal.post("/members")
 @session_page(back=_MEMBERS)
-def invite(who: SignedIn) -> str:
+def invite(who: SignedIn) -> str | Response:
     """Make a link for somebody; it is shown once."""
     signing_in.recently(market(), who)
-    made = joining.invite(
-        market(),
-        who.actor,
-        org=who.actor.org,
-        login=form("login"),
-        role=Role(who.actor.role),
-        admin=form("admin") == "yes",
-    )
+    typed = {"login": form("login"), "admin": form("admin")}
+    try:
+        made = joining.invite(
+            market(),
+            who.actor,
+            org=who.actor.org,
+            login=typed["login"],
+            role=Role(who.actor.role),
+            admin=typed["admin"] == "yes",
+        )
+    except (MemberExists, RequestInvalid) as refusal:
+        return refused_form(_members_page(who, typed=typed, fault=told(refusal)), refusal)
     return _members_page(who, made=made)
 
 
@@ -83,10 +88,14 @@ def own_tokens(who: SignedIn) -> str:
 
 @portal.post("/tokens")
 @session_page(back=_TOKENS)
-def create_token(who: SignedIn) -> str:
+def create_token(who: SignedIn) -> str | Response:
     """Create a token; it is shown once."""
     signing_in.recently(market(), who)
-    return _tokens_page(who, made=tokens.create_own(market(), who.actor, expires=_day(form("expires"))))
+    try:
+        made = tokens.create_own(market(), who.actor, expires=_day(form("expires")))
+    except RequestInvalid as refusal:
+        return refused_form(_tokens_page(who, typed=form("expires"), fault=told(refusal)), refusal)
+    return _tokens_page(who, made=made)
 
 
 @portal.post("/tokens/<token>/revoke")

@@ -61,13 +61,13 @@ async function sign(options) {
   };
 }
 
-function showCodes(codes, next) {
-  tell("Your recovery codes. Each works once in place of a second factor; they are shown now and never again: ");
+function showCodes(codes, next, words) {
+  tell(words.codes);
   const list = document.createElement("pre");
   list.textContent = codes.join("\n");
   const on = document.createElement("a");
   on.href = next;
-  on.textContent = "I have kept them: go on";
+  on.textContent = words.kept;
   told.append(list, on);
 }
 
@@ -83,7 +83,7 @@ async function run(button) {
     const name = document.getElementById("key-name").value;
     const done = await post(send, csrf, { credential: await create(asked), name });
     if (done.recovery_codes.length) {
-      showCodes(done.recovery_codes, next);
+      showCodes(done.recovery_codes, next, button.dataset);
     } else {
       window.location.assign(next);
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import stat
 from collections.abc import Callable
 from functools import partial
@@ -133,6 +134,12 @@ def test_licence_is_shown_before_it_is_accepted(run: Run, marketplace: Marketpla
     error = json.loads(refused.stderr)
     assert (error["error"], error["code"]) == ("PurposeNotAllowed", "purpose_not_allowed")
     assert error["request_id"]
+    shown = re.search(r"--plan-sha256 ([0-9a-f]{64})", done.stderr.replace("\n", " "))
+    assert shown is not None, done.stderr
+    accepts = (*terms, "--accept-licence", "--json", "--plan-sha256")
+    changed = run("request", SLUG, *accepts, "0" * 64, who="careful")
+    assert json.loads(changed.stderr)["code"] == "request_invalid"
+    assert json.loads(run("request", SLUG, *accepts, shown[1], who="careful").stdout)["state"] == "active"
     assert error["hint"]
 
 
@@ -267,6 +274,15 @@ def test_publish_again_and_refused(run: Run, tmp_path: Path) -> None:
     manifest.write_text("slug = ")
     assert run("publish", str(manifest), who="clinic").exit_code == 2
     assert run("publish", str(tmp_path / "none.toml"), who="clinic").exit_code == 2
+
+
+def test_a_provider_takes_no_new_buyers_and_takes_them_again(run: Run, tmp_path: Path) -> None:
+    assert run("deprecate", SLUG, who="clinic").exit_code == 2, "why is asked for"
+    done = run("deprecate", SLUG, "--reason", "A better one is to come.", "--json", who="clinic")
+    assert json.loads(done.stdout) == {"dataset": SLUG, "state": "deprecated"}
+    assert SLUG not in run("search").stdout
+    assert run("publish", str(write_listing(tmp_path / "listing")), who="clinic").exit_code == 0
+    assert SLUG in run("search").stdout
 
 
 def test_a_provider_decides(run: Run, marketplace: Marketplace) -> None:

@@ -44,7 +44,7 @@ def signed_in_halfway(browser: Browser) -> Browser:
 
 def test_the_password_alone_opens_nothing_once_there_is_an_app(with_app: Browser) -> None:
     with closing(signed_in_halfway(with_app)) as browser:
-        for path in ("/account", "/members", "/tokens", "/datasets/city/rides"):
+        for path in ("/account", "/members", "/tokens", "/queries"):
             assert browser.get(path).url.path == "/sign-in/confirm", path
         for path in ("/account/app", "/account/recovery-codes", "/account/factors/app/remove", "/tokens"):
             assert browser.post(path).url.path == "/sign-in/confirm", path
@@ -243,7 +243,7 @@ def test_officers_and_operators_need_a_second_factor(strict: Stand, who: str) ->
     with closing(Browser(strict)) as browser:
         reply = browser.join(invited(strict, who, "clara@office.example"))
         assert "Add one below" in reply.text
-        for path in ("/officer", "/members", "/tokens", "/datasets/city/rides"):
+        for path in ("/officer", "/members", "/tokens", "/queries"):
             assert browser.get(path).url.path == "/account", path
         assert browser.post("/account/recovery-codes").url.path == "/account"
         browser.add_app()

@@ -248,3 +248,25 @@ def test_persons_are_actors_of_their_organisation(ada: Browser) -> None:
     page = ada.get("/datasets/city/rides")
     assert page.status_code == 200
     assert "acme · buyer" in page.text
+
+
+def test_what_was_typed_stays_where_a_form_is_refused(ada: Browser) -> None:
+    page = ada.post("/members", login="no login", admin="yes")
+    assert page.status_code == 422
+    assert 'value="no login"' in page.text
+    assert 'value="yes" checked' in page.text
+    assert 'aria-invalid="true"' in page.text
+    page = ada.post("/tokens", expires="2001-01-31")
+    assert page.status_code == 422
+    assert 'value="2001-01-31"' in page.text
+    assert "A token ends in the future" in page.text
+
+
+def test_what_shuts_somebody_out_is_confirmed(ada: Browser) -> None:
+    ada.post("/tokens", expires="2099-01-31")
+    for path, verbs in (("/members", ("disable", "reset", "remove")), ("/tokens", ("revoke",))):
+        page = ada.get(path).text
+        for verb in verbs:
+            assert re.search(rf'<details class="confirm">.{{0,400}}action="[^"]*/{verb}"', page, re.DOTALL), (
+                verb
+            )
