@@ -9,9 +9,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser.people import Person
+from tests.browser.people import PATIENCE_MS, Person
 from tests.browser.screens import Album
 from tests.conftest import ROOT, service_address
 from tests.market.server import on_a_port
@@ -26,6 +26,9 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from tests.market.stand import Stand
 
 
+#: How long a browser waits for what must come: a busy disk keeps a commit for half a minute.
+PATIENCE_MS = 120_000
+
+
 class Person:
     """Somebody with an authenticator app; ``page`` is what they look at."""
 
     def __init__(self, stand: Stand, page: Page) -> None:
         self.stand, self.page = stand, page
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(PATIENCE_MS)
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda told: self.errors.append(told.text) if told.type == "error" else None)

@@ -114,7 +114,7 @@ def find_the_price(ada: Person, take: Take) -> None:
 def read_the_answer(page: Page, take: Take, folder: Path) -> None:
     """Run at the price that is shown; the chart, the files and the receipt."""
     page.get_by_role("button", name="Run for at most 0.25 USD").click()
-    expect(page.get_by_role("heading", name="The answer")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="The answer")).to_be_visible()
     chart = page.get_by_role("img", name="n by zone")
     expect(chart.locator("rect")).to_have_count(3)
     boxes = [one.bounding_box() for one in chart.locator("line.error").all()]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.people import Person
+from tests.browser.people import PATIENCE_MS, Person
 from tests.browser.screens import Album
 from tests.market.browser import PASSWORD, invited, path_of
 from tests.market.processes import Web, ending, until
@@ -64,7 +64,7 @@ class Provider:
 
     def at(self, step: str) -> None:
         """Wait for a step's page."""
-        expect(self.page.get_by_role("heading", level=1, name=step, exact=True)).to_be_visible(timeout=90_000)
+        expect(self.page.get_by_role("heading", level=1, name=step, exact=True)).to_be_visible()
 
     def _act(self, where: Locator, verb: str, *given: Any) -> None:
         getattr(where, verb)(*given)
@@ -81,7 +81,6 @@ def sit_down(chromium: Browser, stand: Stand, site: str) -> Iterator[Callable[..
                 base_url=site, locale="en-GB", timezone_id="UTC", java_script_enabled=scripts
             )
             person = Person(stand, stack.enter_context(closing(context)).new_page())
-            person.page.set_default_timeout(90_000)
             joined(person.page, stand)
             return person
 
@@ -119,7 +118,7 @@ def test_flights_are_listed_in_under_forty_actions(
     protect(hands, picture, scripts=scripts)
     describe(hands, picture)
     hands.press("Publish this listing")
-    page.wait_for_url("**/datasets/city/flights", timeout=120_000)
+    page.wait_for_url("**/datasets/city/flights")
     assert hands.actions < MOST_ACTIONS, hands.actions
     print(f"actions: {hands.actions}")
     page.go_back()
@@ -148,7 +147,7 @@ def send_and_look(
     hands.send(*files)
     if not scripts:
         hands.press("Send")
-    expect(page.get_by_text("arrived", exact=True)).to_have_count(len(files), timeout=90_000)
+    expect(page.get_by_text("arrived", exact=True)).to_have_count(len(files))
     picture("provider-files")
     hands.press("Look into the files and go on")
     hands.at("Columns")
@@ -246,7 +245,7 @@ def test_an_upload_goes_on_where_it_was_when_the_exchange_was_killed(
             again = Web(environ, tmp_path, "again", port=web.port)
             processes.append(again)
             until(lambda: again.answers("/healthz") == 200, again.told)
-            expect(page.get_by_text("arrived", exact=True)).to_be_visible(timeout=120_000)
+            expect(page.get_by_text("arrived", exact=True)).to_be_visible()
             assert min(offsets[sent_before:]) >= arrived, "nothing that arrived was sent again"
             assert sum(path.stat().st_size == len(line) for path in waiting.glob("upl_*")) == 1
 
@@ -259,7 +258,7 @@ def ada(sqlite_stand: Stand, chromium: Browser) -> Iterator[Page]:
         closing(chromium.new_context(base_url=url, locale="en-GB")) as context,
     ):
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE_MS)
         joined(page, sqlite_stand)
         page.goto("/provide")
         page.get_by_role("button", name="Begin a new listing").click()
